@@ -1,0 +1,119 @@
+"""Every setting, in one table. Flags, environment, `--help` and docs/reference/settings.md are made from it.
+
+Precedence: command-line flag, then environment (`TALLYSTICK_` and the name in capitals), then the TOML file named by
+`--config` or `TALLYSTICK_CONFIG`, then the default. Only `wiring.py` and `cli/` read settings; importing this module
+has no effect.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tallystick.errors import Fault, Invalid
+
+ENVIRONMENT_PREFIX = "TALLYSTICK_"
+
+
+def _setting(default: Any, help_text: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"help": help_text, "secret": secret, "choices": choices})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process. Sizes are bytes, times carry their unit in the name."""
+
+    data_dir: str = _setting("tallystick-data", "Directory for everything the embedded default stores.")
+    listen: str = _setting("127.0.0.1:8080", "Address and port of the HTTP API.")
+    log_url: str = _setting("", "Event log: sqlite:///path. Empty: a file in the data directory.")
+    store_url: str = _setting(
+        "", "Store: chdb:///path or http(s)://user:password@host:port/database. Empty: in the data directory.", secret=True
+    )
+    catalog_url: str = _setting(
+        "", "Catalog: sqlite:///path or postgresql://… Empty: a file in the data directory.", secret=True
+    )
+    admin_key: str = _setting(
+        "", "API key with every scope in the tenant `default`. Empty: the first start makes one and prints it.", secret=True
+    )
+    billing: str = _setting("on", "Pricing and invoices.", choices=("on", "off"))
+    unknown_subject: str = _setting(
+        "create", "What happens to events of a subject that no customer has.", choices=("create", "quarantine", "reject")
+    )
+    events_per_request_max: int = _setting(10_000, "Events in one request.")
+    body_bytes_max: int = _setting(32 * 1024 * 1024, "Decoded size of a request body.")
+    event_bytes_max: int = _setting(256 * 1024, "Size of one event's data.")
+    event_depth_max: int = _setting(32, "Nesting of one event's data.")
+    future_tolerance_s: int = _setting(3600, "How far ahead of the server's clock an event's time may lie.")
+    log_waiting_events_max: int = _setting(200_000, "Events that may wait for a commit before requests are refused with 503.")
+    log_unrecorded_events_max: int = _setting(
+        50_000_000, "Events that may wait for the recorder before requests are refused with 503."
+    )
+    record_batch_events_max: int = _setting(100_000, "Events the recorder takes at a time.")
+    wait_s_max: int = _setting(10, "Longest time a request waits for `wait=recorded` or `min_position`.")
+    usage_rows_max: int = _setting(100_000, "Rows one usage answer may have.")
+    usage_windows_max: int = _setting(50_000, "Windows one usage question may have.")
+    query_time_s_max: int = _setting(60, "Time one question may take in the store.")
+    store_memory_bytes_max: int = _setting(8 * 1024**3, "Memory the store may use for one question.")
+    log_level: str = _setting("info", "Least level that is logged.", choices=("debug", "info", "warning", "error"))
+    log_format: str = _setting("auto", "Form of log lines; auto: text on a terminal, otherwise json.", choices=("auto", "json", "text"))
+
+
+def environment_name(name: str) -> str:
+    """`data_dir` → `TALLYSTICK_DATA_DIR`."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def load(
+    *, flags: Mapping[str, Any], environment: Mapping[str, str], config_file: str | None = None
+) -> Settings:
+    """Put the sources together.
+
+    Raises Invalid with one fault for every setting that is unknown (in the file) or cannot be read.
+    """
+    path = config_file or environment.get(environment_name("config"))
+    from_file: dict[str, Any] = {}
+    if path:
+        try:
+            from_file = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise Invalid(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+        except tomllib.TOMLDecodeError as error:
+            raise Invalid(f"The configuration file {path} is not valid TOML: {error}.") from error
+    known = {f.name: f for f in dataclasses.fields(Settings)}
+    faults = [
+        Fault(name, "unknown_setting", f"There is no setting {name!r} (file {path}).") for name in from_file if name not in known
+    ]
+    values: dict[str, Any] = {}
+    for name, declared in known.items():
+        if flags.get(name) is not None:
+            raw: Any = flags[name]
+        elif environment.get(environment_name(name)) not in (None, ""):
+            raw = environment[environment_name(name)]
+        elif name in from_file:
+            raw = from_file[name]
+        else:
+            continue
+        try:
+            values[name] = _read(raw, declared.default, declared.metadata["choices"])
+        except ValueError as error:
+            faults.append(Fault(name, "invalid_setting", f"{environment_name(name)}: {error}"))
+    if faults:
+        raise Invalid(" ".join(fault.detail for fault in faults), code="invalid_setting", faults=faults)
+    return Settings(**values)
+
+
+def _read(raw: Any, default: Any, choices: tuple[str, ...]) -> Any:
+    if isinstance(default, int):
+        try:
+            number = int(str(raw).replace("_", ""))
+        except ValueError:
+            raise ValueError(f"{raw!r} is not a whole number.") from None
+        if number < 0:
+            raise ValueError(f"{raw!r} is negative.")
+        return number
+    text = str(raw)
+    if choices and text not in choices:
+        raise ValueError(f"{text!r} is not one of {', '.join(choices)}.")
+    return text

@@ -1,0 +1,75 @@
+"""The durable event log: what has been acknowledged, in one order.
+
+Owns: durability before the acknowledgement, the order of events, back-pressure.
+Does not own: identity (the log happily holds the same event twice), meaning, history (it is trimmed behind the recorder).
+
+Every event gets a **position**: 1, 2, 3 … without gaps, in commit order. A position becomes visible to `read` only
+when everything before it is visible too; a reader that remembers the last position it saw can therefore never step
+over an event that commits late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+
+from tallystick.metering.event import EventColumns
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Events that were committed together. Row i of `events` (schema `EVENT_SCHEMA`) has position `first + i`."""
+
+    first: int
+    events: pa.RecordBatch
+
+    @property
+    def last(self) -> int:
+        return self.first + self.events.num_rows - 1
+
+
+class Log(Protocol):
+    """Append, read in order, trim. One contract suite (tests/log/contract.py) holds for every implementation."""
+
+    @property
+    def end(self) -> int:
+        """Position of the last visible event; 0 when there never was one."""
+        ...
+
+    @property
+    def trimmed_through(self) -> int:
+        """Every event up to this position has been trimmed away."""
+        ...
+
+    async def append(self, events: EventColumns) -> int:
+        """Make the events durable and return the position of the last one.
+
+        The events of one call get consecutive positions, in their order. Requests that wait at the same time share one
+        synced commit. When this returns, a crash of the process or the machine cannot lose them; when it raises,
+        none of them is stored.
+
+        Raises: StorageFull when the disk has no room; Unavailable (with retry_after_s) when too much is waiting, be it
+        for the disk or for the recorder, or when the log is closed.
+        """
+        ...
+
+    async def read(self, after: int, *, events_max: int) -> Sequence[Block]:
+        """Visible blocks behind position `after`, in order, without gaps; [] when there are none yet. Does not wait.
+
+        `after` may lie within a block: the rows up to it are cut off. At least one block is returned when there is
+        one, further ones while the sum of rows stays within `events_max`.
+        """
+        ...
+
+    async def wait_for(self, after: int, *, timeout_s: float) -> bool:
+        """Wait until something behind `after` is visible. False when the time ran out first."""
+        ...
+
+    async def trim(self, through: int) -> None:
+        """Allow the log to forget events up to and including this position (it may keep them longer)."""
+        ...
+
+    async def close(self) -> None:
+        """Finish the commit under way, refuse further appends, release everything. Idempotent."""
+        ...

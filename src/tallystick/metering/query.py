@@ -1,0 +1,76 @@
+"""A usage question, complete and valid: everything the store and the oracle need to answer it."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from tallystick.metering.meter import Meter
+
+
+class Window(StrEnum):
+    """Calendar windows of the question's zone; weeks begin on Monday."""
+
+    MINUTE = "minute"
+    MINUTES_5 = "5m"
+    MINUTES_15 = "15m"
+    HOUR = "hour"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    QUARTER = "quarter"
+    YEAR = "year"
+
+
+class Operator(StrEnum):
+    """What a filter can ask of a dimension. A missing dimension matches only `exists: false`, `ne` and `not_in`.
+
+    `gt gte lt lte` compare as decimals; a value that is no JSON number does not match.
+    """
+
+    EQ = "eq"
+    NE = "ne"
+    IN = "in"
+    NOT_IN = "not_in"
+    PREFIX = "prefix"
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    EXISTS = "exists"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """`name` is `customer`, `subject` or a declared dimension. `operands`: one for most operators, any number for in
+    and not_in; for `exists` one, "true" or "false"."""
+
+    name: str
+    operator: Operator
+    operands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    """Usage of `meter` within [from_us, to_us). Checked by `window.edges` and `flows/usage.py` before it gets here."""
+
+    meter: Meter
+    from_us: int
+    to_us: int
+    edges_us: tuple[int, ...]  # borders of the windows, first = from_us, last = to_us; two of them: one total
+    customers: tuple[str, ...] | None = None  # None: all
+    group_by: tuple[str, ...] = ()  # "customer", "subject" or declared dimensions
+    filters: tuple[Filter, ...] = ()
+    descending: bool | None = None  # order groups by their value over the whole range; None: by group
+    limit: int | None = None  # keep this many groups
+    fill_zero: bool = False
+    as_of_us: int | None = None  # only what was recorded up to this moment, inclusive
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """One window of one group. `value` is None only for a filled window of an aggregation that has no zero."""
+
+    window_start_us: int
+    window_end_us: int
+    group: tuple[str | None, ...]  # as `group_by`
+    value: Decimal | None
