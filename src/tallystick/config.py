@@ -29,24 +29,32 @@ class Settings:
     listen: str = _setting("127.0.0.1:8080", "Address and port of the HTTP API.")
     log_url: str = _setting("", "Event log: sqlite:///path. Empty: a file in the data directory.")
     store_url: str = _setting(
-        "", "Store: chdb:///path or http(s)://user:password@host:port/database. Empty: in the data directory.", secret=True
+        "",
+        "Store: chdb:///path or http(s)://user:password@host:port/database. Empty: in the data directory.",
+        secret=True,
     )
     catalog_url: str = _setting(
         "", "Catalog: sqlite:///path or postgresql://… Empty: a file in the data directory.", secret=True
     )
     admin_key: str = _setting(
-        "", "API key with every scope in the tenant `default`. Empty: the first start makes one and prints it.", secret=True
+        "",
+        "API key with every scope in the tenant `default`. Empty: the first start makes one and prints it.",
+        secret=True,
     )
     billing: str = _setting("on", "Pricing and invoices.", choices=("on", "off"))
     unknown_subject: str = _setting(
-        "create", "What happens to events of a subject that no customer has.", choices=("create", "quarantine", "reject")
+        "create",
+        "What happens to events of a subject that no customer has.",
+        choices=("create", "quarantine", "reject"),
     )
     events_per_request_max: int = _setting(10_000, "Events in one request.")
     body_bytes_max: int = _setting(32 * 1024 * 1024, "Decoded size of a request body.")
     event_bytes_max: int = _setting(256 * 1024, "Size of one event's data.")
     event_depth_max: int = _setting(32, "Nesting of one event's data.")
     future_tolerance_s: int = _setting(3600, "How far ahead of the server's clock an event's time may lie.")
-    log_waiting_events_max: int = _setting(200_000, "Events that may wait for a commit before requests are refused with 503.")
+    log_waiting_events_max: int = _setting(
+        200_000, "Events that may wait for a commit before requests are refused with 503."
+    )
     log_unrecorded_events_max: int = _setting(
         50_000_000, "Events that may wait for the recorder before requests are refused with 503."
     )
@@ -56,8 +64,14 @@ class Settings:
     usage_windows_max: int = _setting(50_000, "Windows one usage question may have.")
     query_time_s_max: int = _setting(60, "Time one question may take in the store.")
     store_memory_bytes_max: int = _setting(8 * 1024**3, "Memory the store may use for one question.")
-    log_level: str = _setting("info", "Least level that is logged.", choices=("debug", "info", "warning", "error"))
-    log_format: str = _setting("auto", "Form of log lines; auto: text on a terminal, otherwise json.", choices=("auto", "json", "text"))
+    log_level: str = _setting(
+        "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = _setting(
+        "auto",
+        "Form of log lines; auto: text on a terminal, otherwise json.",
+        choices=("auto", "json", "text"),
+    )
 
 
 def environment_name(name: str) -> str:
@@ -83,7 +97,9 @@ def load(
             raise Invalid(f"The configuration file {path} is not valid TOML: {error}.") from error
     known = {f.name: f for f in dataclasses.fields(Settings)}
     faults = [
-        Fault(name, "unknown_setting", f"There is no setting {name!r} (file {path}).") for name in from_file if name not in known
+        Fault(name, "unknown_setting", f"There is no setting {name!r} (file {path}).")
+        for name in from_file
+        if name not in known
     ]
     values: dict[str, Any] = {}
     for name, declared in known.items():

@@ -22,11 +22,17 @@ EVENT_SCHEMA = pa.schema(
         pa.field("time", TIMESTAMP, nullable=False),
         pa.field("time_given", pa.bool_(), nullable=False),  # False: the server stamped it
         pa.field("received_at", TIMESTAMP, nullable=False),
-        pa.field("data", pa.binary(), nullable=False),  # a JSON object as sent, byte for byte; b"" when absent
-        pa.field("attributes", pa.binary(), nullable=False),  # other CloudEvents attributes as a JSON object, or b""
+        pa.field(
+            "data", pa.binary(), nullable=False
+        ),  # a JSON object as sent, byte for byte; b"" when absent
+        pa.field(
+            "attributes", pa.binary(), nullable=False
+        ),  # other CloudEvents attributes as a JSON object, or b""
         pa.field("identity", pa.binary(16), nullable=False),
         pa.field("content", pa.uint64(), nullable=False),
-        pa.field("action", pa.string(), nullable=False),  # "" for a plain event; see flows/correct.py for the others
+        pa.field(
+            "action", pa.string(), nullable=False
+        ),  # "" for a plain event; see flows/correct.py for the others
         pa.field("note", pa.binary(), nullable=False),  # what an action needs beside the event, JSON, or b""
     ]
 )

@@ -20,7 +20,9 @@ READING_SCHEMA = pa.schema(
         pa.field("subject", pa.string(), nullable=False),
         pa.field("time", TIMESTAMP, nullable=False),
         pa.field("value", DECIMAL, nullable=False),  # 1 for count; 0 for unique_count
-        pa.field("text", pa.string(), nullable=False),  # the distinct value of unique_count; "" for all others
+        pa.field(
+            "text", pa.string(), nullable=False
+        ),  # the distinct value of unique_count; "" for all others
         *(pa.field(f"d{slot}", pa.string(), nullable=True) for slot in range(DIMENSIONS_MAX)),
         pa.field("position", pa.uint64(), nullable=False),
         pa.field("recorded_at", TIMESTAMP, nullable=False),

@@ -136,11 +136,15 @@ class Store(Protocol):
 
     def lookup(self, tenant: str, source: str, event_id: str) -> StoredEvent | None: ...
 
-    def duplicates_of(self, tenant: str, source: str, event_id: str, *, limit: int) -> tuple[int, list[Repeat]]:
+    def duplicates_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int
+    ) -> tuple[int, list[Repeat]]:
         """How many there are in all, and the latest `limit` of them."""
         ...
 
-    def conflicts_of(self, tenant: str, source: str, event_id: str, *, limit: int) -> tuple[int, list[StoredEvent]]: ...
+    def conflicts_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int
+    ) -> tuple[int, list[StoredEvent]]: ...
 
     def type_totals(
         self,

@@ -1,0 +1,1 @@
+"""Settings → parts, by URL scheme. The only module that names a backend."""
