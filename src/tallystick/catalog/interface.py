@@ -1,0 +1,422 @@
+"""Everything a person configures: tenants, API keys, meters, customers and their subjects.
+
+Owns: the configuration, its versions and who changed it when (audit); answers kept for `Idempotency-Key`.
+Does not own: what a definition means (metering), facts and figures (store), the recorder's state (flows).
+
+All calls are synchronous and may be made from any thread. A change, its audit row and the new revision are committed
+together or not at all; changes are serialised, so revisions become visible in their order.
+
+Times are microseconds since 1970 (`_us`). Every call may raise errors.Unavailable when the database cannot be reached
+or stays locked. Lists are bounded by `limit` (1 to LIMIT_MAX) and go on with the opaque `cursor` of the page before; a
+cursor that is none of ours raises errors.Invalid (code invalid_cursor).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from msgspec import UNSET, UnsetType
+
+from tallystick.metering.meter import Aggregation, Dimension, Meter
+
+DEFAULT_TENANT = "default"
+LIMIT_MAX = 1000
+SUBJECTS_PER_CUSTOMER_MAX = 10_000
+METERS_PER_TENANT_MAX = 10_000
+
+SCOPES: tuple[str, ...] = (
+    "events:write",
+    "events:read",
+    "usage:read",
+    "meters:read",
+    "meters:write",
+    "customers:read",
+    "customers:write",
+    "limits:check",
+    "limits:write",
+    "alerts:read",
+    "alerts:write",
+    "billing:read",
+    "billing:write",
+    "admin",  # all of them
+)
+
+T = TypeVar("T")
+Topic = Literal["all", "meters", "subjects", "keys"]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a list; `next_cursor` is None on the last one. Pages never repeat or skip a row because of inserts."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who makes a change, for the audit: a key's name (or "system"), its id, and the request it came with."""
+
+    name: str
+    key_id: str | None = None
+    request_id: str | None = None
+
+
+SYSTEM = Actor("system")
+"""The server itself: first start, customers made for unknown subjects."""
+
+
+class Definition(Protocol):
+    """What the catalog reads of a valid meter definition: metering's MeterDefinition, or a Meter."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def event_type(self) -> str: ...
+    @property
+    def aggregation(self) -> Aggregation: ...
+    @property
+    def value(self) -> str | None: ...
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]: ...
+    @property
+    def filter(self) -> str | None: ...
+    @property
+    def unit(self) -> str | None: ...
+    @property
+    def description(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    key: str
+    name: str
+    created_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a secret authenticates. `scopes` as granted ("admin" is not expanded: see `allows`). Who caches a Caller
+    must let go of it at `expires_at_us`, and when `revision("keys")` changes."""
+
+    tenant: str
+    scopes: frozenset[str]
+    key_id: str
+    name: str
+    customer: str | None = None  # a portal token sees this customer and its children alone
+    expires_at_us: int | None = None
+
+    def allows(self, scope: str) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key without its secret. `prefix` is the public beginning of the secret, for telling keys apart.
+    `configured`: it comes from the setting `admin_key` and is changed there only."""
+
+    id: str
+    tenant: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...]
+    created_at_us: int
+    expires_at_us: int | None
+    revoked_at_us: int | None
+    configured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewApiKey:
+    """A key just made or rotated; the only moment its secret is known."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """Who pays. `subjects` are those declared for it, sorted; the subject named like its key is its own besides,
+    unless another customer declares it."""
+
+    tenant: str
+    key: str
+    name: str
+    subjects: tuple[str, ...] = ()
+    parent: str | None = None
+    currency: str | None = None  # ISO 4217
+    timezone: str = "UTC"  # IANA
+    email: str | None = None
+    external_ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    traits: Mapping[str, Any] = field(default_factory=dict[str, Any])  # any JSON object, at most 64 KiB
+    created_at_us: int = 0
+    archived_at_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerChange:
+    """What to set; what is UNSET stays. Used for creating too, where UNSET means the default (`name`: the key)."""
+
+    name: str | UnsetType = UNSET
+    subjects: Collection[str] | UnsetType = UNSET  # replaces all declared ones
+    parent: str | UnsetType | None = UNSET
+    currency: str | UnsetType | None = UNSET
+    timezone: str | UnsetType = UNSET
+    email: str | UnsetType | None = UNSET
+    external_ids: Mapping[str, str] | UnsetType = UNSET
+    traits: Mapping[str, Any] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectChanges:
+    """What changed after a revision. `owners`: (tenant, subject) → customer now, None: belongs to nobody any more.
+    `revision` is where to ask from next time; `complete` False: there is more, ask again at once."""
+
+    revision: int
+    owners: Mapping[tuple[str, str], str | None]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """One `Idempotency-Key` as one API key sent it on one route ("POST /v1/meters")."""
+
+    tenant: str
+    key_id: str
+    route: str
+    key: str  # 1 to 255 characters
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """The answer to replay. Secrets in it are the caller's to remove before `finish_idempotent`."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One change. `action` is like "meter.create", `resource` like "meter/tokens"; `before` and `after` are JSON
+    objects (None: there was, is nothing). They never hold secrets."""
+
+    id: int
+    at_us: int
+    tenant: str
+    actor: str
+    key_id: str | None
+    action: str
+    resource: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+    request_id: str | None
+
+
+class Catalog(Protocol):
+    """One contract suite (tests/catalog/contract.py) holds for every implementation."""
+
+    # -- keeping house ------------------------------------------------------------------------------------------
+    def migrate(self) -> None:
+        """Create or upgrade the tables. Idempotent, and safe when several processes start at once."""
+        ...
+
+    def ping(self) -> None:
+        """Raise Unavailable when the database does not answer."""
+        ...
+
+    def close(self) -> None: ...
+
+    def revision(self, topic: Topic = "all") -> int:
+        """A number that grows with every change (of this topic): what snapshots are cached under. One indexed read.
+        "meters": definitions, names, archiving; "subjects": who owns which; "keys": API keys and tenants."""
+        ...
+
+    # -- meters -------------------------------------------------------------------------------------------------
+    def create_meter(self, tenant: str, definition: Definition, *, actor: Actor, now_us: int) -> Meter:
+        """Version 1 of a new key, or the next version of an archived one, which is then active again.
+        Raises Conflict (meter_exists; too_many_meters)."""
+        ...
+
+    def change_meter(
+        self, tenant: str, key: str, definition: Definition, *, actor: Actor, now_us: int
+    ) -> Meter:
+        """A changed definition becomes the next version with an id of its own; changes of name, description or unit
+        alone apply to all versions; no change answers the present one and writes nothing. The order of dimensions is
+        no change. Raises NotFound (meter_not_found), Conflict (meter_archived), Invalid (key_immutable)."""
+        ...
+
+    def archive_meter(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Meter:
+        """It derives nothing any more; its history stays readable. Idempotent. Raises NotFound (meter_not_found)."""
+        ...
+
+    def meter(self, tenant: str, key: str, version: int | None = None) -> Meter:
+        """The newest version, or the one asked for; archived ones too.
+        Raises NotFound (meter_not_found, meter_version_not_found)."""
+        ...
+
+    def meters(
+        self, tenant: str, *, archived: bool = False, cursor: str | None = None, limit: int = 100
+    ) -> Page[Meter]:
+        """Newest versions, ordered by key; with `archived`, the archived ones as well."""
+        ...
+
+    def meter_versions(self, tenant: str, key: str) -> tuple[Meter, ...]:
+        """All versions, oldest first. Raises NotFound (meter_not_found)."""
+        ...
+
+    def active_meters(self) -> tuple[Meter, ...]:
+        """The newest version of every meter of every tenant that is not archived, ordered by id."""
+        ...
+
+    def meters_by_id(self, ids: Collection[int]) -> dict[int, Meter]:
+        """Versions by Meter.id, whatever their state; ids there are not are absent."""
+        ...
+
+    # -- customers and subjects ---------------------------------------------------------------------------------
+    def create_customer(
+        self,
+        tenant: str,
+        key: str,
+        customer: CustomerChange,
+        *,
+        reassign: bool = False,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
+        """A new customer; or an archived one active again, with these values.
+        Raises Invalid with every fault (parent_not_found among them) and Conflict (customer_exists; subject_taken,
+        unless `reassign`: then the subjects move here from now on)."""
+        ...
+
+    def change_customer(
+        self,
+        tenant: str,
+        key: str,
+        change: CustomerChange,
+        *,
+        reassign: bool = False,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
+        """Raises NotFound (customer_not_found), Invalid (parent_cycle and others), Conflict (subject_taken,
+        customer_archived)."""
+        ...
+
+    def archive_customer(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Customer:
+        """It leaves the lists. It keeps its subjects: usage that still comes stays its own. Idempotent.
+        Raises NotFound (customer_not_found)."""
+        ...
+
+    def customer(self, tenant: str, key: str) -> Customer:
+        """Archived ones too. Raises NotFound (customer_not_found)."""
+        ...
+
+    def customers(
+        self, tenant: str, *, archived: bool = False, cursor: str | None = None, limit: int = 100
+    ) -> Page[Customer]:
+        """In the order of their creation; with `archived`, the archived ones as well."""
+        ...
+
+    def children(self, tenant: str, keys: Collection[str]) -> tuple[str, ...]:
+        """Keys of all customers below any of these, however deep, sorted; archived ones too. The keys asked for are in
+        it only when they are below another of them."""
+        ...
+
+    def resolve_subjects(self, tenant: str, subjects: Collection[str]) -> dict[str, str]:
+        """Subject → customer, for those that belong to one; others are absent."""
+        ...
+
+    def create_unknown(
+        self, tenant: str, subjects: Collection[str], *, actor: Actor = SYSTEM, now_us: int
+    ) -> dict[str, str]:
+        """Subject → customer for all of them: those that belong to nobody get a new customer with the subject as key,
+        name and declared subject. One transaction and one audit row for all."""
+        ...
+
+    def subject_map(self, tenant: str) -> dict[str, str]:
+        """All of a tenant: subject → customer."""
+        ...
+
+    def subject_changes(self, since_revision: int, *, limit: int = 1_000_000) -> SubjectChanges:
+        """What changed in all tenants after a revision; from 0 on: everything there is."""
+        ...
+
+    # -- tenants and keys ---------------------------------------------------------------------------------------
+    def create_tenant(self, key: str, name: str, *, actor: Actor, now_us: int) -> tuple[Tenant, NewApiKey]:
+        """A tenant and its first key, with scope admin. Raises Conflict (tenant_exists: deleted ones keep their key),
+        Invalid."""
+        ...
+
+    def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[Tenant]:
+        """Ordered by key."""
+        ...
+
+    def delete_tenant(self, key: str, *, actor: Actor, now_us: int) -> None:
+        """Its keys stop working and its meters derive nothing any more. Raises NotFound (tenant_not_found), Conflict
+        (tenant_default)."""
+        ...
+
+    def authenticate(self, secret: str, *, now_us: int) -> Caller | None:
+        """None: unknown, revoked or expired, or its tenant is deleted. One indexed read."""
+        ...
+
+    def ensure_admin_key(self, configured: str | None, *, now_us: int) -> str | None:
+        """At start. A configured key gets every scope in the tenant `default` and replaces those configured before.
+        Without one, and when `default` has no valid admin key: make one and answer its secret, to be printed once."""
+        ...
+
+    def create_api_key(
+        self,
+        tenant: str,
+        *,
+        name: str,
+        scopes: Collection[str],
+        expires_at_us: int | None,
+        actor: Actor,
+        now_us: int,
+    ) -> NewApiKey:
+        """Raises Invalid (unknown_scope, expires_in_past …). Who may grant which scope is the caller's to decide."""
+        ...
+
+    def api_keys(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> Page[ApiKey]:
+        """In the order of their creation, revoked ones too."""
+        ...
+
+    def rotate_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> NewApiKey:
+        """A new secret under the same id; the old one stops working at once.
+        Raises NotFound (api_key_not_found), Conflict (api_key_revoked, api_key_configured)."""
+        ...
+
+    def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:
+        """Idempotent. Raises NotFound (api_key_not_found), Conflict (api_key_configured)."""
+        ...
+
+    # -- Idempotency-Key ----------------------------------------------------------------------------------------
+    def take_idempotent(
+        self, idempotency: IdempotencyKey, request_hash: bytes, *, now_us: int
+    ) -> StoredAnswer | None:
+        """None: it is yours, run the request, then `finish_idempotent` or `release_idempotent`. Otherwise the answer
+        to replay. Of racing requests one gets None. Raises Invalid (idempotency_key_reused: other request under this
+        key) and Conflict (idempotency_key_in_use: the first one still runs; one that has not finished after 60 s is
+        given up). Answers are forgotten after 24 h."""
+        ...
+
+    def finish_idempotent(
+        self, idempotency: IdempotencyKey, answer: StoredAnswer, *, now_us: int
+    ) -> None: ...
+
+    def release_idempotent(self, idempotency: IdempotencyKey) -> None:
+        """The request came to nothing (an error worth a retry): the key may be used again."""
+        ...
+
+    def forget_idempotent(self, *, now_us: int) -> int:
+        """Delete answers older than 24 h, at most 10,000 a call; how many were deleted."""
+        ...
+
+    # -- audit --------------------------------------------------------------------------------------------------
+    def audit(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> Page[AuditRow]:
+        """Newest first."""
+        ...
