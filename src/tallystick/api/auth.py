@@ -1,0 +1,202 @@
+"""Who is asking, and whether they may.
+
+`Authorization: Bearer <key>`. A key is looked up in the catalog once and then kept, under the SHA-256 of its secret (the
+secret itself is never kept); the catalog's revision, asked for at most every half second, says when to forget. So a
+revoked key is refused within a second, and while the catalog is down the keys that are kept go on working.
+
+The order of refusals: route (404, 405), key (401), scope (403), then the body.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from litestar.connection import ASGIConnection
+from litestar.handlers.base import BaseRouteHandler
+
+from tallystick.errors import Forbidden, Unauthenticated, Unavailable
+
+SCOPES = (
+    "events:write",
+    "events:read",
+    "usage:read",
+    "meters:read",
+    "meters:write",
+    "customers:read",
+    "customers:write",
+    "limits:check",
+    "limits:write",
+    "alerts:read",
+    "alerts:write",
+    "billing:read",
+    "billing:write",
+    "admin",
+)
+SECRET_LENGTH_MAX = 512
+REVISION_CHECK_S = 0.5
+CACHED_KEYS_MAX = 10_000
+UNKNOWN_CACHED_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated key. `customer` is set for a portal token: it sees this customer and its children alone."""
+
+    tenant: str
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+    expires_at_us: int | None = None
+    customer: str | None = None
+
+    def may(self, scope: str) -> bool:
+        return scope in self.scopes or "admin" in self.scopes
+
+
+class Keys(Protocol):
+    """What this module needs of the catalog. Both are synchronous and may raise Unavailable."""
+
+    def revision(self) -> int: ...
+
+    def authenticate(self, secret: str) -> Caller | None: ...
+
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+
+
+def caller(request: Connection) -> Caller:
+    """The caller of a request whose route has a `require` guard."""
+    found = request.scope.get("auth")
+    if not isinstance(found, Caller):
+        raise Unauthenticated("Send the header `Authorization: Bearer <key>`.")
+    return found
+
+
+def require(scope: str) -> Callable[[Connection, BaseRouteHandler], Any]:
+    """A Litestar guard: 401 without a valid key, 403 without the scope. Use it on every route: `guards=[require(…)]`."""
+    if scope not in SCOPES:
+        raise ValueError(f"{scope!r} is no scope")
+
+    async def guard(connection: Connection, _: BaseRouteHandler) -> None:
+        authenticator: Authenticator = connection.app.state["authenticator"]
+        found = await authenticator.authenticate(connection.headers.get("authorization"))
+        check_scope(found, scope)
+        connection.scope["auth"] = found
+
+    guard.scope = scope  # type: ignore[attr-defined]  # api/openapi.py reads it
+    return guard
+
+
+def check_scope(found: Caller, scope: str) -> None:
+    """Raise Forbidden when the caller lacks the scope."""
+    if not found.may(scope):
+        raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
+
+
+def check_customer(found: Caller, customer: str, *, parent_of: Callable[[str], str | None]) -> None:
+    """Raise Forbidden when a portal token asks for another customer than its own and that one's children."""
+    if found.customer is None:
+        return
+    current: str | None = customer
+    for _ in range(32):
+        if current == found.customer:
+            return
+        if current is None:
+            break
+        current = parent_of(current)
+    raise Forbidden("This token may not see that customer.", code="other_customer")
+
+
+class Authenticator:
+    """Keys by the SHA-256 of their secret. One event loop uses an instance."""
+
+    def __init__(self, keys: Keys, *, now_us: Callable[[], int]) -> None:
+        self._keys = keys
+        self._now_us = now_us
+        self._known: dict[bytes, Caller] = {}
+        self._unknown: dict[bytes, float] = {}
+        self._revision: int | None = None
+        self._checked_at = float("-inf")
+        self._checking: asyncio.Task[None] | None = None
+
+    def kept(self, header: bytes) -> Caller | None:
+        """The caller of a header value, when it is kept, in force, and the revision was checked just now. For the
+        ingest path: no await where none is needed."""
+        if time.monotonic() - self._checked_at > REVISION_CHECK_S:
+            return None
+        found = self._known.get(hashlib.sha256(header[7:]).digest()) if header[:7] in _BEARER else None
+        if found is not None and found.expires_at_us is not None and found.expires_at_us <= self._now_us():
+            return None
+        return found
+
+    async def authenticate(self, header: str | bytes | None) -> Caller:
+        """Raise Unauthenticated, or Unavailable when the catalog is down and the key is not kept."""
+        if not header:
+            raise Unauthenticated("Send the header `Authorization: Bearer <key>`.")
+        raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
+        scheme, _, secret = raw.partition(b" ")
+        secret = secret.strip()
+        if (
+            scheme.lower() != b"bearer"
+            or not secret
+            or len(secret) > SECRET_LENGTH_MAX
+            or not secret.isascii()
+        ):
+            raise Unauthenticated("The header must be `Authorization: Bearer <key>`.")
+        await self._check_revision()
+        digest = hashlib.sha256(secret).digest()
+        found = self._known.get(digest)
+        if found is None:
+            if self._unknown.get(digest, 0.0) > time.monotonic():
+                raise _unknown_key()
+            revision = self._revision
+            found = await asyncio.to_thread(self._keys.authenticate, secret.decode("ascii"))
+            if found is None:
+                self._keep_unknown(digest)
+                raise _unknown_key()
+            if revision is not None and revision == self._revision:
+                if len(self._known) >= CACHED_KEYS_MAX:
+                    self._known.clear()
+                self._known[digest] = found
+        if found.expires_at_us is not None and found.expires_at_us <= self._now_us():
+            self._known.pop(digest, None)
+            raise Unauthenticated("This key has expired.", code="key_expired")
+        return found
+
+    def _keep_unknown(self, digest: bytes) -> None:
+        # So that a client that goes on with a wrong key does not cost a look-up each time.
+        if len(self._unknown) >= CACHED_KEYS_MAX:
+            self._unknown.clear()
+        self._unknown[digest] = time.monotonic() + UNKNOWN_CACHED_S
+
+    async def _check_revision(self) -> None:
+        if time.monotonic() - self._checked_at <= REVISION_CHECK_S:
+            return
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._read_revision())
+        await asyncio.shield(self._checking)
+
+    async def _read_revision(self) -> None:
+        try:
+            revision = await asyncio.to_thread(self._keys.revision)
+        except Unavailable:
+            # What is kept stays good: a catalog that is down must not stop ingest.
+            self._checked_at = time.monotonic()
+        else:
+            if revision != self._revision:
+                self._known.clear()
+                self._unknown.clear()
+                self._revision = revision
+            self._checked_at = time.monotonic()
+        finally:
+            self._checking = None
+
+
+_BEARER = (b"Bearer ", b"bearer ")
+
+
+def _unknown_key() -> Unauthenticated:
+    return Unauthenticated("This key is not known, or it has been revoked.", code="unknown_key")
