@@ -11,57 +11,30 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
-from tallystick.errors import Forbidden, Unauthenticated, Unavailable
+from tallystick.catalog.interface import SCOPES, Actor, Caller, Topic
+from tallystick.errors import Forbidden, Unauthenticated
 
-SCOPES = (
-    "events:write",
-    "events:read",
-    "usage:read",
-    "meters:read",
-    "meters:write",
-    "customers:read",
-    "customers:write",
-    "limits:check",
-    "limits:write",
-    "alerts:read",
-    "alerts:write",
-    "billing:read",
-    "billing:write",
-    "admin",
-)
 SECRET_LENGTH_MAX = 512
-REVISION_CHECK_S = 0.5
+REVISION_CHECK_S = 0.4
+"""Age from which the revision is asked for again, in the background."""
+REVISION_AGE_S_MAX = 0.8
+"""Age from which a request waits for that: with what the asking takes, a revoked key is refused within a second."""
+CATALOG_WAIT_S_MAX = 2.0
 CACHED_KEYS_MAX = 10_000
 UNKNOWN_CACHED_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated key. `customer` is set for a portal token: it sees this customer and its children alone."""
-
-    tenant: str
-    key_id: str
-    name: str
-    scopes: frozenset[str]
-    expires_at_us: int | None = None
-    customer: str | None = None
-
-    def may(self, scope: str) -> bool:
-        return scope in self.scopes or "admin" in self.scopes
-
-
 class Keys(Protocol):
-    """What this module needs of the catalog. Both are synchronous and may raise Unavailable."""
+    """What this module needs of the catalog (catalog/interface.py)."""
 
-    def revision(self) -> int: ...
+    def revision(self, topic: Topic = "all") -> int: ...
 
-    def authenticate(self, secret: str) -> Caller | None: ...
+    def authenticate(self, secret: str, *, now_us: int) -> Caller | None: ...
 
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -73,6 +46,17 @@ def caller(request: Connection) -> Caller:
     if not isinstance(found, Caller):
         raise Unauthenticated("Send the header `Authorization: Bearer <key>`.")
     return found
+
+
+def actor_of(request: Connection) -> Actor:
+    """Who makes a change, for the audit."""
+    found = caller(request)
+    return Actor(found.name, found.key_id, request_id_of(request))
+
+
+def request_id_of(request: Connection) -> str:
+    """The id that X-Request-Id answers; the shell made it."""
+    return str(request.scope.get("tallystick_request_id", ""))
 
 
 def require(scope: str) -> Callable[[Connection, BaseRouteHandler], Any]:
@@ -92,7 +76,7 @@ def require(scope: str) -> Callable[[Connection, BaseRouteHandler], Any]:
 
 def check_scope(found: Caller, scope: str) -> None:
     """Raise Forbidden when the caller lacks the scope."""
-    if not found.may(scope):
+    if not found.allows(scope):
         raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
 
 
@@ -123,10 +107,14 @@ class Authenticator:
         self._checking: asyncio.Task[None] | None = None
 
     def kept(self, header: bytes) -> Caller | None:
-        """The caller of a header value, when it is kept, in force, and the revision was checked just now. For the
-        ingest path: no await where none is needed."""
-        if time.monotonic() - self._checked_at > REVISION_CHECK_S:
-            return None
+        """The caller of a header value when it is kept and in force, without waiting; None: ask `authenticate`.
+
+        For the ingest path: no await where none is needed."""
+        age_s = time.monotonic() - self._checked_at
+        if age_s > REVISION_CHECK_S:
+            if age_s > REVISION_AGE_S_MAX:
+                return None
+            self._start_check()
         found = self._known.get(hashlib.sha256(header[7:]).digest()) if header[:7] in _BEARER else None
         if found is not None and found.expires_at_us is not None and found.expires_at_us <= self._now_us():
             return None
@@ -153,7 +141,9 @@ class Authenticator:
             if self._unknown.get(digest, 0.0) > time.monotonic():
                 raise _unknown_key()
             revision = self._revision
-            found = await asyncio.to_thread(self._keys.authenticate, secret.decode("ascii"))
+            found = await asyncio.to_thread(
+                self._keys.authenticate, secret.decode("ascii"), now_us=self._now_us()
+            )
             if found is None:
                 self._keep_unknown(digest)
                 raise _unknown_key()
@@ -173,16 +163,25 @@ class Authenticator:
         self._unknown[digest] = time.monotonic() + UNKNOWN_CACHED_S
 
     async def _check_revision(self) -> None:
-        if time.monotonic() - self._checked_at <= REVISION_CHECK_S:
+        age_s = time.monotonic() - self._checked_at
+        if age_s <= REVISION_CHECK_S:
             return
+        checking = self._start_check()
+        if age_s > REVISION_AGE_S_MAX:
+            # Waiting has an end: a catalog that hangs must not stop ingest any more than one that refuses.
+            _, pending = await asyncio.wait((checking,), timeout=CATALOG_WAIT_S_MAX)
+            if pending:
+                self._checked_at = time.monotonic()
+
+    def _start_check(self) -> "asyncio.Task[None]":
         if self._checking is None:
             self._checking = asyncio.create_task(self._read_revision())
-        await asyncio.shield(self._checking)
+        return self._checking
 
     async def _read_revision(self) -> None:
         try:
-            revision = await asyncio.to_thread(self._keys.revision)
-        except Unavailable:
+            revision = await asyncio.to_thread(self._keys.revision, "keys")
+        except Exception:
             # What is kept stays good: a catalog that is down must not stop ingest.
             self._checked_at = time.monotonic()
         else:

@@ -1,0 +1,112 @@
+"""Every figure `GET /metrics` shows, on a registry of its own (no globals: several systems may live in one process).
+
+Whoever does the work counts it here: api/ the requests and the events accepted, flows/ the questions. What the recorder
+knows itself (lag, totals) is read from it when somebody asks; see `watch_recorder`. No label ever names a customer, a tenant
+or a key: their number has no bound.
+"""
+
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_QUERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """The figures of one system."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.events_accepted = Counter(
+            "tallystick_events_accepted_total",
+            "Events acknowledged: durable in the log.",
+            registry=self.registry,
+        )
+        self.events_rejected = Counter(
+            "tallystick_events_rejected_total",
+            "Events refused, by the code of their verdict.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.log_commit_seconds = Histogram(
+            "tallystick_log_commit_seconds",
+            "From handing events to the log until they are durable.",
+            buckets=_COMMIT_BUCKETS,
+            registry=self.registry,
+        )
+        self.query_seconds = Histogram(
+            "tallystick_query_seconds",
+            "Time to answer a usage question.",
+            ["served_from"],
+            buckets=_QUERY_BUCKETS,
+            registry=self.registry,
+        )
+        self.http_requests = Counter(
+            "tallystick_http_requests_total",
+            "HTTP requests answered; `route` is the route's template.",
+            ["route", "method", "status"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def query_timed(self) -> Generator[Callable[[str], None]]:
+        """Times a question; call what it yields with where the answer came from (rollups, readings, events)."""
+        started = perf_counter()
+        yield lambda served_from: self.query_seconds.labels(served_from).observe(perf_counter() - started)
+
+    def watch_recorder(
+        self,
+        *,
+        totals: Callable[[], tuple[int, int, int]],
+        lag: Callable[[], tuple[int, float]],
+    ) -> None:
+        """Show what the recorder knows. `totals`: recorded, duplicates, conflicts. `lag`: events, seconds."""
+        self.registry.register(_RecorderCollector(totals, lag))
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format. Blocks for a millisecond or so (reads /proc)."""
+        return generate_latest(self.registry)
+
+
+class _RecorderCollector(Collector):
+    def __init__(
+        self, totals: Callable[[], tuple[int, int, int]], lag: Callable[[], tuple[int, float]]
+    ) -> None:
+        self._totals = totals
+        self._lag = lag
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        recorded, duplicates, conflicts = self._totals()
+        lag_events, lag_seconds = self._lag()
+        yield CounterMetricFamily("tallystick_events_recorded", "Events recorded: countable.", value=recorded)
+        yield CounterMetricFamily(
+            "tallystick_duplicates",
+            "Events that were already recorded with the same content.",
+            value=duplicates,
+        )
+        yield CounterMetricFamily(
+            "tallystick_conflicts", "Events that were already recorded with other content.", value=conflicts
+        )
+        yield GaugeMetricFamily(
+            "tallystick_recorder_lag_events", "Events acknowledged and not yet recorded.", value=lag_events
+        )
+        yield GaugeMetricFamily(
+            "tallystick_recorder_lag_seconds", "Age of the oldest of them.", value=lag_seconds
+        )

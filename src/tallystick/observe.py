@@ -1,0 +1,64 @@
+"""Log lines: JSON objects (or text on a terminal), one a line, on standard error.
+
+Secrets are never logged: members with a telling name are blanked whatever they hold, as a second net below the first
+rule, which is not to pass them.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import structlog
+
+_SECRET_NAMES = frozenset(
+    {"authorization", "secret", "password", "token", "api_key", "admin_key", "cookie", "idempotency_key"}
+)
+
+
+def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
+    """Set up logging for the process. `form`: json, text, or auto (text on a terminal). Called by the command line only.
+
+    Lines of libraries (uvicorn, SQLAlchemy) take the same form."""
+    out: TextIO = sys.stderr if stream is None else stream
+    text = form == "text" or (form == "auto" and out.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _blank_secrets,
+    ]
+    renderers: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        if text
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=False)]
+    )
+    least = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, *renderers],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(least, logging.WARNING))
+
+
+def logger(name: str) -> Any:
+    """A logger; `name` becomes the member `logger`. Use it as `log.info("what happened", member=value)`."""
+    return structlog.get_logger(logger=name)
+
+
+def _blank_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in event:
+        if name.lower() in _SECRET_NAMES:
+            event[name] = "…"
+    return event
