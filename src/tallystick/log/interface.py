@@ -14,7 +14,26 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from tallystick.errors import TallystickError
 from tallystick.metering.event import EventColumns
+
+
+class LogInUseError(TallystickError):
+    """Another process has the event log open."""
+
+    default_code = "log_in_use"
+
+
+class LogDamagedError(TallystickError):
+    """Events of the log cannot be read as they were written; the message names their positions."""
+
+    default_code = "log_damaged"
+
+
+class LogTrimmedError(TallystickError):
+    """The events behind this position were trimmed away: reading on would step over them."""
+
+    default_code = "log_trimmed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +53,26 @@ class Log(Protocol):
 
     @property
     def end(self) -> int:
-        """Position of the last visible event; 0 when there never was one."""
+        """Position of the last visible event; 0 when there never was one. It stays when everything is trimmed."""
         ...
 
     @property
     def trimmed_through(self) -> int:
-        """Every event up to this position has been trimmed away."""
+        """Every event up to this position has been trimmed away; always the end of a block."""
         ...
 
     async def append(self, events: EventColumns) -> int:
         """Make the events durable and return the position of the last one.
 
         The events of one call get consecutive positions, in their order. Requests that wait at the same time share one
-        synced commit. When this returns, a crash of the process or the machine cannot lose them; when it raises,
-        none of them is stored.
+        synced commit. When this returns, a crash of the process or the machine cannot lose them; when it raises
+        StorageFull or Invalid, or is refused for back-pressure, none of them is stored. After an I/O error
+        (Unavailable) or a cancellation they may be stored nonetheless, all or none: identity makes repeating them
+        safe. No events: returns `end`.
 
         Raises: StorageFull when the disk has no room; Unavailable (with retry_after_s) when too much is waiting, be it
-        for the disk or for the recorder, or when the log is closed.
+        for the disk or for the recorder, when the disk failed, or when the log is closed; Invalid for a column that
+        holds what `EVENT_SCHEMA` cannot (the other requests of the same commit are not touched).
         """
         ...
 
@@ -59,15 +81,28 @@ class Log(Protocol):
 
         `after` may lie within a block: the rows up to it are cut off. At least one block is returned when there is
         one, further ones while the sum of rows stays within `events_max`.
+
+        Raises: LogTrimmedError when `after` is before `trimmed_through`; LogDamagedError for a block that is not as it
+        was written; Unavailable when the disk failed or the log is closed.
         """
         ...
 
     async def wait_for(self, after: int, *, timeout_s: float) -> bool:
-        """Wait until something behind `after` is visible. False when the time ran out first."""
+        """Wait until something behind `after` is visible. False when the time ran out first, or the log was closed."""
         ...
 
     async def trim(self, through: int) -> None:
-        """Allow the log to forget events up to and including this position (it may keep them longer)."""
+        """Allow the log to forget events up to and including this position (it may keep them longer).
+
+        From then on they do not count as unrecorded. Only whole blocks go. A disk that fails meanwhile is no error
+        here: the permission stays, and the log tries again. Positions beyond `end` count as `end`.
+        """
+        ...
+
+    async def advance(self, position: int) -> None:
+        """Let the next event have a position behind `position`; nothing when the log is there already. For a log that
+        was lost while its events are recorded: positions must never be given twice. `end` and `trimmed_through` are
+        then at least `position`."""
         ...
 
     async def close(self) -> None:
