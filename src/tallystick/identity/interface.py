@@ -73,7 +73,8 @@ class IdentityIndex(Protocol):
         ...
 
     def scan(self) -> Iterator[tuple[Identities, U32, U64]]:
-        """Everything held, in blocks, in no stated order. For `doctor`."""
+        """Everything held, in blocks, in no stated order. For `doctor`. An index may keep only the upper 32 bits of
+        `low` (96 bits are identity enough, see `entries.py`); those below are then 0."""
         ...
 
     def close(self) -> None:
