@@ -1,0 +1,234 @@
+"""The connection: SQLite or PostgreSQL, transactions, and which foreign error becomes which of ours."""
+
+import sqlite3
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, event, insert, select, text, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
+)
+
+from tallystick.catalog import tables
+from tallystick.catalog.interface import Actor, Topic
+from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
+
+_BUSY_TIMEOUT_MS = 5_000
+_POOL_TIMEOUT_S = 5
+_CONNECT_TIMEOUT_S = 5
+_MIGRATION_LOCK = 0x7A11_571C
+"""PostgreSQL's advisory lock that servers take to migrate one after the other."""
+
+
+@dataclass(slots=True)
+class Change:
+    """One transaction that changes configuration. `revision` is the one it will have, if it records anything."""
+
+    connection: Connection
+    actor: Actor
+    now_us: int
+    revision: int
+    _topics: set[str] = field(default_factory=set[str])
+
+    def record(
+        self,
+        topics: tuple[Topic, ...],
+        tenant: str,
+        action: str,
+        resource: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the audit row, and let the revisions of these topics grow when the transaction ends."""
+        self._topics.update(("all", *topics))
+        self.connection.execute(
+            insert(tables.audit),
+            {
+                "at_us": self.now_us,
+                "tenant": tenant,
+                "actor": self.actor.name,
+                "key_id": self.actor.key_id,
+                "action": action,
+                "resource": resource,
+                "before": None if before is None else to_json(before),
+                "after": None if after is None else to_json(after),
+                "request_id": self.actor.request_id,
+            },
+        )
+
+    def finish(self) -> None:
+        if self._topics:
+            self.connection.execute(
+                update(tables.revisions)
+                .where(tables.revisions.c.topic.in_(sorted(self._topics)))
+                .values(revision=self.revision)
+            )
+
+
+class Database:
+    """An engine and its two kinds of transactions: `reading` (one snapshot) and `changing` (one at a time)."""
+
+    def __init__(self, url: str) -> None:
+        parsed = _parse(url)
+        self.dialect = parsed.get_backend_name()
+        if self.dialect == "sqlite":
+            if parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = create_engine(
+                parsed,
+                pool_size=16,
+                max_overflow=48,
+                pool_timeout=_POOL_TIMEOUT_S,
+                connect_args={"timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+            )
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_sqlite)
+        else:
+            self._engine = create_engine(
+                parsed,
+                pool_size=8,
+                max_overflow=16,
+                pool_timeout=_POOL_TIMEOUT_S,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+            )
+        self._changing = self._engine.execution_options(tallystick_changes=True)
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        with _mapped_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Generator[Connection]:
+        """A transaction that is no change of configuration: no revision, no audit row, no lock on PostgreSQL."""
+        with _mapped_errors(), self._changing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self, actor: Actor, now_us: int) -> Generator[Change]:
+        """One change at a time, over all processes: what it reads stays true until it commits, and revisions become
+        visible in their order (a reader that has seen revision n will never find a row of n or below appear later).
+
+        SQLite: BEGIN IMMEDIATE. PostgreSQL: a lock on the row "all" of revisions."""
+        with _mapped_errors(), self._changing.begin() as connection:
+            row = tables.revisions.c
+            current = connection.execute(
+                select(row.revision).where(row.topic == "all").with_for_update()
+            ).scalar_one()
+            change = Change(connection, actor, now_us, current + 1)
+            yield change
+            change.finish()
+
+    def migrate(self) -> None:
+        config = Config()
+        # Config reads values through configparser, to which a % in a path would be the start of a variable.
+        config.set_main_option(
+            "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
+        )
+        config.set_main_option("path_separator", "os")
+        with _mapped_errors(), self._changing.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def ping(self) -> None:
+        with self.reading() as connection:
+            connection.execute(select(1))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def from_json(value: str) -> Any:
+    return msgspec.json.decode(value)
+
+
+def _parse(url: str) -> URL:
+    remedy = "Set it to sqlite:///path or postgresql+psycopg://user:password@host:port/database."
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise Invalid(
+            f"The setting catalog_url is not a database URL. {remedy}", code="invalid_setting"
+        ) from error
+    try:
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise Invalid(
+                f"The catalog cannot be at {parsed.drivername}://. {remedy}", code="invalid_setting"
+            )
+        parsed.get_dialect().import_dbapi()
+    except NoSuchModuleError as error:
+        raise Invalid(
+            f"The catalog cannot be at {parsed.drivername}://. {remedy}", code="invalid_setting"
+        ) from error
+    except ImportError as error:
+        raise Invalid(
+            f"{parsed.drivername}:// needs a driver that is not installed: pip install 'tallystick[postgres]'.",
+            code="invalid_setting",
+        ) from error
+    return parsed
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver's own idea of when to begin a transaction would begin writes as reads, which two racing writers
+    # cannot both turn into writes; _begin_sqlite says it instead.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    changes = connection.get_execution_options().get("tallystick_changes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if changes else "BEGIN")
+
+
+@contextmanager
+def _mapped_errors() -> Generator[None]:
+    """Operational errors of the driver become Unavailable, a full disk StorageFull; never a word of SQL."""
+    try:
+        yield
+    except TallystickError:
+        raise
+    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+        raise _ours(error) from error
+    except DatabaseError as error:
+        # SQLite's "file is not a database" and "malformed" come as the bare class.
+        if type(error) is DatabaseError:
+            raise _ours(error) from error
+        raise
+
+
+def _ours(error: Exception) -> TallystickError:
+    cause = getattr(error, "orig", None)
+    full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    if full or getattr(cause, "sqlstate", None) == "53100":
+        return StorageFull("The disk of the catalog is full; nothing was changed. Make room and try again.")
+    return Unavailable("The catalog's database does not answer. Try again shortly.", retry_after_s=2)

@@ -1,0 +1,1 @@
+"""Alembic's versions of the tables; `database.migrate` runs them."""

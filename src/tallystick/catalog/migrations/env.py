@@ -1,0 +1,8 @@
+"""Alembic runs this file; the connection, inside an open transaction, comes from `database.migrate`."""
+
+from alembic import context
+
+from tallystick.catalog import tables
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=tables.metadata)
+context.run_migrations()

@@ -1,0 +1,37 @@
+"""The catalog in SQLite or PostgreSQL: one spelling for both. One file a noun; here they are put together."""
+
+from sqlalchemy import select
+
+from tallystick.catalog import tables
+from tallystick.catalog.api_keys import ApiKeys
+from tallystick.catalog.audit import Audit
+from tallystick.catalog.customers import Customers
+from tallystick.catalog.database import Database
+from tallystick.catalog.idempotency import IdempotencyKeys
+from tallystick.catalog.interface import Topic
+from tallystick.catalog.meters import Meters
+from tallystick.catalog.subjects import Subjects
+from tallystick.catalog.tenants import Tenants
+
+
+class RelationalCatalog(Meters, Customers, Subjects, Tenants, ApiKeys, IdempotencyKeys, Audit):
+    """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
+
+    Opening does not connect. Raises Invalid (code invalid_setting) for a URL that cannot be used."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+
+    def migrate(self) -> None:
+        self._database.migrate()
+
+    def ping(self) -> None:
+        self._database.ping()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def revision(self, topic: Topic = "all") -> int:
+        column = tables.revisions.c
+        with self._database.reading() as connection:
+            return connection.execute(select(column.revision).where(column.topic == topic)).scalar_one()
