@@ -1,9 +1,49 @@
+# Tallystick. `make demo` and `make test` need no step before them.
+PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: install lint types unit test
-install: .venv/.installed
-.venv/.installed: pyproject.toml
-	python3 -m venv .venv
-	$(PY) -m pip install -q -U pip
-	$(PY) -m pip install -q -e '.[postgres]' --group dev
-	touch $@
+.PHONY: help demo install test unit slow lint types web bench clean system-packages requirements settings-docs
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+demo: install    ## start Tallystick on the embedded default with live traffic
+	.venv/bin/tallystick demo
+
+install: .venv/.installed    ## create .venv with pinned packages
+
+.venv/.installed: pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+system-packages:    ## what the tests need beside Python packages
+	@./tools/system-packages
+
+test: install system-packages    ## everything
+	$(PY) -m pytest
+
+unit: install    ## the fast ring, under 20 s
+	$(PY) -m pytest -m "not slow"
+
+lint: install    ## style and import directions
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+
+types: install    ## pyright, strict
+	.venv/bin/pyright
+
+web: install    ## the web pages come with a later release
+	@echo "There are no web pages yet."
+
+bench: install system-packages    ## measure this machine; see docs/benchmarks.md
+	$(PY) -m bench
+
+requirements:    ## pin the newest versions that pyproject.toml allows
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --output-file requirements.txt pyproject.toml
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+clean:    ## remove what the verbs above made
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache .bench .demo dist build
