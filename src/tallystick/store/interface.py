@@ -22,6 +22,11 @@ import pyarrow as pa
 from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 
+
+class DerivedMissing(Exception):
+    """A table of derived data is not there. The question can be answered from events; `migrate` makes the table again."""
+
+
 EventStatus = Literal["recorded", "conflict"]
 
 
@@ -73,6 +78,14 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """How far the facts reach: the highest position and moment among events, duplicates and conflicts; 0 for none."""
+
+    position: int
+    recorded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class TypeTotals:
     """What `explain` needs to know of the events of one type in a range."""
 
@@ -104,6 +117,10 @@ class Store(Protocol):
 
     def insert_conflicts(self, conflicts: pa.Table, *, token: str) -> None:
         """Conflicts: RECORDED_SCHEMA and `original`; everything of the event is kept."""
+        ...
+
+    def reached(self) -> Reached:
+        """How far the facts reach. For a recorder that has lost its journal; cheap (metadata or a skip index)."""
         ...
 
     # -- facts out -----------------------------------------------------------------------------------------------
@@ -186,7 +203,8 @@ class Store(Protocol):
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:
         """Answer from readings (or a scratch). Rows ordered by window, then group (missing dimensions first); with
         `descending` set, groups by their value over the whole range. Windows without readings are absent unless
-        fill_zero. Raises errors.Invalid (code too_many_rows) past rows_max."""
+        fill_zero. Raises errors.Invalid (code too_many_rows) past rows_max, DerivedMissing when there is no table of
+        readings."""
         ...
 
     def dimension_values(

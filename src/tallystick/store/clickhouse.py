@@ -1,0 +1,398 @@
+"""The store on ClickHouse: chDB in this process, or a server by URL; one dialect, one client library."""
+
+# ruff: noqa: S608 (identifiers are this file's own, values are bound)
+
+import re
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from tallystick.errors import Invalid
+from tallystick.metering.event import RECORDED_SCHEMA
+from tallystick.metering.meter import Meter
+from tallystick.metering.query import UsageQuery, UsageRow
+from tallystick.metering.reading import READING_SCHEMA
+from tallystick.store import question
+from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal, engine_of
+from tallystick.store.interface import DerivedMissing, EventSearch, Reached, Repeat, StoredEvent, TypeTotals
+from tallystick.store.statements import create_readings, migrations, readings_layout, statement
+
+_EVENT_COLUMNS = [
+    name for name in RECORDED_SCHEMA.names if name not in {"identity", "content", "action", "note"}
+]
+_CONFLICT_COLUMNS = [*_EVENT_COLUMNS, "original"]
+_DUPLICATE_COLUMNS = ["tenant", "source", "id", "received_at", "recorded_at", "position", "original"]
+
+STORED_SCHEMA = pa.schema([RECORDED_SCHEMA.field(name) for name in _EVENT_COLUMNS])
+"""RECORDED_SCHEMA without identity, content, action and note: what `events_of` answers."""
+
+_IDENTITY_SCHEMA = pa.schema(
+    [
+        RECORDED_SCHEMA.field(name)
+        for name in ("tenant", "source", "id", "type", "subject", "data", "position")
+    ]
+)
+_CONTENT_SCHEMA = pa.schema([RECORDED_SCHEMA.field(name) for name in ("position", "type", "subject", "data")])
+
+_STORED_EVENT = (
+    "tenant, source, id, type, subject, customer, toUnixTimestamp64Micro(time), time_given,"
+    " toUnixTimestamp64Micro(received_at), toUnixTimestamp64Micro(recorded_at), position, data, attributes"
+)
+_STORED_EVENT_FORMATS = {"data": "bytes", "attributes": "bytes"}
+
+_COUNTED = ("events", "duplicates", "conflicts", "readings")
+_READINGS_NAME = re.compile(r"readings|scratch_[0-9a-f]{32}")
+_POSITIONS_AT_ONCE = 20_000
+
+
+class ClickHouseStore:
+    """See store.interface.Store. `url` is chdb:///path or http(s)://user:password@host:port/database."""
+
+    def __init__(
+        self, url: str, *, query_time_s_max: int = 60, query_memory_bytes_max: int = 8 * 1024**3
+    ) -> None:
+        self._connection = Connection(
+            engine_of(url), query_time_s_max=query_time_s_max, query_memory_bytes_max=query_memory_bytes_max
+        )
+
+    # -- keeping house ------------------------------------------------------------------------------------------
+    def migrate(self) -> None:
+        run = self._connection.command
+        run(statement("schema_versions_table"))
+        done = {row[0] for row in self._connection.rows("SELECT version FROM schema_versions")}
+        for version, name, statements in migrations():
+            if version in done:
+                continue
+            for text in statements:
+                run(text)
+            rows = pa.table({"version": pa.array([version], pa.uint32()), "name": [name]})
+            self._connection.insert("schema_versions", rows, token=f"migration-{version}")
+        tables: dict[str, str] = {row[0]: row[1] for row in self._connection.rows(statement("tables"))}
+        for table in tables:
+            if re.fullmatch(r"scratch_[0-9a-f]{32}", table):
+                run(f"DROP TABLE IF EXISTS `{table}` SYNC")
+        if tables.get("readings", readings_layout()) != readings_layout():
+            run("DROP TABLE IF EXISTS readings SYNC")
+        run(create_readings("readings"))
+
+    def ping(self) -> None:
+        self._connection.rows("SELECT 1")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- facts in -----------------------------------------------------------------------------------------------
+    def insert_events(self, events: pa.Table, *, token: str) -> None:
+        self._connection.insert("events", events.select(_EVENT_COLUMNS), token=token)
+
+    def insert_duplicates(self, duplicates: pa.Table, *, token: str) -> None:
+        self._connection.insert("duplicates", duplicates.select(_DUPLICATE_COLUMNS), token=token)
+
+    def insert_conflicts(self, conflicts: pa.Table, *, token: str) -> None:
+        self._connection.insert("conflicts", conflicts.select(_CONFLICT_COLUMNS), token=token)
+
+    def reached(self) -> Reached:
+        rows = self._connection.rows(statement("reached"))
+        return Reached(*rows[0]) if rows else Reached(0, 0)
+
+    # -- facts out ----------------------------------------------------------------------------------------------
+    def identities(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
+        parameters = {"after": after, "through": through}
+        return self._connection.blocks(statement("identities"), parameters, _IDENTITY_SCHEMA)
+
+    def events_at(self, positions: Sequence[int]) -> pa.Table:
+        batches: list[pa.RecordBatch] = []
+        wanted = sorted({int(position) for position in positions})
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = wanted[start : start + _POSITIONS_AT_ONCE]
+            batches += self._connection.blocks(statement("events_at"), {"positions": some}, _CONTENT_SCHEMA)
+        return pa.Table.from_batches(batches, schema=_CONTENT_SCHEMA)
+
+    def events_of(
+        self,
+        tenant: str,
+        types: Sequence[str],
+        *,
+        from_us: int | None = None,
+        to_us: int | None = None,
+        customers: Sequence[str] | None = None,
+        after: int = 0,
+        through: int | None = None,
+        as_of_us: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        bound = question.Bound()
+        where = [
+            f"tenant = {bound.text(tenant)}",
+            f"type IN {bound.texts(types)}",
+            f"position > {bound.value(after, 'UInt64')}",
+        ]
+        if through is not None:
+            where.append(f"position <= {bound.value(through, 'UInt64')}")
+        where += _time_conditions(bound, from_us, to_us, as_of_us)
+        if customers is not None:
+            where.append(f"customer IN {bound.texts(customers)}")
+        sql = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE {' AND '.join(where)}"
+        return self._connection.blocks(sql, bound.parameters, STORED_SCHEMA)
+
+    def search(self, search: EventSearch) -> list[StoredEvent]:
+        bound = question.Bound()
+        where = [f"tenant = {bound.text(search.tenant)}"]
+        if search.before_position is not None:
+            where.append(f"position < {bound.value(search.before_position, 'UInt64')}")
+        for column, wanted in (("source", search.source), ("id", search.id), ("subject", search.subject)):
+            if wanted is not None:
+                where.append(f"{column} = {bound.text(wanted)}")
+        if search.types is not None:
+            where.append(f"type IN {bound.texts(search.types)}")
+        if search.types_excluded:
+            where.append(f"type NOT IN {bound.texts(search.types_excluded)}")
+        if search.customers is not None:
+            where.append(f"customer IN {bound.texts(search.customers)}")
+        where += _time_conditions(bound, search.from_us, search.to_us, search.as_of_us)
+        table = "conflicts" if search.status == "conflict" else "events"
+        return self._stored_events(table, where, bound, search.limit)
+
+    def lookup(self, tenant: str, source: str, event_id: str) -> StoredEvent | None:
+        found = self._of_identity("events", tenant, source, event_id, 1)
+        return found[0] if found else None
+
+    def duplicates_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int
+    ) -> tuple[int, list[Repeat]]:
+        parameters = {"tenant": tenant, "source": source, "id": event_id, "limit": max(limit, 1)}
+        rows = self._connection.rows(statement("repeats"), parameters)
+        return (rows[0][3] if rows else 0), [Repeat(row[0], row[1], row[2]) for row in rows[:limit]]
+
+    def conflicts_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int
+    ) -> tuple[int, list[StoredEvent]]:
+        parameters = {"tenant": tenant, "source": source, "id": event_id}
+        total = self._connection.rows(statement("conflicts_count"), parameters)[0][0]
+        if total == 0:
+            return 0, []
+        return total, self._of_identity("conflicts", tenant, source, event_id, limit)
+
+    def type_totals(
+        self,
+        tenant: str,
+        event_type: str,
+        *,
+        customers: Sequence[str] | None,
+        from_us: int,
+        to_us: int,
+        as_of_us: int | None,
+    ) -> TypeTotals:
+        bound = question.Bound()
+        where = [f"tenant = {bound.text(tenant)}", f"type = {bound.text(event_type)}"]
+        where += _time_conditions(bound, from_us, to_us, as_of_us)
+        if customers is not None:
+            where.append(f"customer IN {bound.texts(customers)}")
+        sql = (
+            "SELECT count(), toUnixTimestamp64Micro(min(time)), toUnixTimestamp64Micro(max(time)) "
+            f"FROM events WHERE {' AND '.join(where)}"
+        )
+        events, first_us, last_us = self._connection.rows(sql, bound.parameters)[0]
+        return TypeTotals(events, first_us, last_us) if events else TypeTotals(0, None, None)
+
+    def counts(self) -> dict[str, int]:
+        return dict.fromkeys(_COUNTED, 0) | {
+            row[0]: row[1] for row in self._connection.rows(statement("counts"))
+        }
+
+    # -- derived data -------------------------------------------------------------------------------------------
+    def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:
+        table = _readings_table(into)
+        rows = readings.select(READING_SCHEMA.names)
+        try:
+            self._connection.insert(table, rows, token=token)
+        except StoreRefusal as refusal:
+            if refusal.engine_code != UNKNOWN_TABLE or table != "readings":
+                raise
+            # Derived tables may vanish at any time.
+            self._connection.command(create_readings("readings"))
+            self._connection.insert(table, rows, token=token)
+
+    def reading_counts(self, *, through: int) -> dict[int, int]:
+        try:
+            rows = self._derived_rows(statement("reading_counts"), {"through": through})
+        except DerivedMissing:
+            return {}
+        return {row[0]: row[1] for row in rows}
+
+    def delete_readings(self, meters: Sequence[int] | None) -> None:
+        run = self._connection.command
+        if meters is None:
+            run("TRUNCATE TABLE IF EXISTS readings SYNC")
+            return
+        if not meters or "readings" not in {row[0] for row in self._connection.rows(statement("tables"))}:
+            return
+        run("ALTER TABLE readings DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
+        # The engine remembers tokens of rows it has deleted; without forgetting them, the same rows inserted again
+        # would be dropped as repeats. (TRUNCATE forgets them itself.)
+        run("ALTER TABLE readings MODIFY SETTING non_replicated_deduplication_window = 0")
+        run("ALTER TABLE readings MODIFY SETTING non_replicated_deduplication_window = 1000")
+
+    def scratch(self) -> str:
+        name = f"scratch_{uuid.uuid4().hex}"
+        self._connection.command(create_readings(name))
+        return name
+
+    def drop_scratch(self, name: str) -> None:
+        table = _readings_table(name)
+        if table == "readings":
+            raise ValueError("readings is no scratch.")
+        self._connection.command(f"DROP TABLE IF EXISTS `{table}` SYNC")
+
+    # -- questions ----------------------------------------------------------------------------------------------
+    def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:
+        table = _readings_table(readings)
+        if query.limit == 0:
+            return []
+        if len(query.edges_us) == 2:
+            return self._totals(query, table, rows_max)
+        return self._windows(query, table, rows_max)
+
+    def _totals(self, query: UsageQuery, table: str, rows_max: int) -> list[UsageRow]:
+        asked = question.totals(query, readings=table, rows_max=rows_max)
+        rows = self._derived_rows(asked.sql, asked.parameters)
+        _check_rows(len(rows), rows_max)
+        start_us, end_us = query.edges_us
+        aggregation = query.meter.aggregation
+        found = [
+            UsageRow(start_us, end_us, tuple(row[1:]), question.figure(aggregation, row[0])) for row in rows
+        ]
+        if not found and query.fill_zero and not query.group_by:
+            found = [UsageRow(start_us, end_us, (), question.zero(aggregation))]
+        return found
+
+    def _windows(self, query: UsageQuery, table: str, rows_max: int) -> list[UsageRow]:
+        edges_us = query.edges_us
+        aggregation = query.meter.aggregation
+        ranks: dict[tuple[str | None, ...], int] | None = None
+        if query.group_by and query.descending is not None:
+            ranking = question.totals(query, readings=table, rows_max=rows_max)
+            ranked = self._derived_rows(ranking.sql, ranking.parameters)
+            _check_rows(len(ranked), rows_max)
+            ranks = {tuple(row[1:]): rank for rank, row in enumerate(ranked)}
+        asked = question.windows(query, readings=table, rows_max=rows_max)
+        rows = self._derived_rows(asked.sql, asked.parameters)
+        _check_rows(len(rows), rows_max)
+        indexes = question.window_indexes(edges_us)
+        figures: dict[tuple[int, tuple[str | None, ...]], Any] = {}
+        for row in rows:
+            index = row[1] if indexes is None else indexes[row[1]]
+            figures[index, tuple(row[2:])] = question.figure(aggregation, row[0])
+        groups = {group for _, group in figures}
+        if query.fill_zero:
+            if not query.group_by:
+                groups = {()}
+            _check_rows(len(groups) * (len(edges_us) - 1), rows_max)
+            empty = question.zero(aggregation)
+            for index in range(len(edges_us) - 1):
+                for group in groups:
+                    figures.setdefault((index, group), empty)
+        if ranks is None:
+            ordered = sorted(figures, key=lambda key: (key[0], _group_order(key[1])))
+        else:
+            # A group that appeared between the two statements has no rank; without `as_of_us` that can happen.
+            known = ranks
+            ordered = sorted(
+                (key for key in figures if key[1] in known), key=lambda key: (key[0], known[key[1]])
+            )
+        return [UsageRow(edges_us[i], edges_us[i + 1], group, figures[i, group]) for i, group in ordered]
+
+    def dimension_values(
+        self,
+        meter: Meter,
+        slot: int,
+        *,
+        customers: Sequence[str] | None,
+        from_us: int,
+        to_us: int,
+        as_of_us: int | None,
+        prefix: str,
+        limit: int,
+        readings: str = "readings",
+    ) -> list[tuple[str | None, int]]:
+        table = _readings_table(readings)
+        bound = question.Bound()
+        column, _ = question.column_of(meter, meter.dimensions[slot].name)
+        where = question.conditions(
+            meter,
+            bound,
+            customers=None if customers is None else tuple(customers),
+            from_us=from_us,
+            to_us=to_us,
+            as_of_us=as_of_us,
+        )
+        if prefix:
+            where.append(f"startsWith({column}, {bound.text(prefix)})")
+        sql = (
+            f"SELECT {column} AS found, count() AS times FROM {table} WHERE {' AND '.join(where)} "
+            f"GROUP BY found ORDER BY times DESC, found ASC NULLS FIRST LIMIT {bound.value(limit, 'UInt64')}"
+        )
+        return [(row[0], row[1]) for row in self._derived_rows(sql, bound.parameters)]
+
+    # -- shared -------------------------------------------------------------------------------------------------
+    def _derived_rows(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.rows(sql, parameters)
+        except StoreRefusal as refusal:
+            if refusal.engine_code == UNKNOWN_TABLE:
+                raise DerivedMissing("The table of readings is not there.") from refusal
+            raise
+
+    def _of_identity(
+        self, table: str, tenant: str, source: str, event_id: str, limit: int
+    ) -> list[StoredEvent]:
+        bound = question.Bound()
+        where = [
+            f"tenant = {bound.text(tenant)}",
+            f"source = {bound.text(source)}",
+            f"id = {bound.text(event_id)}",
+        ]
+        return self._stored_events(table, where, bound, limit)
+
+    def _stored_events(
+        self, table: str, where: list[str], bound: question.Bound, limit: int
+    ) -> list[StoredEvent]:
+        sql = (
+            f"SELECT {_STORED_EVENT} FROM {table} WHERE {' AND '.join(where)} "
+            f"ORDER BY position DESC LIMIT {bound.value(limit, 'UInt64')}"
+        )
+        rows = self._connection.rows(sql, bound.parameters, column_formats=_STORED_EVENT_FORMATS)
+        return [StoredEvent(*row) for row in rows]
+
+
+def _time_conditions(
+    bound: question.Bound, from_us: int | None, to_us: int | None, as_of_us: int | None
+) -> list[str]:
+    found: list[str] = []
+    if from_us is not None:
+        found.append(f"time >= {bound.time(from_us)}")
+    if to_us is not None:
+        found.append(f"time < {bound.time(to_us)}")
+    if as_of_us is not None:
+        found.append(f"recorded_at <= {bound.time(as_of_us)}")
+    return found
+
+
+def _readings_table(name: str) -> str:
+    if not _READINGS_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} names no readings.")
+    return name
+
+
+def _group_order(group: tuple[str | None, ...]) -> tuple[tuple[bool, str], ...]:
+    return tuple((value is not None, value or "") for value in group)
+
+
+def _check_rows(rows: int, rows_max: int) -> None:
+    if rows > rows_max:
+        raise Invalid(
+            f"The answer would have more than {rows_max:,} rows (setting usage_rows_max). "
+            "Ask for a shorter range, larger windows, fewer groups, or the top groups with order_by and limit.",
+            code="too_many_rows",
+        )

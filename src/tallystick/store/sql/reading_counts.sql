@@ -1,0 +1,5 @@
+-- Rows of readings up to a position, by meter.
+SELECT meter, count()
+FROM readings
+WHERE position <= {through:UInt64}
+GROUP BY meter

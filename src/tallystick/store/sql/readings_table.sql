@@ -1,0 +1,23 @@
+-- The table of readings, and of scratches like it. Derived: not synced, and made again when its layout changes.
+-- Partitions are months from 2015 on and one for all before: hostile times cannot make more than 12 a year.
+CREATE TABLE IF NOT EXISTS `{table}`
+(
+    tenant LowCardinality(String),
+    meter UInt32,
+    customer LowCardinality(String),
+    subject LowCardinality(String),
+    time DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
+    value Decimal(38, 18) CODEC(ZSTD(1)),
+    text String CODEC(ZSTD(1)),
+    {slots},
+    position UInt64 CODEC(Delta, ZSTD(1)),
+    recorded_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
+    sign Int8,
+    INDEX position_minmax position TYPE minmax GRANULARITY 1,
+    INDEX recorded_at_minmax recorded_at TYPE minmax GRANULARITY 1
+)
+ENGINE = MergeTree
+PARTITION BY multiIf(time < toDateTime64('2015-01-01 00:00:00', 6, 'UTC'), 0, toYYYYMM(time))
+ORDER BY (tenant, meter, customer, time)
+SETTINGS non_replicated_deduplication_window = 1000
+COMMENT '{layout}'
