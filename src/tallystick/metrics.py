@@ -29,6 +29,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._watching: _RecorderCollector | None = None
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.events_accepted = Counter(
@@ -44,7 +45,7 @@ class Metrics:
         )
         self.log_commit_seconds = Histogram(
             "tallystick_log_commit_seconds",
-            "From handing events to the log until they are durable.",
+            "One synced commit of the log.",
             buckets=_COMMIT_BUCKETS,
             registry=self.registry,
         )
@@ -62,6 +63,10 @@ class Metrics:
             registry=self.registry,
         )
 
+    def observe_commit(self, requests: int, events: int, seconds: float) -> None:
+        """One commit of the log (SqliteLog's `observe_commit`). From any thread."""
+        self.log_commit_seconds.observe(seconds)
+
     @contextmanager
     def query_timed(self) -> Generator[Callable[[str], None]]:
         """Times a question; call what it yields with where the answer came from (rollups, readings, events)."""
@@ -74,8 +79,12 @@ class Metrics:
         totals: Callable[[], tuple[int, int, int]],
         lag: Callable[[], tuple[int, float]],
     ) -> None:
-        """Show what the recorder knows. `totals`: recorded, duplicates, conflicts. `lag`: events, seconds."""
-        self.registry.register(_RecorderCollector(totals, lag))
+        """Show what the recorder knows. `totals`: recorded, duplicates, conflicts. `lag`: events, seconds. There is one
+        recorder to watch: another call replaces the one before."""
+        if self._watching is not None:
+            self.registry.unregister(self._watching)
+        self._watching = _RecorderCollector(totals, lag)
+        self.registry.register(self._watching)
 
     def exposition(self) -> bytes:
         """The Prometheus text format. Blocks for a millisecond or so (reads /proc)."""

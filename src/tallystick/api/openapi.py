@@ -4,8 +4,15 @@ A route says it with `opt={"operation": operation(…)}`. The parts that every r
 any route can answer, path parameters, Idempotency-Key) are added here, so that no route can forget them.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
+
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+
+import tallystick
 
 Schema = dict[str, Any]
 
@@ -100,12 +107,14 @@ def operation(
     answers: Mapping[int, dict[str, Any]] | None = None,
     errors: Sequence[int] = (),
     creates: bool = False,
+    public: bool = False,
 ) -> dict[str, Any]:
     """What a route says of itself.
 
     `body`/`answer`: JSON schemas; `…_types`: further content types with their media type objects; `answers`: further
     answers by status, as response objects; `errors`: statuses beyond 401, 403, 404 (with path parameters), 422, 500 and
-    503; `creates`: it takes an Idempotency-Key."""
+    503; `creates`: it takes an Idempotency-Key; `public`: it needs no
+    key."""
     made: dict[str, Any] = {"summary": summary, "tags": [tag]}
     if description:
         made["description"] = description
@@ -128,8 +137,252 @@ def operation(
     made["responses"].update({str(number): response for number, response in (answers or {}).items()})
     made["x-errors"] = sorted({*errors, *((400, 413, 415) if content else ()), *((409,) if creates else ())})
     made["x-creates"] = creates
+    made["x-public"] = public
     return made
 
 
 def _media(schema: Schema, example: Any) -> dict[str, Any]:
     return {"schema": schema} if example is None else {"schema": schema, "example": example}
+
+
+# -- POST /v1/events: a route of its own making (api/ingest.py) ----------------------------------------------------
+_VERDICT = objects(
+    {
+        "index": {"type": "integer", "description": "Place in the request, from 0."},
+        "id": nullable(STRING),
+        "status": {"type": "string", "enum": ["rejected", "duplicate", "conflict"]},
+        "code": STRING,
+        "detail": STRING,
+    },
+    required=["index", "id", "status"],
+)
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+ACCEPTED = objects(
+    {
+        "accepted": _COUNT,
+        "rejected": _COUNT,
+        "position": POSITION,
+        "results": array(_VERDICT, description="The events that were not accepted."),
+        "waited": {
+            "type": "boolean",
+            "description": "With `wait=recorded`: the time ran out; the events are durable and will be recorded.",
+        },
+    },
+    required=["accepted", "rejected", "position", "results"],
+)
+RECORDED = objects(
+    {
+        "recorded": _COUNT,
+        "duplicates": _COUNT,
+        "conflicts": _COUNT,
+        "rejected": _COUNT,
+        "position": POSITION,
+        "results": array(_VERDICT, description="The events that were not recorded, and why."),
+    }
+)
+EVENT = objects(
+    {
+        "specversion": {"type": "string", "const": "1.0"},
+        "id": {"type": "string", "minLength": 1},
+        "source": {"type": "string", "default": "/"},
+        "type": {"type": "string", "minLength": 1},
+        "subject": {"type": "string", "minLength": 1},
+        "time": nullable(TIME),
+        "data": nullable({"type": "object"}),
+    },
+    required=["id", "type", "subject"],
+    description="A CloudEvents 1.0 event. Identity is (tenant, source, id), for ever.",
+)
+EVENT_EXAMPLE = {
+    "id": "r-1",
+    "source": "/gateway",
+    "type": "llm.completion",
+    "subject": "acme",
+    "time": "2026-07-01T12:00:00Z",
+    "data": {"model": "gpt-4", "tokens": 123},
+}
+
+
+def events_operation() -> dict[str, Any]:
+    """`POST /v1/events`."""
+    one: dict[str, Any] = {"schema": EVENT, "example": {"specversion": "1.0", **EVENT_EXAMPLE}}
+    line = '{"id":"r-1","type":"llm.completion","subject":"acme","data":{"tokens":123}}'
+    made = operation(
+        summary="Send events",
+        tag="Events",
+        description=(
+            "Answered once every accepted event is durable. Each event gets a verdict of its own. CloudEvents binary "
+            "mode (attributes in `ce-*` headers, `data` as the body) is understood as well. `Content-Encoding: gzip` "
+            "and `zstd` are accepted; the limits hold for the decoded size."
+        ),
+        parameters=(
+            query(
+                "wait",
+                "Hold the answer (at most 10 s) until the events are recorded and countable.",
+                schema={"type": "string", "enum": ["recorded"]},
+            ),
+            {
+                "name": "Content-Encoding",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "enum": ["gzip", "zstd", "identity"]},
+            },
+        ),
+        body_types={
+            "application/cloudevents+json": one,
+            "application/cloudevents-batch+json": {"schema": array(EVENT), "example": [one["example"]]},
+            "application/json": {"schema": {"oneOf": [EVENT, array(EVENT)]}, "example": EVENT_EXAMPLE},
+            "application/x-ndjson": {"schema": STRING, "example": line + "\n"},
+            "text/csv": {
+                "schema": STRING,
+                "example": "id,type,subject,time,tokens\nr-1,llm.completion,acme,2026-07-01T12:00:00Z,123\n",
+            },
+        },
+        answer=ACCEPTED,
+        answer_example={"accepted": 1, "rejected": 0, "position": "p1-1", "results": []},
+        status=202,
+        answers={
+            200: {
+                "description": "With `wait=recorded`: recorded and countable.",
+                "content": {"application/json": {"schema": RECORDED}},
+            },
+            422: {
+                "description": "Nothing was accepted (`results` says why), or a parameter is wrong.",
+                "content": {
+                    "application/problem+json": {
+                        "schema": {
+                            "allOf": [
+                                {"$ref": "#/components/schemas/Problem"},
+                                objects(
+                                    {"accepted": _COUNT, "rejected": _COUNT, "results": array(_VERDICT)},
+                                    required=[],
+                                ),
+                            ]
+                        }
+                    }
+                },
+            },
+        },
+        errors=(408, 507),
+    )
+    made["responses"]["202"]["description"] = "Durable."
+    return made
+
+
+# -- the document ---------------------------------------------------------------------------------------------------
+PROBLEM = objects(
+    {
+        "type": {"type": "string", "format": "uri"},
+        "title": STRING,
+        "status": {"type": "integer"},
+        "detail": STRING,
+        "code": {"type": "string", "description": "Stable; see docs/reference/errors.md."},
+        "errors": array(objects({"pointer": STRING, "code": STRING, "detail": STRING})),
+    },
+    description="RFC 9457.",
+)
+_MEANING = {
+    400: "The request cannot be read.",
+    401: "A valid API key is needed.",
+    403: "This key may not do that.",
+    404: "There is no such thing.",
+    406: "None of the content types asked for can be given.",
+    408: "The body did not arrive in time.",
+    409: "It contradicts what is already there.",
+    412: "It has been changed in the meantime.",
+    413: "The request is larger than the limit.",
+    415: "The content type or encoding is not supported.",
+    422: "It can be read, and is wrong; `errors` names every place.",
+    429: "Too many requests.",
+    500: "An unexpected error.",
+    503: "A part is not available at the moment; see Retry-After.",
+    504: "The answer took longer than allowed.",
+    507: "The disk is full; nothing was stored.",
+}
+_REQUEST_ID = {
+    "description": "Names this request in the logs. A sane one of the client's is taken over.",
+    "schema": STRING,
+}
+_IDEMPOTENCY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and request again answer what the first one did.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of all routes. Raises LookupError for a route that says nothing of itself."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in sorted(app.routes, key=attrgetter("path_format")):
+        if not isinstance(route, HTTPRoute):
+            continue
+        for handler in route.route_handlers:
+            for method in sorted(handler.http_methods):
+                if method == "OPTIONS":
+                    continue
+                said = handler.opt.get("operation")
+                if said is None:
+                    raise LookupError(f"{method} {route.path_format} has no opt['operation'].")
+                scopes = [
+                    scope for guard in handler.resolve_guards() if (scope := getattr(guard, "scope", None))
+                ]
+                item = paths.setdefault(route.path_format, {})
+                item[method.lower()] = _complete(said, method, route.path_format, scopes)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Tallystick",
+            "version": tallystick.__version__,
+            "description": "Usage-based metering: every event counted once, for ever.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": PROBLEM},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            "headers": {"RequestId": _REQUEST_ID},
+        },
+        "security": [{"key": []}],
+    }
+
+
+def _complete(said: Mapping[str, Any], method: str, path: str, scopes: Sequence[str]) -> dict[str, Any]:
+    made = {name: value for name, value in said.items() if not name.startswith("x-")}
+    names = re.findall(r"\{(\w+)\}", path)
+    words = [word for word in re.split(r"[/{}_]+", path) if word and word != "v1"]
+    made["operationId"] = "_".join([method.lower(), *words])
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in names
+    ]
+    parameters.extend(said.get("parameters", ()))
+    if said["x-creates"]:
+        parameters.append(_IDEMPOTENCY)
+    if parameters:
+        made["parameters"] = parameters
+    statuses = {500, *said["x-errors"]}
+    if said["x-public"]:
+        made["security"] = []
+    else:
+        statuses |= {401, 403, 422, 503, *((404,) if names else ())}
+        if scopes:
+            needed = f"Needs the scope `{scopes[0]}`."
+            made["description"] = "\n\n".join(filter(None, (said.get("description"), needed)))
+    responses = {status: dict(response) for status, response in said["responses"].items()}
+    for status in sorted(statuses):
+        if str(status) not in responses:
+            responses[str(status)] = {
+                "description": _MEANING[status],
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            }
+    for status, response in responses.items():
+        response["headers"] = {
+            **response.get("headers", {}),
+            "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
+        }
+        if status in ("429", "503"):
+            response["headers"]["Retry-After"] = {"schema": {"type": "integer"}}
+    made["responses"] = dict(sorted(responses.items()))
+    return made

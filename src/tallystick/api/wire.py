@@ -187,9 +187,7 @@ async def json_body(request: Request[Any, Any, Any]) -> Any:
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"Content-Type {media_type[:60]!r}: this route takes application/json.")
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-        raise UnsupportedMediaType(
-            "This route takes no Content-Encoding.", code="unsupported_content_encoding"
-        )
+        raise UnsupportedMediaType("This route takes no Content-Encoding.", code="unsupported_encoding")
     try:
         async with asyncio.timeout(BODY_TIME_S_MAX):
             body = await request.body()

@@ -1,0 +1,127 @@
+"""Puts the HTTP API together: the routes, the framework around them, the shell around that."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import uvicorn
+from litestar import Litestar, Request, Response, get, post
+from litestar.datastructures import State
+from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
+
+from tallystick.api import customers, health, keys, meters, usage
+from tallystick.api.auth import Authenticator, require
+from tallystick.api.idempotency import idempotent
+from tallystick.api.ingest import SCOPE, Ingest
+from tallystick.api.openapi import document, events_operation, operation
+from tallystick.api.problem import exception_response
+from tallystick.api.shell import INGEST_PATH, Shell
+from tallystick.api.wire import JSON_BODY_BYTES_MAX
+from tallystick.flows.system import System
+
+KEEP_ALIVE_S = 75
+SHUTDOWN_S_MAX = 20
+BACKLOG = 2048
+
+
+def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | None = None) -> ASGIApp:
+    """The ASGI application of a running system. `routes` replaces the standard ones (tests)."""
+    authenticator = Authenticator(system.catalog, now_us=system.clock.now_us)
+    ingest = Ingest(system, authenticator)
+    system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
+    framework = Litestar(
+        route_handlers=[
+            health.live,
+            health.ready,
+            health.metrics,
+            openapi_json,
+            _events_route(ingest),
+            *(standard_routes() if routes is None else routes),
+        ],
+        middleware=[decoded_parameters, idempotent],
+        exception_handlers={Exception: exception_response},
+        state=State(
+            {
+                "system": system,
+                "authenticator": authenticator,
+                "readiness": health.Readiness(system, ingest),
+            }
+        ),
+        on_shutdown=[ingest.close],
+        request_max_body_size=JSON_BODY_BYTES_MAX,
+        openapi_config=None,
+        logging_config=None,
+    )
+    framework.state["openapi"] = msgspec.json.encode(document(framework))
+    return Shell(framework, ingest, system.metrics)
+
+
+def standard_routes() -> Sequence[ControllerRouterHandler]:
+    """Every route of the contract beside the few that this module and health.py hold."""
+    return (*meters.ROUTES, *usage.ROUTES, *customers.ROUTES, *keys.ROUTES)
+
+
+def _totals(system: System) -> tuple[int, int, int]:
+    totals = system.recorder.totals
+    return totals.events, totals.duplicates, totals.conflicts
+
+
+def _lag(system: System) -> tuple[int, float]:
+    lag = system.recorder.lag()
+    return lag.events, lag.seconds
+
+
+def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
+    """How uvicorn serves it: uvloop and httptools, our own access log, an end to waiting on shutdown."""
+    return uvicorn.Config(
+        app,  # pyright: ignore[reportArgumentType]  # Litestar's and uvicorn's ASGI types differ in name only
+        host=host,
+        port=port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S_MAX,
+    )
+
+
+@get(
+    "/openapi.json",
+    opt={
+        "operation": operation(
+            summary="This document", tag="Operation", answer={"type": "object"}, public=True
+        )
+    },
+)
+async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return Response(request.app.state["openapi"], media_type="application/json")
+
+
+def _events_route(ingest: Ingest) -> ControllerRouterHandler:
+    # The shell takes requests past the framework; this is the same route for whoever spells the path in another way
+    # (`/v1/events/`), and what makes it a route: documented, and named in `Allow`.
+    @post(INGEST_PATH, guards=[require(SCOPE)], opt={"operation": events_operation()})
+    async def post_events() -> ASGIApp:
+        return ingest
+
+    return post_events
+
+
+def decoded_parameters(app: ASGIApp) -> ASGIApp:
+    """Litestar middleware: takes off the percent-encoding that `shell.routed_path` leaves on path parameters."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        found = scope.get("path_params")
+        if found:
+            # A new dict: the router keeps the one it gave.
+            scope["path_params"] = {name: unquote(value) for name, value in found.items()}
+        await app(scope, receive, send)
+
+    return handle

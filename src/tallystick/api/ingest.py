@@ -1,0 +1,321 @@
+"""`POST /v1/events`: raw ASGI, in front of the framework.
+
+Nothing happens before the 202 but: who is it, decode and judge, append. The usual answer (everything accepted) is
+formatted by hand. Large bodies are decoded in threads of their own, so that the loop goes on answering the small ones.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from litestar.types import Receive, Scope, Send
+
+from tallystick.api.auth import Authenticator, check_scope
+from tallystick.api.problem import (
+    PROBLEM_TYPE,
+    RequestTimeout,
+    problem_body,
+    problem_headers,
+    translated,
+)
+from tallystick.errors import BadRequest, Fault, Forbidden, Invalid, TallystickError, TooLarge, Unavailable
+from tallystick.flows.position import token_of
+from tallystick.flows.system import System
+from tallystick.metering.compression import decompress
+from tallystick.metering.decode import Decoded, Limits, decode
+from tallystick.observe import logger
+
+SCOPE = "events:write"
+BODY_TIME_S_MAX = 60
+IN_THREAD_BYTES_MIN = 128 * 1024
+"""From this size on a body is decoded in a thread (a millisecond or more of work)."""
+DECODE_THREADS = 2
+HELD_BODIES_MAX = 16
+"""How many bodies of the greatest size may be held at once, all requests together."""
+
+_log = logger(__name__)
+_JSON = b"application/json"
+_PROBLEM = PROBLEM_TYPE.encode()
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its body was complete. Nothing was stored, and nobody is there to be told."""
+
+
+class Ingest:
+    """The ASGI application of one route."""
+
+    def __init__(self, system: System, authenticator: Authenticator) -> None:
+        settings = system.settings
+        self._system = system
+        self._authenticator = authenticator
+        self._log_events = system.log
+        self._now_us = system.clock.now_us
+        self._body_bytes_max = settings.body_bytes_max
+        self._limits = Limits(
+            events_max=settings.events_per_request_max,
+            event_bytes_max=settings.event_bytes_max,
+            depth_max=settings.event_depth_max,
+            future_tolerance_us=settings.future_tolerance_s * 1_000_000,
+        )
+        self._wait_s_max = settings.wait_s_max
+        self._accepted = system.metrics.events_accepted
+        self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
+        self._held_bytes = 0
+        self.append_failure: TallystickError | None = None
+        """Why the last append failed; None when it did not. `GET /health/ready` shows it."""
+        self.append_failed_at_us = 0
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 202
+        media_type = _JSON
+        more: list[tuple[bytes, bytes]] = []
+        try:
+            status, body = await self._answer(scope, receive)
+            if status >= 400:
+                media_type = _PROBLEM
+        except ClientGoneError:
+            return
+        except Exception as error:
+            found = translated(error)
+            if found.status == 500:
+                _log.exception("request failed", request_id=scope.get("tallystick_request_id"))
+            status, media_type, body = found.status, _PROBLEM, problem_body(found)
+            more = [(name.encode(), value.encode("latin-1")) for name, value in problem_headers(found)]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [
+                    (b"content-type", media_type),
+                    (b"content-length", b"%d" % len(body)),
+                    *more,
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        authorization = headers.get(b"authorization")
+        caller = self._authenticator.kept(authorization) if authorization else None
+        if caller is None:
+            caller = await self._authenticator.authenticate(authorization)
+        check_scope(caller, SCOPE)
+        if caller.customer is not None:
+            raise Forbidden("A customer's token may not send events.", code="customer_token")
+        query = scope["query_string"]
+        wait = _waits(query) if query else False
+
+        body = await self._body(headers, receive)
+        held = len(body)
+        self._held_bytes += held
+        try:
+            encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+            content_type = headers.get(b"content-type", _JSON).decode("latin-1")
+            ce_headers = {
+                name.decode("latin-1"): value.decode("latin-1")
+                for name, value in headers.items()
+                if name[:3] == b"ce-"
+            }
+            work = partial(
+                self._decode,
+                body,
+                encoding=encoding,
+                content_type=content_type,
+                ce_headers=ce_headers,
+                tenant=caller.tenant,
+                received_at_us=self._now_us(),
+            )
+            if held >= IN_THREAD_BYTES_MIN or (encoding and encoding != "identity"):
+                decoded = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            else:
+                decoded = work()
+        finally:
+            self._held_bytes -= held
+        return await self._append(decoded, wait=wait)
+
+    def _decode(
+        self,
+        body: bytes,
+        *,
+        encoding: str,
+        content_type: str,
+        ce_headers: Mapping[str, str],
+        tenant: str,
+        received_at_us: int,
+    ) -> Decoded:
+        if encoding and encoding != "identity":
+            body = decompress(body, encoding=encoding, bytes_max=self._body_bytes_max)
+        return decode(
+            body,
+            content_type=content_type,
+            ce_headers=ce_headers,
+            tenant=tenant,
+            received_at_us=received_at_us,
+            limits=self._limits,
+        )
+
+    async def _append(self, decoded: Decoded, *, wait: bool) -> tuple[int, bytes]:
+        for rejection in decoded.rejected:
+            self._system.metrics.events_rejected.labels(rejection.code).inc()
+        count = len(decoded.events)
+        if not count:
+            return 422, _nothing_accepted(decoded)
+        try:
+            position = await self._log_events.append(decoded.events)
+        except TallystickError as error:
+            self.append_failure, self.append_failed_at_us = error, self._now_us()
+            raise
+        self.append_failure = None
+        self._accepted.inc(count)
+        if wait:
+            return await self._recorded(decoded, position)
+        if not decoded.rejected:
+            return 202, b'{"accepted":%d,"rejected":0,"position":"%s","results":[]}' % (
+                count,
+                token_of(position).encode(),
+            )
+        return 202, _accepted(decoded, position)
+
+    async def _recorded(self, decoded: Decoded, position: int) -> tuple[int, bytes]:
+        """What became of the events; where the recorder is not that far in time, that they are accepted."""
+        count = len(decoded.events)
+        first = position - count + 1
+        outcome = await self._system.recorder.outcome(first, position, self._wait_s_max)
+        if outcome is None:
+            return 202, _accepted(decoded, position, waited=True)
+        results = _rejected(decoded)
+        for status, positions in (("duplicate", outcome.duplicates), ("conflict", outcome.conflicts)):
+            for at in positions:
+                row = at - first
+                index = row if decoded.indices is None else decoded.indices[row]
+                results.append({"index": index, "id": decoded.events.id[row], "status": status})
+        results.sort(key=_index_of)
+        return 200, msgspec.json.encode(
+            {
+                "recorded": count - len(outcome.duplicates) - len(outcome.conflicts),
+                "duplicates": len(outcome.duplicates),
+                "conflicts": len(outcome.conflicts),
+                "rejected": len(decoded.rejected),
+                "position": token_of(position),
+                "results": results,
+            }
+        )
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 18:
+            raise BadRequest("Content-Length is not a number.")
+        if int(length) > self._body_bytes_max:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(BODY_TIME_S_MAX):
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                body = message.get("body", b"")
+                if message.get("more_body", False):
+                    body = await self._rest_of_body(body, receive)
+        except TimeoutError:
+            raise RequestTimeout(f"The body did not arrive within {BODY_TIME_S_MAX} s.") from None
+        if len(body) > self._body_bytes_max:
+            raise self._too_large()
+        return body
+
+    async def _rest_of_body(self, start: bytes, receive: Receive) -> bytes:
+        pieces = [start]
+        total = held = len(start)
+        self._held_bytes += held
+        try:
+            more = True
+            while more:
+                message: Any = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                piece = message.get("body", b"")
+                more = message.get("more_body", False)
+                total += len(piece)
+                if total > self._body_bytes_max:
+                    raise self._too_large()
+                held += len(piece)
+                self._held_bytes += len(piece)
+                if self._held_bytes > HELD_BODIES_MAX * self._body_bytes_max:
+                    raise Unavailable(
+                        "Too many large bodies are arriving at once.", code="overloaded", retry_after_s=1
+                    )
+                pieces.append(piece)
+        finally:
+            self._held_bytes -= held
+        return b"".join(pieces)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body is larger than {self._body_bytes_max} bytes. Send it in several requests.")
+
+
+def _waits(query: bytes) -> bool:
+    """Whether the answer is to wait. Raises Invalid for anything that is not `wait=recorded`."""
+    faults: list[Fault] = []
+    waits = False
+    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100):
+        if name != "wait":
+            detail = f"There is no parameter {name[:60]!r} here; known: wait."
+            faults.append(Fault(name[:60], "unknown_parameter", detail))
+        elif value != "recorded":
+            detail = f"wait: {value[:40]!r} is not `recorded`."
+            faults.append(Fault("wait", "invalid_value", detail))
+        else:
+            waits = True
+    if faults:
+        raise Invalid(" ".join(f.detail for f in faults[:5]), code=faults[0].code, faults=faults)
+    return waits
+
+
+def _index_of(result: dict[str, Any]) -> int:
+    return result["index"]
+
+
+def _rejected(decoded: Decoded) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": rejection.index,
+            "id": rejection.id,
+            "status": "rejected",
+            "code": rejection.code,
+            "detail": rejection.detail,
+        }
+        for rejection in decoded.rejected
+    ]
+
+
+def _accepted(decoded: Decoded, position: int, *, waited: bool = False) -> bytes:
+    answer: dict[str, Any] = {
+        "accepted": len(decoded.events),
+        "rejected": len(decoded.rejected),
+        "position": token_of(position),
+        "results": _rejected(decoded),
+    }
+    if waited:
+        answer["waited"] = True
+    return msgspec.json.encode(answer)
+
+
+def _nothing_accepted(decoded: Decoded) -> bytes:
+    if not decoded.rejected:
+        error = Invalid("The request has no events.", code="no_events")
+    else:
+        error = Invalid(
+            f"None of the {len(decoded.rejected)} events was accepted; `results` says why.",
+            code="nothing_accepted",
+            faults=[Fault(f"/{r.index}", r.code, r.detail) for r in decoded.rejected],
+        )
+    return problem_body(
+        error, extra={"accepted": 0, "rejected": len(decoded.rejected), "results": _rejected(decoded)}
+    )

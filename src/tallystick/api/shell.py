@@ -1,0 +1,180 @@
+"""The outermost layer: what holds for every answer, whoever made it.
+
+Request ids, headers, the counting of requests, the access log, paths with `%2F`, HEAD, and the last resort when
+something fails outside the framework. Requests to the ingest route go past the framework.
+"""
+
+import itertools
+import re
+import secrets
+from time import perf_counter
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body
+from tallystick.errors import BadRequest, TallystickError
+from tallystick.metrics import Metrics
+from tallystick.observe import logger
+
+INGEST_PATH = "/v1/events"
+REQUEST_ID_LENGTH_MAX = 128
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,%d}\Z" % REQUEST_ID_LENGTH_MAX)
+_log = logger(__name__)
+
+# Answers are data, never a page: nothing in them may be guessed to be one, framed, or kept by a shared cache.
+_ALWAYS: list[tuple[bytes, bytes]] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+]
+_UNLESS_SET: list[tuple[bytes, bytes]] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+
+
+class Shell:
+    """ASGI application around `inner` (the framework) and `ingest`."""
+
+    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics) -> None:
+        self._inner = inner
+        self._ingest = ingest
+        self._requests = metrics.http_requests
+        self._ingest_counters: dict[int, Any] = {}
+        self._prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+        elif scope["path"] == INGEST_PATH and scope["method"] == "POST":
+            await self._post_events(scope, receive, send)
+        else:
+            await self._other(scope, receive, send)
+
+    def _request_id(self, scope: Scope) -> bytes:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id" and _REQUEST_ID.match(value):
+                return value
+        return f"{self._prefix}-{next(self._numbers):x}".encode()
+
+    async def _post_events(self, scope: Any, receive: Receive, send: Send) -> None:
+        request_id = self._request_id(scope)
+        scope["tallystick_request_id"] = request_id.decode()
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers: Any = message["headers"]
+                headers.append((b"x-request-id", request_id))
+                headers.extend(_ALWAYS)
+                counter = self._ingest_counters.get(status)
+                if counter is None:
+                    counter = self._requests.labels(INGEST_PATH, "POST", status)
+                    self._ingest_counters[status] = counter
+                counter.inc()
+                if status >= 400:
+                    _log.info(
+                        "request",
+                        method="POST",
+                        path=INGEST_PATH,
+                        status=status,
+                        request_id=request_id.decode(),
+                    )
+            await send(message)
+
+        await self._ingest(scope, receive, send_on)
+
+    async def _other(self, outer: Any, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        request_id = self._request_id(outer)
+        scope: Any = dict(outer)
+        method = outer["method"]
+        bodyless = method == "HEAD"
+        if bodyless:
+            scope["method"] = "GET"  # the same answer, without its body (RFC 9110 section 9.3.2)
+        scope["tallystick_request_id"] = request_id.decode()
+        answered: int | None = None
+
+        async def send_on(message: Message) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = message["status"]
+                headers = list(message["headers"])
+                present = {name.lower() for name, _ in headers}
+                headers.append((b"x-request-id", request_id))
+                headers.extend(header for header in _UNLESS_SET if header[0] not in present)
+                message = {**message, "headers": headers}
+            elif message["type"] == "http.response.body" and bodyless:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            try:
+                scope["path"] = routed_path(outer)
+                await self._inner(scope, receive, send_on)
+            except BadRequest as error:
+                await _send_problem(error, send_on)
+            except Exception as error:
+                if answered is not None:
+                    raise
+                scope["tallystick_cause"] = error
+                await _send_problem(
+                    Internal("An unexpected error. The log has the cause under this request's id."), send_on
+                )
+        finally:
+            # Only templates become labels: what a client may invent would have no bound.
+            route = scope.get("path_template") or "unknown"
+            shown_method = method if method in _METHODS else "other"
+            self._requests.labels(route, shown_method, answered or 499).inc()
+            cause = scope.get("tallystick_cause")
+            if cause is not None:
+                _log.error("request failed", request_id=request_id.decode(), route=route, exc_info=cause)
+            _log.info(
+                "request",
+                method=shown_method,
+                route=route,
+                status=answered or 499,
+                seconds=round(perf_counter() - started, 6),
+                request_id=request_id.decode(),
+            )
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def routed_path(scope: Any) -> str:
+    """The path for the router: segments decoded, but `/` and `%` within one still encoded, so that a key with a slash
+    stays one segment. `decoded_parameters` (api/app.py) takes the rest off behind the router."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    raw = raw.partition(b"?")[0]
+    if b"%" not in raw:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest("The path is not UTF-8.", code="invalid_path") from None
+    try:
+        segments = [unquote_to_bytes(segment).decode("utf-8") for segment in raw.split(b"/")]
+    except UnicodeDecodeError:
+        raise BadRequest("The path is not UTF-8.", code="invalid_path") from None
+    return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)
+
+
+async def _send_problem(error: TallystickError, send: Send) -> None:
+    body = problem_body(error)
+    await send(
+        {
+            "type": "http.response.start",
+            "status": error.status,
+            "headers": [
+                (b"content-type", PROBLEM_TYPE.encode()),
+                (b"content-length", b"%d" % len(body)),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body, "more_body": False})
