@@ -112,13 +112,14 @@ class FilterEvent(Protocol):
 class CompiledFilter:
     """An expression, ready to be asked.
 
-    `members`: the members of data it can touch, when the expression proves that it touches nothing else of an event
-    (beside `type`, which one meter's events share); its verdict is then a function of them and may be remembered.
-    None: ask it for every event.
+    `members`: the members of data it can touch, when the expression proves that it touches no others; None: any.
+    `memorable`: beside them it touches nothing of an event but `type`, which one meter's events share, so that its
+    verdict is a function of them and may be remembered. Otherwise it is asked for every event.
     """
 
     expression: str
     members: tuple[str, ...] | None
+    memorable: bool
     comprehension: bool
     variables: frozenset[str]
     program: Any = field(repr=False)
@@ -140,14 +141,16 @@ class CompiledFilter:
         """What it says of the event with these attributes."""
         if self.comprehension and len(data) > COMPREHENSION_DATA_BYTES_MAX:
             return Verdict.ERROR
-        values: dict[str, Any] = {"id": event_id, "source": source, "type": event_type, "subject": subject}
+        # Only what it mentions: every value is copied into the evaluation, which costs more than the evaluation.
+        given: dict[str, Any] = {"id": event_id, "source": source, "type": event_type, "subject": subject}
+        values = {name: value for name, value in given.items() if name in self.variables}
         if "time" in self.variables:
             values["time"] = _EPOCH + timedelta(microseconds=time_us)
         if "data" in self.variables:
-            try:
-                values["data"] = _as_seen(data)
-            except ValueError:
-                return Verdict.ERROR
+            seen = _as_seen(data)
+            if self.members is not None:
+                seen = {name: seen[name] for name in self.members if name in seen}
+            values["data"] = seen
         return self._ask(values)
 
     def verdict_of_members(self, event_type: str, members: Mapping[str, object]) -> Verdict:
@@ -204,9 +207,18 @@ def _number_seen(literal: str) -> int | float:
     return float(literal)  # beyond the range of a double: an infinity
 
 
-def _as_seen(data: bytes) -> object:
-    """Data as an expression sees it. Raises ValueError when it is no JSON."""
-    return json.loads(data, parse_int=_number_seen, parse_float=_number_seen) if data else {}
+_DECODER = json.JSONDecoder(parse_int=_number_seen, parse_float=_number_seen)
+
+
+def _as_seen(data: bytes) -> dict[str, Any]:
+    """Data as an expression sees it. What cannot be read has no members, as everywhere (see reading.py)."""
+    if not data:
+        return {}
+    try:
+        seen = _DECODER.decode(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return seen if isinstance(seen, dict) else {}
 
 
 @lru_cache(maxsize=1024)
@@ -243,11 +255,13 @@ def compile_filter(expression: str) -> CompiledFilter:
         )
     comprehension = _check_cost(expression, tokens)
     members = _members(tokens)
-    if comprehension or variables - bound - {"data", "type"} or bound & VARIABLES:
+    if bound & VARIABLES:
         members = None
+    memorable = members is not None and not comprehension and variables <= {"data", "type"}
     return CompiledFilter(
         expression=expression,
         members=members,
+        memorable=memorable,
         comprehension=comprehension,
         variables=variables,
         program=program,
