@@ -1,0 +1,305 @@
+"""`/v1/customers`: who pays, and which subjects are theirs. What a valid customer is stands in the catalog."""
+
+import math
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, cast
+from urllib.parse import quote
+
+from litestar import Request, Response, delete, get, patch, post
+from msgspec import UNSET
+
+from tallystick.api import wire
+from tallystick.api.auth import actor_of, caller, require
+from tallystick.api.fields import Fields
+from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
+from tallystick.catalog.interface import Customer, CustomerChange
+from tallystick.errors import NotFound
+from tallystick.flows import customers
+from tallystick.flows.system import System
+from tallystick.flows.usage import in_questions
+
+Connection = Request[Any, Any, Any]
+
+SUBJECTS_MAX = 10_000
+
+_MEMBERS = ("name", "subjects", "parent", "currency", "timezone", "email", "external_ids", "traits")
+_NULLABLE = ("parent", "currency", "email")
+
+
+def customer_document(customer: Customer) -> dict[str, Any]:
+    """A customer on the wire."""
+    return {
+        "key": customer.key,
+        "name": customer.name,
+        "subjects": list(customer.subjects),
+        "parent": customer.parent,
+        "currency": customer.currency,
+        "timezone": customer.timezone,
+        "email": customer.email,
+        "external_ids": dict(customer.external_ids),
+        "traits": dict(customer.traits),
+        "created_at": wire.time_text(customer.created_at_us),
+        "archived_at": wire.optional_time_text(customer.archived_at_us),
+    }
+
+
+def read_change(fields: Fields) -> CustomerChange:
+    """The members given, each of the right kind; what they may hold is the catalog's to judge. null stands for "none"
+    where there can be none, and for the empty list or object. Faults are left in `fields`."""
+    given: dict[str, Any] = {}
+    names = set(fields.names())
+    for name in ("name", "timezone", *_NULLABLE):
+        if name in names:
+            value = fields.text(name)
+            if value is None and name not in _NULLABLE:
+                if fields.take(name) is None:
+                    fields.fault(name, "invalid", f"{name} cannot be null; leave it out to keep it.")
+            else:
+                given[name] = value
+    if "subjects" in names:
+        given["subjects"] = fields.texts("subjects", items_max=SUBJECTS_MAX) or ()
+    for name in ("external_ids", "traits"):
+        if name in names:
+            given[name] = _object(fields, name)
+    return CustomerChange(**{name: given.get(name, UNSET) for name in _MEMBERS})
+
+
+def _object(fields: Fields, name: str) -> Mapping[str, Any]:
+    value = fields.take(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        fields.fault(name, "invalid", f"{name} must be an object.")
+        return {}
+    made = cast("dict[str, Any]", value)
+    if name == "external_ids":
+        for member, text in made.items():
+            if not isinstance(text, str):
+                fields.fault(name, "invalid", f"{name}: {member[:60]!r} must be a string.", member)
+        return made
+    try:
+        return _plain(made)
+    except OverflowError:
+        fields.fault(name, "number_out_of_range", f"{name} holds a number that no double can.")
+        return {}
+
+
+def _plain(value: Any) -> Any:
+    """Traits describe a customer and are no quantities: their numbers are kept as any JSON reader would see them."""
+    if isinstance(value, dict):
+        return {member: _plain(inner) for member, inner in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in cast("list[Any]", value)]
+    if not isinstance(value, Decimal):
+        return value
+    number = float(value)
+    if math.isinf(number):
+        raise OverflowError
+    return number
+
+
+_PROPERTIES: dict[str, dict[str, Any]] = {
+    "name": STRING,
+    "subjects": array(STRING),
+    "parent": nullable({"type": "string", "description": "The customer above this one."}),
+    "currency": nullable({"type": "string", "description": "ISO 4217."}),
+    "timezone": {"type": "string", "description": "IANA."},
+    "email": nullable(STRING),
+    "external_ids": {"type": "object", "additionalProperties": STRING},
+    "traits": {"type": "object", "additionalProperties": True},
+}
+_KEY = {"type": "string", "minLength": 1, "maxLength": 256}
+_REASSIGN = {
+    "type": "boolean",
+    "description": "Take subjects over from another customer, from now on; history stays.",
+}
+_NEW = objects(
+    {"key": _KEY, **_PROPERTIES, "reassign": _REASSIGN}, required=("key",), additionalProperties=False
+)
+_CHANGE = objects({**_PROPERTIES, "reassign": _REASSIGN}, required=(), additionalProperties=False)
+_CUSTOMER = objects({"key": _KEY, **_PROPERTIES, "created_at": TIME, "archived_at": nullable(TIME)})
+_EXAMPLE = {"key": "acme", "name": "Acme", "subjects": ["acme-prod", "acme-test"], "currency": "USD"}
+
+
+@post(
+    "/v1/customers",
+    guards=[require("customers:write")],
+    status_code=201,
+    opt={
+        "operation": operation(
+            summary="Create a customer",
+            tag="Customers",
+            body=_NEW,
+            body_example=_EXAMPLE,
+            answer=_CUSTOMER,
+            status=201,
+            creates=True,
+        )
+    },
+)
+async def create_customer(request: Connection) -> Response[dict[str, Any]]:
+    """A new customer, or an archived one active again with these values."""
+    system, who = wire.system_of(request), caller(request)
+    customers.check_unbound(who.customer)
+    fields = await Fields.of_body(request, nulls=False)
+    key = fields.required_text("key", characters_max=256)
+    reassign = fields.boolean("reassign")
+    change = read_change(fields)
+    fields.finish()
+    actor, now_us = actor_of(request), system.clock.now_us()
+    made = await in_questions(
+        system,
+        lambda: system.catalog.create_customer(
+            who.tenant, key, change, reassign=reassign, actor=actor, now_us=now_us
+        ),
+    )
+    return tagged(customer_document(made), status=201, Location=f"/v1/customers/{quote(made.key, safe='')}")
+
+
+@get(
+    "/v1/customers",
+    guards=[require("customers:read")],
+    opt={
+        "operation": operation(
+            summary="List customers",
+            tag="Customers",
+            parameters=[
+                *PAGE,
+                query("include_archived", "Archived ones too.", schema={"type": "boolean"}),
+            ],
+            answer=listing(_CUSTOMER),
+        )
+    },
+)
+async def list_customers(request: Connection) -> dict[str, Any]:
+    """In the order of their creation."""
+    system, who = wire.system_of(request), caller(request)
+    fields = Fields.of_query(request)
+    archived = fields.boolean("include_archived")
+    if who.customer is not None:
+        page = fields.page((str,))
+        fields.finish()
+        return await _list_visible(system, who.tenant, who.customer, page, archived=archived)
+    limit, cursor = fields.catalog_page()
+    fields.finish()
+    found = await in_questions(
+        system, lambda: system.catalog.customers(who.tenant, archived=archived, cursor=cursor, limit=limit)
+    )
+    return wire.page_answer(map(customer_document, found.items), found.next_cursor)
+
+
+async def _list_visible(
+    system: System, tenant: str, bound: str, page: wire.Page, *, archived: bool
+) -> dict[str, Any]:
+    """What a bound caller sees, by key."""
+
+    def read() -> tuple[list[Customer], str | None]:
+        after = str(page.after[0]) if page.after else ""
+        keys = sorted(key for key in customers.visible(system.catalog, tenant, bound) or () if key > after)
+        found = [system.catalog.customer(tenant, key) for key in keys[: page.limit]]
+        last = wire.make_cursor(keys[page.limit - 1]) if len(keys) > page.limit else None
+        return [customer for customer in found if archived or customer.archived_at_us is None], last
+
+    items, next_cursor = await in_questions(system, read)
+    return wire.page_answer(map(customer_document, items), next_cursor)
+
+
+async def _visible(request: Connection) -> tuple[System, str, Customer]:
+    """The customer a path names; for a caller that may not see it there is none."""
+    system, who = wire.system_of(request), caller(request)
+    key: str = request.path_params["key"]
+
+    def read() -> Customer:
+        seen = customers.visible(system.catalog, who.tenant, who.customer)
+        if seen is not None and key not in seen:
+            raise NotFound(f"There is no customer {key[:80]!r}.", code="customer_not_found")
+        return system.catalog.customer(who.tenant, key)
+
+    return system, who.tenant, await in_questions(system, read)
+
+
+@get(
+    "/v1/customers/{key:str}",
+    guards=[require("customers:read")],
+    opt={
+        "operation": operation(
+            summary="Read a customer",
+            tag="Customers",
+            answer=_CUSTOMER,
+            answers={304: {"description": "Not changed since the `ETag` in `If-None-Match`."}},
+        )
+    },
+)
+async def get_customer(request: Connection) -> Response[Any]:
+    """One customer; archived ones too."""
+    wire.check_parameters(request, ())
+    _, _, customer = await _visible(request)
+    document = customer_document(customer)
+    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
+        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
+    return tagged(document)
+
+
+@patch(
+    "/v1/customers/{key:str}",
+    guards=[require("customers:write")],
+    opt={
+        "operation": operation(
+            summary="Change a customer",
+            tag="Customers",
+            description="The members given replace the present ones.",
+            body=_CHANGE,
+            body_example={"subjects": ["acme-prod"], "reassign": True},
+            answer=_CUSTOMER,
+            errors=(409, 412),
+        )
+    },
+)
+async def change_customer(request: Connection) -> Response[dict[str, Any]]:
+    """The members given; the others stay."""
+    customers.check_unbound(caller(request).customer)
+    fields = await Fields.of_body(request)
+    reassign = fields.boolean("reassign")
+    change = read_change(fields)
+    fields.finish()
+    system, tenant, present = await _visible(request)
+    check_if_match(request, customer_document(present))
+    actor, now_us = actor_of(request), system.clock.now_us()
+    changed = await in_questions(
+        system,
+        lambda: system.catalog.change_customer(
+            tenant, present.key, change, reassign=reassign, actor=actor, now_us=now_us
+        ),
+    )
+    return tagged(customer_document(changed))
+
+
+@delete(
+    "/v1/customers/{key:str}",
+    guards=[require("customers:write")],
+    status_code=204,
+    opt={
+        "operation": operation(
+            summary="Archive a customer",
+            tag="Customers",
+            description="It leaves the lists and keeps its subjects: usage that still comes stays its own.",
+            status=204,
+            errors=(412,),
+        )
+    },
+)
+async def archive_customer(request: Connection) -> None:
+    """Archive; idempotent."""
+    customers.check_unbound(caller(request).customer)
+    system, tenant, present = await _visible(request)
+    check_if_match(request, customer_document(present))
+    actor, now_us = actor_of(request), system.clock.now_us()
+    await in_questions(
+        system,
+        lambda: system.catalog.archive_customer(tenant, present.key, actor=actor, now_us=now_us),
+    )
+
+
+ROUTES = [create_customer, list_customers, get_customer, change_customer, archive_customer]

@@ -1,0 +1,176 @@
+"""Finding events, and everything known of one.
+
+What an event contributes is never stored beside it: it is read again from the event by the definitions in force
+(metering/reading.py), as the recorder does it.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tallystick.errors import NotFound
+from tallystick.flows.customers import narrowed, visible
+from tallystick.flows.system import System
+from tallystick.flows.usage import in_questions
+from tallystick.metering.meter import Meter
+from tallystick.metering.reading import Exclusion, Reading, read
+from tallystick.store.interface import EventSearch, Repeat, StoredEvent
+
+Status = Literal["recorded", "conflict", "unmetered", "invalid", "retracted"]
+STATUSES: tuple[Status, ...] = ("recorded", "conflict", "unmetered", "invalid", "retracted")
+
+SCAN_EVENTS_MAX = 20_000
+"""Events one search for invalid ones looks at before it answers what it has, with a cursor to go on from."""
+SCAN_PAGE_EVENTS = 1000
+REPEATS_SHOWN_MAX = 20
+FILTERED = (Exclusion.FILTER_FALSE,)
+"""Reasons that are no defect of the event: the meter does not want it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What an event gives to one meter, or why nothing."""
+
+    meter: Meter
+    reading: Reading | Exclusion
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An event that a search found. `faulty`: the meters it should count for and cannot (only for `invalid`)."""
+
+    event: StoredEvent
+    faulty: tuple[Contribution, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPage:
+    """Newest first. `next_before`: the position to go on from, None at the end. A page may hold fewer than asked for,
+    even none, and still go on."""
+
+    items: list[Found]
+    next_before: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Everything known of one event."""
+
+    event: StoredEvent
+    duplicates: int
+    repeats: list[Repeat]  # the latest duplicates
+    conflicts: int
+    conflicting: list[StoredEvent]  # the latest conflicts
+    contributions: list[Contribution]
+
+
+def active_meters(system: System, tenant: str) -> dict[str, list[Meter]]:
+    """The meters of a tenant that count now, by event type. Synchronous."""
+    by_type: defaultdict[str, list[Meter]] = defaultdict(list)
+    for meter in system.catalog.active_meters():
+        if meter.tenant == tenant:
+            by_type[meter.event_type].append(meter)
+    return dict(by_type)
+
+
+def contributions(meters: Sequence[Meter], event: StoredEvent) -> list[Contribution]:
+    """What an event gives to each of the meters of its type."""
+    return [Contribution(meter, read(meter, event)) for meter in meters]
+
+
+async def search(system: System, wanted: EventSearch, status: Status, *, bound: str | None) -> FoundPage:
+    """Events newest first, among what has been published. `wanted.status` and `wanted.as_of_us` are set here; `bound`
+    is the customer the caller is bound to (flows/customers.py).
+
+    - `unmetered`: no active meter has its type;
+    - `invalid`: at least one active meter of its type cannot read it;
+    - `retracted`: taken back by a correction. There are no corrections yet, so there is none.
+    """
+    published = replace(wanted, as_of_us=system.recorder.recorded_at_us)
+
+    def work() -> FoundPage:
+        customers = narrowed(system.catalog, wanted.tenant, bound, wanted.customers)
+        asked = replace(published, customers=customers)
+        if status == "retracted":
+            return FoundPage([], None)
+        if status in ("recorded", "conflict"):
+            return _page(system, replace(asked, status=status))
+        metered = active_meters(system, wanted.tenant)
+        if status == "unmetered":
+            if asked.types is None:
+                return _page(system, replace(asked, types_excluded=tuple(sorted(metered))))
+            types = tuple(name for name in asked.types if name not in metered)
+            return _page(system, replace(asked, types=types)) if types else FoundPage([], None)
+        types = tuple(sorted(metered if asked.types is None else metered.keys() & set(asked.types)))
+        return _invalid(system, replace(asked, types=types), metered) if types else FoundPage([], None)
+
+    return await in_questions(system, work)
+
+
+def _page(system: System, wanted: EventSearch) -> FoundPage:
+    events = system.store.search(replace(wanted, limit=wanted.limit + 1))
+    shown = events[: wanted.limit]
+    return FoundPage(
+        [Found(event) for event in shown], shown[-1].position if len(events) > len(shown) else None
+    )
+
+
+def _invalid(system: System, wanted: EventSearch, metered: dict[str, list[Meter]]) -> FoundPage:
+    items: list[Found] = []
+
+    def look(event: StoredEvent) -> bool:
+        faulty = tuple(
+            given
+            for given in contributions(metered[event.type], event)
+            if isinstance(given.reading, Exclusion) and given.reading not in FILTERED
+        )
+        if faulty:
+            items.append(Found(event, faulty))
+        return len(items) < wanted.limit
+
+    return FoundPage(items, scan(system, wanted, look, events_max=SCAN_EVENTS_MAX))
+
+
+def scan(
+    system: System, wanted: EventSearch, look: Callable[[StoredEvent], bool], *, events_max: int
+) -> int | None:
+    """Show events newest first to `look` until it answers False or `events_max` have been shown. Answers the position
+    to go on from, None when there is nothing more."""
+    before = wanted.before_position
+    shown = 0
+    while True:
+        size = min(SCAN_PAGE_EVENTS, events_max - shown)
+        if size == 0:
+            return before
+        events = system.store.search(replace(wanted, before_position=before, limit=size))
+        for event in events:
+            before = event.position
+            if not look(event):
+                return before
+        if len(events) < size:
+            return None
+        shown += size
+
+
+async def lookup(system: System, tenant: str, source: str, event_id: str, *, bound: str | None) -> Known:
+    """Everything known of the event with this identity.
+
+    Raises NotFound (event_not_found) when there is none, or none the caller may see."""
+
+    def work() -> Known:
+        event = system.store.lookup(tenant, source, event_id)
+        seen = visible(system.catalog, tenant, bound)
+        if event is None or (seen is not None and event.customer not in seen):
+            raise NotFound(
+                f"There is no recorded event {event_id[:80]!r} of source {source[:80]!r}.",
+                code="event_not_found",
+            )
+        duplicates, repeats = system.store.duplicates_of(tenant, source, event_id, limit=REPEATS_SHOWN_MAX)
+        conflicts, conflicting = system.store.conflicts_of(tenant, source, event_id, limit=REPEATS_SHOWN_MAX)
+        meters = active_meters(system, tenant).get(event.type, [])
+        # A conflict may name another customer's subject: its content is not for this caller.
+        shown = [other for other in conflicting if seen is None or other.customer in seen]
+        return Known(event, duplicates, repeats, conflicts, shown, contributions(meters, event))
+
+    return await in_questions(system, work)
