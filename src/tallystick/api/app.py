@@ -11,7 +11,7 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from tallystick.api import customers, health, keys, meters, usage
+from tallystick.api import customers, explain, health, keys, meters, search, usage
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import SCOPE, Ingest
@@ -60,7 +60,14 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
 
 def standard_routes() -> Sequence[ControllerRouterHandler]:
     """Every route of the contract beside the few that this module and health.py hold."""
-    return (*meters.ROUTES, *usage.ROUTES, *customers.ROUTES, *keys.ROUTES)
+    return (
+        *meters.ROUTES,
+        *usage.ROUTES,
+        *explain.ROUTES,
+        *search.ROUTES,
+        *customers.ROUTES,
+        *keys.ROUTES,
+    )
 
 
 def _totals(system: System) -> tuple[int, int, int]:
