@@ -3,6 +3,7 @@
 A singular path names at most one place (RFC 9535, section 2.3.5.1), so a reading has at most one value.
 """
 
+import re
 from functools import lru_cache
 
 import jsonpath_rfc9535 as jsonpath
@@ -10,6 +11,11 @@ from jsonpath_rfc9535.selectors import IndexSelector, NameSelector
 
 PATH_CHARACTERS_MAX = 512
 PATH_STEPS_MAX = 16
+
+_NAME = re.compile(
+    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|(?<!\.)\.(?P<name>[a-zA-Z_\u0080-\ud7ff\ue000-\U0010ffff]"""
+    r"""[a-zA-Z0-9_\u0080-\ud7ff\ue000-\U0010ffff]*)"""
+)
 
 Steps = tuple[str | int, ...]
 """Member names and array indices, from the outermost in. An index may be negative: -1 is the last element."""
@@ -36,7 +42,7 @@ def steps_of(path: str) -> Steps:
         raise PathError("invalid_path", f"{path!r} is not a path into data: write it as $.member.")
     try:
         path.encode("utf-8")
-        query = jsonpath.compile(path)
+        query = jsonpath.compile(path if path.isascii() else _NAME.sub(_bracketed, path))
     except (jsonpath.JSONPathError, RecursionError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
         raise PathError("invalid_path", f"{path!r} is not a JSONPath of RFC 9535: {reason}.") from error
@@ -59,6 +65,11 @@ def steps_of(path: str) -> Steps:
     if len(steps) > PATH_STEPS_MAX:
         raise PathError("path_too_long", f"The path has more than {PATH_STEPS_MAX} steps.")
     return tuple(steps)
+
+
+def _bracketed(match: re.Match[str]) -> str:
+    """`.日本` as `['日本']`: the library's short form stops at U+10FF within a name, where RFC 9535 does not."""
+    return match.group() if match["name"] is None else f"['{match['name']}']"
 
 
 def follow(value: object, steps: Steps) -> object:
