@@ -1,0 +1,88 @@
+"""`tallystick serve`: everything in one process."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable
+
+import typer
+import uvicorn
+import uvloop
+from rich.console import Console
+
+from tallystick import __version__, observe
+from tallystick.api.app import create_app, server_config
+from tallystick.cli.options import with_settings
+from tallystick.config import Settings
+from tallystick.errors import Invalid, TallystickError
+from tallystick.wiring import Running, start
+
+_console = Console(stderr=True)
+
+
+@with_settings
+def serve(settings: Settings) -> None:
+    """Start Tallystick: HTTP API, recorder and everything else, in this process, until Ctrl-C or SIGTERM."""
+    uvloop.run(run_server(settings))
+
+
+async def run_server(
+    settings: Settings, *, when_ready: Callable[[Running, str], Awaitable[None]] | None = None
+) -> None:
+    """Serve until a signal comes. `when_ready` runs beside the server once it answers, and is cancelled with it."""
+    observe.configure(level=settings.log_level, form=settings.log_format)
+    host, port = listen_address(settings.listen)
+    listener = _bind(host, port)
+    running = await start(settings)
+    beside: asyncio.Task[None] | None = None
+    try:
+        url = f"http://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
+        _greet(running, url, settings)
+        server = uvicorn.Server(server_config(create_app(running.system), host=host, port=port))
+        if when_ready is not None:
+            beside = asyncio.create_task(_coroutine(when_ready(running, url)))
+        await server.serve(sockets=[listener])
+    finally:
+        if beside is not None:
+            beside.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TallystickError):
+                await beside
+        await running.stop()
+
+
+async def _coroutine(awaitable: Awaitable[None]) -> None:
+    await awaitable
+
+
+def listen_address(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:8080`, `[::1]:8080` or `:8080` (all addresses) → host, port."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise Invalid(
+            f"TALLYSTICK_LISTEN: {listen!r} is not an address and a port, such as 127.0.0.1:8080.", code="invalid_setting"
+        )
+    return host.strip("[]") or "0.0.0.0", int(port)  # noqa: S104 -- `:8080` asks for it
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=2048, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Invalid(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Is another Tallystick running there? "
+            "Choose another address with --listen.",
+            code="invalid_setting",
+        ) from error
+
+
+def _greet(running: Running, url: str, settings: Settings) -> None:
+    _console.print(f"[bold]Tallystick {__version__}[/bold] on [link={url}]{url}[/link], data in {settings.data_dir}")
+    if running.first_admin_key is not None:
+        _console.print(
+            f"Your admin key, shown this once: [bold]{running.first_admin_key}[/bold]\n"
+            "Send it as `Authorization: Bearer …`."
+        )
+
+
+def register(app: typer.Typer) -> None:
+    app.command("serve")(serve)

@@ -1,0 +1,61 @@
+"""Whom an event belongs to: subject → customer, at the moment of recording.
+
+The answer is written into the recorded event and never asked again: a subject that moves to another customer later
+leaves its history where it was.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tallystick.catalog.interface import Catalog
+
+
+class Attribution:
+    """The catalog's subjects in memory, brought up to date by revision. One thread (the recorder's) uses it."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._owners: dict[str, dict[str, str]] = {}
+        self._revision = 0
+
+    def refresh(self) -> None:
+        """Take over what changed in the catalog since the last time."""
+        if self._catalog.revision("subjects") == self._revision:
+            return
+        complete = False
+        while not complete:
+            changes = self._catalog.subject_changes(self._revision)
+            for (tenant, subject), customer in changes.owners.items():
+                owners = self._owners.setdefault(tenant, {})
+                if customer is None:
+                    owners.pop(subject, None)
+                else:
+                    owners[subject] = customer
+            self._revision = changes.revision
+            complete = changes.complete
+
+    def customers(self, tenant: pa.ChunkedArray, subject: pa.ChunkedArray, *, now_us: int) -> pa.Array:
+        """The customer of every row (dictionary-encoded strings). Unknown subjects get a customer of their own name."""
+        tenants = pc.unique(tenant).to_pylist()
+        if len(tenants) == 1:
+            return self._of_tenant(tenants[0], subject, now_us)
+        customers = pa.nulls(len(subject), pa.string())
+        for key in tenants:
+            mask = pc.equal(tenant, key)
+            mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+            own = self._of_tenant(key, pc.filter(subject, mask), now_us).cast(pa.string())
+            customers = pc.replace_with_mask(customers, mask, own)
+        return customers.dictionary_encode()
+
+    def _of_tenant(self, tenant: str, subject: pa.ChunkedArray, now_us: int) -> pa.DictionaryArray:
+        encoded = pc.dictionary_encode(subject)
+        encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
+        subjects: list[str] = encoded.dictionary.to_pylist()
+        owners = self._owners.setdefault(tenant, {})
+        unknown = [name for name in subjects if name not in owners]
+        if unknown:
+            owners.update(self._catalog.create_unknown(tenant, unknown, now_us=now_us))
+        # Two subjects of one customer would make equal dictionary entries; the store reads that as it should.
+        return pa.DictionaryArray.from_arrays(
+            encoded.indices, pa.array([owners[name] for name in subjects], pa.string())
+        )

@@ -1,0 +1,127 @@
+"""Readings of the past: built in the background for new meters and after a loss, and on the spot for one question.
+
+Both ways use the definition of a reading that the recorder uses, so the figures cannot differ.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+from tallystick.catalog.interface import Catalog
+from tallystick.flows.record import Recorder, count_by_meter
+from tallystick.metering.meter import Meter
+from tallystick.metering.query import UsageQuery, UsageRow
+from tallystick.metering.reading import derive
+from tallystick.store.interface import Store
+
+_IDLE_S = 0.2
+_RETRY_S = 1.0
+
+_logger = structlog.get_logger("builder")
+T = TypeVar("T")
+
+
+class ReadingsBuilder:
+    """Builds readings of events recorded before their meter was in service. `run` is its life."""
+
+    def __init__(self, *, store: Store, catalog: Catalog, recorder: Recorder) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._recorder = recorder
+        self._stopping = asyncio.Event()
+        self._half_built = False
+        self.progress: tuple[int, int] | None = None
+        """(readings built, events read) of the build under way; None when there is none."""
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            wait_s = _IDLE_S
+            try:
+                if self._recorder.recovered and self._recorder.unbuilt():
+                    if self._half_built:  # nothing of a failed attempt may count
+                        await self._recorder.restart_builds()
+                        self._half_built = False
+                    await self._build()
+                    wait_s = 0.0
+            except Exception as error:
+                _logger.warning("build_failed", error=repr(error))
+                wait_s = _RETRY_S
+                self._half_built = True
+            finally:
+                self.progress = None
+            try:
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def _build(self) -> None:
+        """One pass over the events of one tenant's types, for all its meters whose past ends at the same position."""
+        generation = self._recorder.generation
+        unbuilt = self._recorder.unbuilt()
+        meters = await asyncio.to_thread(self._catalog.meters_by_id, list(unbuilt))
+        groups: defaultdict[tuple[str, int], list[Meter]] = defaultdict(list)
+        for meter in meters.values():
+            groups[meter.tenant, unbuilt[meter.id].from_position].append(meter)
+        for (_, through), group in groups.items():
+            rows = await asyncio.to_thread(self._build_group, group, through, generation)
+            if rows is None or not await self._recorder.finish_build(rows, generation=generation):
+                return
+            _logger.info("readings_built", meters=[meter.key for meter in group], rows=sum(rows.values()))
+
+    def _build_group(self, meters: Sequence[Meter], through: int, generation: int) -> dict[int, int] | None:
+        rows: Counter[int] = Counter({meter.id: 0 for meter in meters})
+        ids = "-".join(str(meter.id) for meter in meters[:8])
+        events_read = 0
+        blocks = self._store.events_of(
+            meters[0].tenant, sorted({meter.event_type for meter in meters}), through=through
+        )
+        for number, events in enumerate(blocks):
+            if self._stopping.is_set() or generation != self._recorder.generation:
+                return None
+            readings = derive(meters, events)
+            if readings.num_rows:
+                self._store.insert_readings(readings, token=f"build:{generation}:{through}:{ids}:{number}")
+                self._recorder.add_building_rows(readings.num_rows)
+            rows.update(count_by_meter(readings))
+            events_read += events.num_rows
+            self.progress = (sum(rows.values()), events_read)
+        return dict(rows)
+
+
+def usage_from_events(store: Store, query: UsageQuery, *, rows_max: int) -> list[UsageRow]:
+    """Answer a question without the readings: derive those it needs from the events, into a table of its own, and ask
+    that one. Slower, and the same answer."""
+    return _from_events(store, query, lambda name: store.usage(query, rows_max=rows_max, readings=name))
+
+
+def dimension_values_from_events(
+    store: Store, query: UsageQuery, ask: Callable[[str], list[tuple[str | None, int]]]
+) -> list[tuple[str | None, int]]:
+    """The same for the values of a dimension; `ask` gets the name of the table."""
+    return _from_events(store, query, ask)
+
+
+def _from_events(store: Store, query: UsageQuery, ask: Callable[[str], T]) -> T:
+    name = store.scratch()
+    try:
+        blocks = store.events_of(
+            query.meter.tenant,
+            [query.meter.event_type],
+            from_us=query.from_us,
+            to_us=query.to_us,
+            customers=query.customers,
+            as_of_us=query.as_of_us,
+        )
+        for number, events in enumerate(blocks):
+            readings = derive([query.meter], events)
+            if readings.num_rows:
+                store.insert_readings(readings, token=f"{name}:{number}", into=name)
+        return ask(name)
+    finally:
+        store.drop_scratch(name)

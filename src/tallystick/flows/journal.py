@@ -1,0 +1,74 @@
+"""What the recorder writes down before and after each batch: its place in the log, and which readings are complete.
+
+The journal is the recorder's only memory besides the facts. It is small, replaced as a whole, and synced.
+"""
+
+from msgspec import Struct, field, json
+
+from tallystick.log.checkpoint import Checkpoint
+
+
+class Intent(Struct, frozen=True):
+    """A batch about to be recorded. Until `done`, a restart repeats exactly this: same positions, moment and meters."""
+
+    after: int
+    through: int
+    recorded_at_us: int
+    meters: tuple[int, ...]
+
+    @property
+    def token(self) -> str:
+        """Deduplication token of the batch's inserts: its positions."""
+        return f"{self.after}-{self.through}"
+
+
+class Coverage(Struct, frozen=True):
+    """Which readings of one meter version are in the store.
+
+    The recorder derives those of events behind `from_position` as it records them; those up to it are built in the
+    background, and are all there once `built`. `until_us` is set when the version left service: nothing recorded after
+    that moment has readings.
+    """
+
+    from_position: int
+    built: bool
+    rows: int = 0  # how many there must be (rows of a build under way not counted)
+    until_us: int | None = None
+
+    def complete_as_of(self, moment_us: int) -> bool:
+        return self.built and (self.until_us is None or moment_us <= self.until_us)
+
+
+class State(Struct, frozen=True):
+    """Everything the recorder must remember."""
+
+    recorded: int = 0  # every event up to this position is recorded
+    recorded_at_us: int = 0  # the last published moment
+    intent: Intent | None = None
+    events: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    generation: int = 0  # counts builds begun anew; part of the tokens of readings
+    coverage: dict[int, Coverage] = field(default_factory=dict[int, Coverage])  # by meter id
+
+    @property
+    def readings(self) -> int:
+        """Rows there must be in `readings`."""
+        return sum(coverage.rows for coverage in self.coverage.values())
+
+
+class Journal:
+    """Loads and saves State by a Checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def load(self) -> State | None:
+        raw = self._checkpoint.load()
+        return None if raw is None else json.decode(raw, type=State)
+
+    def save(self, state: State) -> None:
+        self._checkpoint.save(json.encode(state))
+
+    def close(self) -> None:
+        self._checkpoint.close()

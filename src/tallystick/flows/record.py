@@ -1,0 +1,608 @@
+"""The recorder: reads the log in order, decides, writes facts and readings, and says how far it got.
+
+One batch goes through these steps, named so that a test can stop the process at each:
+
+    intent      what is about to be done is written down: positions (after, through], the moment, the meters in force
+    customers   unknown subjects have their customers
+    events      new events are in the store, synced
+    duplicates  repeats with the same content are in the store
+    conflicts   repeats with another content are in the store
+    readings    what the new events contribute to the meters in force is in the store
+    committed   the batch is written down as done; questions see it from here on
+    indexed     the identity index holds the new identities
+    trimmed     the log may forget the batch
+
+A crash at any of them repeats the batch as written down: the same rows under the same tokens, which the store drops
+where it has them already. Decisions are the same because the index is refilled only through the last batch done.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from tallystick.catalog.interface import Catalog
+from tallystick.clock import Clock
+from tallystick.errors import TallystickError
+from tallystick.flows.attribute import Attribution
+from tallystick.flows.journal import Coverage, Intent, Journal, State
+from tallystick.identity.decide import decide
+from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
+from tallystick.log.interface import Block, Log
+from tallystick.metering.content import same_content
+from tallystick.metering.event import TIMESTAMP, content_of, identity_of
+from tallystick.metering.meter import Meter
+from tallystick.metering.reading import derive
+from tallystick.store.interface import Store
+
+STEPS = ("intent", "customers", "events", "duplicates", "conflicts", "readings", "committed", "indexed", "trimmed")
+
+_LOW_32 = np.uint64(0xFFFF_FFFF)
+_OUTCOMES_KEPT = 1024
+_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_IDLE_S = 0.2
+
+_logger = structlog.get_logger("recorder")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far the recorder is behind the log."""
+
+    events: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the events of one request: positions of those that are not new."""
+
+    duplicates: list[int]
+    conflicts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Since the beginning of the installation."""
+
+    events: int
+    duplicates: int
+    conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """One batch done, kept for a while for those who wait for the outcome of their request."""
+
+    after: int
+    through: int
+    duplicates: NDArray[np.uint64]
+    conflicts: NDArray[np.uint64]
+
+
+class Recorder:
+    """One recorder a log. `run` is its life; everything else may be called from the event loop at any time."""
+
+    def __init__(
+        self,
+        *,
+        log: Log,
+        open_index: Callable[[], IdentityIndex],
+        discard_index: Callable[[], None],
+        store: Store,
+        catalog: Catalog,
+        journal: Journal,
+        clock: Clock,
+        batch_events_max: int,
+        interval_s: float = 0.03,
+        on_step: Callable[[str], None] = lambda step: None,
+        on_batch: Callable[[Totals], None] = lambda totals: None,
+    ) -> None:
+        self._log = log
+        self._open_index = open_index
+        self._discard_index = discard_index
+        self._index: IdentityIndex | None = None
+        self._index_suspect = False
+        self._store = store
+        self._catalog = catalog
+        self._journal = journal
+        self._clock = clock
+        self._batch_events_max = batch_events_max
+        self._interval_s = interval_s
+        self._on_step = on_step
+        self._on_batch = on_batch
+        self._attribution = Attribution(catalog)
+        self._state = journal.load() or State()
+        self._meters: dict[int, Meter] = {}
+        self._meters_revision = -1
+        self._building_rows = 0
+        self._rebuild_wanted = False
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = itertools.count()
+        self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
+        self._oldest_unrecorded_us: int | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self.recovered = False
+        self.fault: str | None = None
+        """Why the recorder does not get on at the moment, in words for /health/ready; None while it does."""
+
+    # -- what others ask ----------------------------------------------------------------------------------------
+    @property
+    def position(self) -> int:
+        """Every event up to this position is recorded and countable."""
+        return self._state.recorded
+
+    @property
+    def recorded_at_us(self) -> int:
+        """The last published moment: what a question is asked as of, by default."""
+        return self._state.recorded_at_us
+
+    @property
+    def totals(self) -> Totals:
+        return Totals(self._state.events, self._state.duplicates, self._state.conflicts)
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever readings are taken out of service."""
+        return self._state.generation
+
+    @property
+    def readings_expected(self) -> int:
+        """Rows that are certainly in `readings` now, if nobody took any away."""
+        return self._state.readings + self._building_rows
+
+    def coverage(self) -> dict[int, Coverage]:
+        """By meter id: which readings are in the store, and how many rows there must be."""
+        return dict(self._state.coverage)
+
+    def readings_complete(self, meter: Meter, as_of_us: int) -> bool:
+        """Whether readings of this meter answer a question asked as of this moment."""
+        covered = self._state.coverage.get(meter.id)
+        return covered is not None and covered.complete_as_of(as_of_us)
+
+    def lag(self) -> Lag:
+        behind = max(0, self._log.end - self._state.recorded)
+        since = self._oldest_unrecorded_us
+        seconds = 0.0 if behind == 0 or since is None else max(0.0, (self._clock.now_us() - since) / 1e6)
+        return Lag(behind, seconds)
+
+    async def wait_for(self, position: int, timeout_s: float) -> bool:
+        """Wait until `position` is recorded. False when the time ran out first."""
+        if position <= self._state.recorded:
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (position, next(self._tickets), future))
+        try:
+            await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def outcome(self, first: int, last: int, timeout_s: float) -> Outcome | None:
+        """What became of the events at positions first … last; None when they are not recorded in time."""
+        if not await self.wait_for(last, timeout_s):
+            return None
+        duplicates: list[int] = []
+        conflicts: list[int] = []
+        for batch in self._outcomes:
+            if batch.through >= first and batch.after < last:
+                duplicates += _between(batch.duplicates, first, last)
+                conflicts += _between(batch.conflicts, first, last)
+        return Outcome(duplicates, conflicts)
+
+    def want_rebuild(self) -> None:
+        """Readings are missing or wrong: take them out of service and build them again. Questions are answered from
+        events meanwhile."""
+        self._rebuild_wanted = True
+        self._wake.set()
+
+    # -- what the builder of readings asks (flows/derive.py) ------------------------------------------------------
+    def unbuilt(self) -> dict[int, Coverage]:
+        """Meters whose past has no readings yet."""
+        return {key: covered for key, covered in self._state.coverage.items() if not covered.built}
+
+    def add_building_rows(self, rows: int) -> None:
+        self._building_rows += rows
+
+    async def finish_build(self, rows: dict[int, int], *, generation: int) -> bool:
+        """The past of these meters is built, with so many rows each. False when readings were taken out of service
+        since the build began: then it counts for nothing."""
+
+        def finish() -> bool:
+            if generation != self._state.generation:
+                return False
+            coverage = dict(self._state.coverage)
+            for meter_id, built in rows.items():
+                covered = coverage[meter_id]
+                coverage[meter_id] = replace(covered, built=True, rows=covered.rows + built)
+            self._save(replace(self._state, coverage=coverage))
+            self._building_rows = 0
+            return True
+
+        return await self._in_thread(finish)
+
+    async def restart_builds(self) -> None:
+        """Take away what builds under way have put in, and let them begin anew."""
+        await self._in_thread(self._restart_builds)
+
+    # -- its life -------------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Record until `stop`. Whatever fails is tried again, for as long as it takes: nothing is given up."""
+        failures = 0
+        while not self._stopping:
+            try:
+                if not self.recovered:
+                    await self._recover()
+                worked = await self._cycle()
+                failures, self.fault = 0, None
+            except Exception as error:
+                if isinstance(error, IndexDamagedError):
+                    self._index_suspect, self.recovered = True, False
+                self.fault = error.detail if isinstance(error, TallystickError) else type(error).__name__
+                delay_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
+                _logger.warning("recording_failed", error=repr(error), retry_in_s=delay_s, exc_info=failures == 0)
+                failures += 1
+                await self._pause(delay_s)
+                continue
+            if worked:
+                await self._pause(self._interval_s)
+            elif not self._rebuild_wanted:
+                await self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S)
+
+    async def stop(self) -> None:
+        """Finish the batch under way. What is acknowledged and not yet recorded stays in the log."""
+        self._stopping = True
+        self._wake.set()
+        await self._in_thread(self._close_index)
+        for _, _, future in self._waiting:
+            future.cancel()
+        self._thread.shutdown()
+
+    async def _pause(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _save(self, state: State) -> None:
+        self._journal.save(state)
+        self._state = state
+
+    # -- recovery -------------------------------------------------------------------------------------------------
+    async def _recover(self) -> None:
+        """Bring the index up to the last batch done, repeat the batch that was under way, begin builds anew that were
+        cut short."""
+        await self._in_thread(self._adopt_facts)
+        await self._log.advance(self._state.recorded)
+        await self._in_thread(self._refill_index)
+        while self._state.intent is not None:
+            if not await self._cycle():
+                raise TallystickError("The log has lost the batch that was being recorded.", code="log_lost_events")
+        await self._in_thread(self._restart_builds)
+        self.recovered = True
+        _logger.info("recovered", position=self._state.recorded, events=self._state.events)
+
+    def _adopt_facts(self) -> None:
+        """Without a journal (lost, or never there) the store's facts say how far recording got."""
+        self._store.migrate()
+        if self._journal.load() is not None:
+            return
+        reached = self._store.reached()
+        if reached.position == 0:
+            return
+        _logger.warning("journal_missing", adopted_position=reached.position)
+        counts = self._store.counts()
+        self._save(
+            State(
+                recorded=reached.position,
+                recorded_at_us=reached.recorded_at_us,
+                events=counts["events"],
+                duplicates=counts["duplicates"],
+                conflicts=counts["conflicts"],
+                generation=self._clock.now_us() // 1_000_000,  # tokens of an unknown past must not come back
+            )
+        )
+
+    def _refill_index(self) -> None:
+        """Open the index and add what was recorded since it was last flushed; when it is damaged, ahead of the facts or
+        short of some, throw it away and fill a new one from the store."""
+        try:
+            self._close_index()
+            if self._index_suspect:
+                raise IndexDamagedError("it failed a check while in use")
+            index = self._open_index()
+            if index.covered > self._state.recorded:
+                raise IndexDamagedError(f"it covers position {index.covered}, recorded is {self._state.recorded}")
+            self._fill(index, after=index.covered)
+            if len(index) != self._state.events:
+                raise IndexDamagedError(f"it holds {len(index)} identities, recorded are {self._state.events}")
+        except IndexDamagedError as error:
+            _logger.warning("identity_index_rebuilt", reason=str(error))
+            self._discard_index()
+            index = self._open_index()
+            self._fill(index, after=0)
+        self._index, self._index_suspect = index, False
+
+    def _close_index(self) -> None:
+        index, self._index = self._index, None
+        if index is not None:
+            index.close()
+
+    def _fill(self, index: IdentityIndex, *, after: int) -> None:
+        through = self._state.recorded
+        for block in self._store.identities(after=after, through=through):
+            if block.num_rows == 0:
+                continue
+            tenants, sources, ids = (block[name].to_pylist() for name in ("tenant", "source", "id"))
+            digests = [identity_of(*names) for names in zip(tenants, sources, ids, strict=True)]
+            content = content_of(
+                block["type"].to_pylist(), block["subject"].to_pylist(), block["data"].to_pylist()
+            )
+            # `through` stays where it was until all blocks are in: they come in no order.
+            index.add(
+                _identities(b"".join(digests)),
+                (content & _LOW_32).astype(np.uint32),
+                np.asarray(block["position"], dtype=np.uint64),
+                through=after,
+            )
+        nothing = np.empty(0, dtype=np.uint64)
+        index.add(Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=through)
+
+    def _restart_builds(self) -> None:
+        coverage = dict(self._state.coverage)
+        unbuilt = [key for key, covered in coverage.items() if not covered.built]
+        if not unbuilt:
+            return
+        for key in unbuilt:
+            coverage[key] = Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+        self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
+        self._building_rows = 0
+        self._store.delete_readings(unbuilt)
+
+    # -- definitions ----------------------------------------------------------------------------------------------
+    def _refresh_meters(self) -> None:
+        """Take meters into service and out of it, between batches. New ones count from here on as they are recorded;
+        their past is built in the background."""
+        revision = self._catalog.revision("meters")
+        if revision == self._meters_revision:
+            return
+        active = {meter.id: meter for meter in self._catalog.active_meters()}
+        coverage = dict(self._state.coverage)
+        for meter_id in active.keys() - coverage.keys():
+            coverage[meter_id] = Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+        for meter_id, covered in coverage.items():
+            if meter_id not in active and covered.until_us is None:
+                coverage[meter_id] = replace(covered, until_us=self._state.recorded_at_us)
+        if coverage != self._state.coverage:
+            self._save(replace(self._state, coverage=coverage))
+        self._meters = active
+        self._meters_revision = revision
+
+    def _take_readings_out_of_service(self) -> None:
+        coverage = {
+            key: Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+            for key, covered in self._state.coverage.items()
+            if covered.until_us is None
+        }
+        self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
+        self._building_rows = 0
+        self._store.migrate()
+        self._store.delete_readings(None)
+
+    # -- one batch ------------------------------------------------------------------------------------------------
+    async def _cycle(self) -> bool:
+        """Record what is there, one batch at most. False when there was nothing."""
+        if self._rebuild_wanted and self._state.intent is None:
+            await self._in_thread(self._take_readings_out_of_service)
+            self._rebuild_wanted = False
+        blocks = await self._next_blocks()
+        if not blocks:
+            self._oldest_unrecorded_us = None
+            if self._state.intent is None:
+                await self._in_thread(self._refresh_meters)
+            return False
+        self._oldest_unrecorded_us = _first_receipt_us(blocks[0])
+        recorded = await self._in_thread(lambda: self._record(blocks))
+        self._outcomes.append(recorded)
+        while self._waiting and self._waiting[0][0] <= self._state.recorded:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+        self._on_batch(self.totals)
+        await self._log.trim(self._state.recorded)
+        self._on_step("trimmed")
+        return True
+
+    async def _next_blocks(self) -> Sequence[Block]:
+        intent = self._state.intent
+        if intent is None:
+            return await self._log.read(self._state.recorded, events_max=self._batch_events_max)
+        blocks: list[Block] = []
+        reached = intent.after
+        while reached < intent.through:
+            more = await self._log.read(reached, events_max=intent.through - reached)
+            if not more:
+                return []
+            blocks += more
+            reached = more[-1].last
+        return blocks
+
+    def _record(self, blocks: Sequence[Block]) -> _Recorded:
+        index = self._index
+        assert index is not None
+        intent = self._state.intent or self._write_intent(blocks)
+        batch = _table(blocks, intent)
+        positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
+        identities = _identities(_bytes_of(batch["identity"]))
+        content = np.asarray(batch["content"].combine_chunks(), dtype=np.uint64)
+        decision = decide(identities, content, positions, index.find(identities))
+
+        self._attribution.refresh()
+        customer = self._attribution.customers(batch["tenant"], batch["subject"], now_us=intent.recorded_at_us)
+        self._on_step("customers")
+
+        moment = pa.array(np.full(len(positions), intent.recorded_at_us)).cast(TIMESTAMP)
+        batch = (
+            batch.append_column("customer", customer)
+            .append_column("position", pa.array(positions))
+            .append_column("recorded_at", moment)
+        )
+        if decision.new.all():
+            new = batch
+            duplicate = conflict = np.zeros(0, dtype=np.intp)
+        else:
+            new = batch.filter(pa.array(decision.new))
+            duplicate, conflict = self._tell_apart(batch, decision.original, ~decision.new, decision.alike)
+        if new.num_rows:
+            self._store.insert_events(new, token=intent.token)
+        self._on_step("events")
+        for kind, rows, insert in (
+            ("duplicates", duplicate, self._store.insert_duplicates),
+            ("conflicts", conflict, self._store.insert_conflicts),
+        ):
+            if len(rows):
+                originals = pa.array(decision.original[rows])
+                insert(batch.take(pa.array(rows)).append_column("original", originals), token=intent.token)
+            self._on_step(kind)
+
+        readings_by_meter = self._insert_readings(intent, new)
+        self._on_step("readings")
+
+        coverage = dict(self._state.coverage)
+        for meter_id, rows in readings_by_meter.items():
+            coverage[meter_id] = replace(coverage[meter_id], rows=coverage[meter_id].rows + rows)
+        self._save(
+            replace(
+                self._state,
+                recorded=intent.through,
+                recorded_at_us=intent.recorded_at_us,
+                intent=None,
+                events=self._state.events + new.num_rows,
+                duplicates=self._state.duplicates + len(duplicate),
+                conflicts=self._state.conflicts + len(conflict),
+                coverage=coverage,
+            )
+        )
+        self._on_step("committed")
+        try:
+            index.add(
+                Identities(identities.high[decision.new], identities.low[decision.new]),
+                (content[decision.new] & _LOW_32).astype(np.uint32),
+                positions[decision.new],
+                through=intent.through,
+            )
+        except Exception:
+            # The batch is done and the index lacks it: nothing may be decided before it is filled from the store.
+            self.recovered = False
+            raise
+        self._on_step("indexed")
+        return _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict])
+
+    def _write_intent(self, blocks: Sequence[Block]) -> Intent:
+        self._refresh_meters()
+        intent = Intent(
+            after=self._state.recorded,
+            through=blocks[-1].last,
+            # Strictly later than the moment before, whatever the machine's clock does.
+            recorded_at_us=max(self._clock.now_us(), self._state.recorded_at_us + 1),
+            meters=tuple(self._meters),
+        )
+        self._save(replace(self._state, intent=intent))
+        self._on_step("intent")
+        return intent
+
+    def _insert_readings(self, intent: Intent, new: pa.Table) -> Counter[int]:
+        if new.num_rows == 0 or not intent.meters:
+            return Counter()
+        missing = [key for key in intent.meters if key not in self._meters]
+        known = self._catalog.meters_by_id(missing) if missing else {}
+        meters = [self._meters.get(key) or known[key] for key in intent.meters]
+        readings = derive(meters, new)
+        if readings.num_rows:
+            self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
+        return count_by_meter(readings)
+
+    def _tell_apart(
+        self, batch: pa.Table, original: NDArray[np.uint64], repeat: NDArray[np.bool_], alike: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows that are duplicates, rows that are conflicts. Equal fingerprints are equal contents; unequal ones may
+        be the same JSON written in another way, so the contents themselves are compared."""
+        conflict = repeat & ~alike
+        doubtful = np.flatnonzero(conflict)
+        if len(doubtful):
+            first = int(batch["position"][0].as_py())
+            stored = self._contents_at({int(at) for at in original[doubtful] if at < first})
+            columns = [batch[name] for name in ("type", "subject", "data")]
+
+            def content_in_batch(row: int) -> tuple[str, str, bytes]:
+                return tuple(column[row].as_py() for column in columns)  # pyright: ignore[reportReturnType]
+
+            for row in doubtful.tolist():
+                at = int(original[row])
+                before = stored.get(at) or content_in_batch(at - first)
+                if same_content(*before, *content_in_batch(row)):
+                    conflict[row] = False
+        return np.flatnonzero(repeat & ~conflict), np.flatnonzero(conflict)
+
+    def _contents_at(self, positions: set[int]) -> dict[int, tuple[str, str, bytes]]:
+        if not positions:
+            return {}
+        table = self._store.events_at(sorted(positions))
+        columns: list[list[Any]] = [table[name].to_pylist() for name in ("position", "type", "subject", "data")]
+        return {at: (kind, subject, data) for at, kind, subject, data in zip(*columns, strict=True)}
+
+
+def count_by_meter(readings: pa.Table) -> Counter[int]:
+    """Rows of readings by meter id."""
+    if readings.num_rows == 0:
+        return Counter()
+    counted = pc.value_counts(readings["meter"])
+    return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+
+
+def _between(positions: NDArray[np.uint64], first: int, last: int) -> list[int]:
+    low, high = np.searchsorted(positions, np.array([first, last + 1], dtype=np.uint64))
+    return positions[low:high].tolist()
+
+
+def _first_receipt_us(block: Block) -> int:
+    return int(block.events["received_at"].cast(pa.int64())[0].as_py())
+
+
+def _table(blocks: Sequence[Block], intent: Intent) -> pa.Table:
+    table = pa.Table.from_batches([block.events for block in blocks])
+    skipped = intent.after + 1 - blocks[0].first
+    return table.slice(skipped, intent.through - intent.after)
+
+
+def _bytes_of(column: pa.ChunkedArray) -> bytes:
+    """The bytes of a fixed-size binary column, one value after the other."""
+    pieces: list[bytes] = []
+    for chunk in column.chunks:
+        width = chunk.type.byte_width
+        begin = chunk.offset * width
+        pieces.append(chunk.buffers()[1].slice(begin, len(chunk) * width).to_pybytes())
+    return b"".join(pieces)
+
+
+def _identities(digests: bytes) -> Identities:
+    halves = np.frombuffer(digests, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+    return Identities(np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1]))

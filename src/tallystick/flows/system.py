@@ -1,0 +1,26 @@
+"""The parts of one running Tallystick, as the outside (api, cli) sees them. Built by wiring.py."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tallystick.catalog.interface import Catalog
+from tallystick.clock import Clock
+from tallystick.config import Settings
+from tallystick.flows.record import Recorder
+from tallystick.log.interface import Log
+from tallystick.metrics import Metrics
+from tallystick.store.interface import Store
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything a request may need. `questions` are the threads that wait for the store and the catalog."""
+
+    settings: Settings
+    clock: Clock
+    log: Log
+    store: Store
+    catalog: Catalog
+    recorder: Recorder
+    metrics: Metrics
+    questions: ThreadPoolExecutor

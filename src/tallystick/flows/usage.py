@@ -1,0 +1,253 @@
+"""A usage question, from its parameters to its rows.
+
+Every question is asked as of a moment the recorder has published, so it never sees half a batch. It is answered from
+readings while these are complete, and from the events otherwise: the number of readings is compared, after the answer,
+with the number there must be, and an answer that lacked some is thrown away.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from tallystick.errors import Fault, Invalid, TimedOut
+from tallystick.flows.derive import dimension_values_from_events, usage_from_events
+from tallystick.flows.system import System
+from tallystick.metering.meter import Meter
+from tallystick.metering.query import Filter, UsageQuery, UsageRow, Window
+from tallystick.metering.window import edges
+from tallystick.store.interface import DerivedMissing
+
+DAYS_30_US = 30 * 86_400 * 1_000_000
+GROUPS_BESIDE_DIMENSIONS = ("customer", "subject")
+
+ServedFrom = Literal["readings", "events"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRequest:
+    """A question as it was asked. `customers` None: all of the tenant; `window` None: one total."""
+
+    tenant: str
+    meter: str
+    from_us: int | None = None
+    to_us: int | None = None
+    window: str | None = None
+    timezone: str = "UTC"
+    customers: tuple[str, ...] | None = None
+    include_children: bool = False
+    group_by: tuple[str, ...] = ()
+    filters: tuple[Filter, ...] = ()
+    order_by: str | None = None
+    limit: int | None = None
+    fill: str = "none"
+    as_of_us: int | None = None
+    min_position: int | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageAnswer:
+    """Rows, and what is needed to read them. `position`: everything up to it is counted."""
+
+    meter: Meter
+    from_us: int
+    to_us: int
+    window: str | None
+    timezone: str
+    group_by: tuple[str, ...]
+    rows: list[UsageRow]
+    position: int
+    served_from: ServedFrom
+
+
+async def usage(system: System, request: UsageRequest) -> UsageAnswer:
+    """Answer a question.
+
+    Raises NotFound for an unknown meter, Invalid with all faults of the question at once, TimedOut when `min_position`
+    is not recorded in time, Unavailable when the store is.
+    """
+    await wait_for_position(system, request.min_position)
+    meter = await in_questions(
+        system, lambda: system.catalog.meter(request.tenant, request.meter, request.version)
+    )
+    position = system.recorder.position
+    query = _query(system, meter, request)
+    if request.customers is not None and request.include_children:
+        named = request.customers
+        children = await in_questions(system, lambda: system.catalog.children(request.tenant, named))
+        query = replace(query, customers=tuple(sorted({*named, *children})))
+    with system.metrics.query_timed() as answered:
+        rows, served_from = await from_readings_or_events(
+            system,
+            query,
+            lambda: system.store.usage(query, rows_max=system.settings.usage_rows_max),
+            lambda: usage_from_events(system.store, query, rows_max=system.settings.usage_rows_max),
+        )
+        answered(served_from)
+    return UsageAnswer(
+        meter=meter,
+        from_us=query.from_us,
+        to_us=query.to_us,
+        window=request.window,
+        timezone=request.timezone,
+        group_by=request.group_by,
+        rows=rows,
+        position=position,
+        served_from=served_from,
+    )
+
+
+async def dimension_values(
+    system: System,
+    meter: Meter,
+    name: str,
+    *,
+    customers: tuple[str, ...] | None,
+    from_us: int,
+    to_us: int,
+    prefix: str,
+    limit: int,
+) -> list[tuple[str | None, int]]:
+    """Values of a declared dimension with their number of readings, most frequent first."""
+    slot = meter.slot(name)
+    if slot is None:
+        raise _unknown_dimension("name", name, meter)
+    query = UsageQuery(
+        meter=meter,
+        from_us=from_us,
+        to_us=to_us,
+        edges_us=(from_us, to_us),
+        customers=customers,
+        as_of_us=moment(system, meter, None),
+    )
+
+    def ask(readings: str) -> list[tuple[str | None, int]]:
+        return system.store.dimension_values(
+            meter,
+            slot,
+            customers=customers,
+            from_us=from_us,
+            to_us=to_us,
+            as_of_us=query.as_of_us,
+            prefix=prefix,
+            limit=limit,
+            readings=readings,
+        )
+
+    values, _ = await from_readings_or_events(
+        system,
+        query,
+        lambda: ask("readings"),
+        lambda: dimension_values_from_events(system.store, query, ask),
+    )
+    return values
+
+
+async def wait_for_position(system: System, position: int | None) -> None:
+    """Read your own writes. Raises TimedOut when the position is not recorded within `wait_s_max`."""
+    if position is None:
+        return
+    if not await system.recorder.wait_for(position, system.settings.wait_s_max):
+        raise TimedOut(
+            f"The position asked for was not recorded within {system.settings.wait_s_max} s; "
+            f"the recorder is {system.recorder.lag().events} events behind. Ask again later.",
+            code="position_not_recorded",
+            retry_after_s=1,
+        )
+
+
+async def in_questions(system: System, work: Callable[[], T]) -> T:
+    """Run a synchronous call to the store or the catalog in a thread for questions."""
+    return await asyncio.get_running_loop().run_in_executor(system.questions, work)
+
+
+def moment(system: System, meter: Meter, as_of_us: int | None) -> int:
+    """The moment to ask as of: never one the recorder has not published, nor one after the meter's archiving."""
+    moments = [system.recorder.recorded_at_us]
+    if as_of_us is not None:
+        moments.append(as_of_us)
+    if meter.archived_at_us is not None:
+        moments.append(meter.archived_at_us)
+    return min(moments)
+
+
+async def from_readings_or_events(
+    system: System, query: UsageQuery, readings: Callable[[], T], events: Callable[[], T]
+) -> tuple[T, ServedFrom]:
+    """The answer from readings when they are complete before and after it was made; otherwise from events."""
+    recorder = system.recorder
+    assert query.as_of_us is not None
+    if recorder.readings_complete(query.meter, query.as_of_us):
+        generation, expected = recorder.generation, recorder.readings_expected
+        try:
+            answer = await in_questions(system, readings)
+            held = (await in_questions(system, system.store.counts))["readings"]
+        except DerivedMissing:
+            held, answer = -1, None
+        if answer is not None and held >= expected and recorder.generation == generation:
+            return answer, "readings"
+        if recorder.generation == generation:
+            recorder.want_rebuild()
+    return await in_questions(system, events), "events"
+
+
+def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
+    settings = system.settings
+    faults: list[Fault] = []
+    now_us = system.clock.now_us()
+    to_us = now_us if request.to_us is None else request.to_us
+    from_us = to_us - DAYS_30_US if request.from_us is None else request.from_us
+    window = None
+    if request.window is not None:
+        try:
+            window = Window(request.window)
+        except ValueError:
+            allowed = ", ".join(Window)
+            faults.append(
+                Fault("window", "unknown_window", f"There is no window {request.window!r}; there are {allowed}.")
+            )
+    bounds: tuple[int, ...] = (from_us, to_us)
+    if to_us <= from_us:
+        faults.append(Fault("to", "empty_range", "`to` must be later than `from`."))
+    else:
+        try:
+            bounds = edges(from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max)
+        except Invalid as error:
+            faults += error.faults or (Fault("window", error.code, error.detail),)
+    named = {*GROUPS_BESIDE_DIMENSIONS, *(dimension.name for dimension in meter.dimensions)}
+    for name in request.group_by:
+        if name not in named:
+            faults += _unknown_dimension("group_by", name, meter).faults
+    if len(set(request.group_by)) != len(request.group_by):
+        faults.append(Fault("group_by", "repeated_dimension", "A dimension is named twice in `group_by`."))
+    for condition in request.filters:
+        if condition.name not in named:
+            faults += _unknown_dimension(f"filter/{condition.name}", condition.name, meter).faults
+    if request.order_by not in (None, "value", "-value"):
+        faults.append(Fault("order_by", "invalid_order_by", "`order_by` is `value` or `-value`."))
+    if request.fill not in ("none", "zero"):
+        faults.append(Fault("fill", "invalid_fill", "`fill` is `none` or `zero`."))
+    if faults:
+        raise Invalid(" ".join(fault.detail for fault in faults), code=faults[0].code, faults=faults)
+    return UsageQuery(
+        meter=meter,
+        from_us=from_us,
+        to_us=to_us,
+        edges_us=bounds,
+        customers=request.customers,
+        group_by=request.group_by,
+        filters=request.filters,
+        # A limit alone keeps the greatest.
+        descending=None if request.order_by is None and request.limit is None else request.order_by != "value",
+        limit=request.limit,
+        fill_zero=request.fill == "zero",
+        as_of_us=moment(system, meter, request.as_of_us),
+    )
+
+
+def _unknown_dimension(pointer: str, name: str, meter: Meter) -> Invalid:
+    declared = ", ".join([*GROUPS_BESIDE_DIMENSIONS, *(dimension.name for dimension in meter.dimensions)])
+    detail = f"Meter {meter.key!r} has no dimension {name!r}; it has {declared}."
+    return Invalid(detail, code="unknown_dimension", faults=[Fault(pointer, "unknown_dimension", detail)])
