@@ -41,6 +41,8 @@ COMMIT_EVENTS_MAX = 50_000
 COMMIT_BYTES_MAX = 16 * 1024**2
 TAIL_BYTES_MAX = 64 * 1024**2
 WAITING_BYTES_MAX = 256 * 1024**2
+RESERVE_BYTES = 48 * 1024**2
+"""More than a WAL grows to between two checkpoints: 16 MiB, and one large commit on top."""
 
 _TAIL_BLOCK_OVERHEAD_BYTES = 8192  # what a batch costs in memory beside its rows: fourteen arrays
 _TRIM_BLOCKS_MAX = 256  # one step of trimming: short enough for an append to wait behind it
@@ -98,6 +100,44 @@ class _Waiter(NamedTuple):
     future: asyncio.Future[bool]
 
 
+class _Reserve:
+    """A file that only takes up room, to be given away when the disk is full.
+
+    Without it a full disk might stay full for ever: trimming is what makes room, and it has to write first.
+    """
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._path = path
+        self._size_bytes = size_bytes
+
+    def spend(self) -> bool:
+        """False when it had been spent before."""
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        _logger.warning("log_reserve_spent", path=str(self._path))
+        return True
+
+    def release(self) -> None:
+        """A closed log takes up only what it holds."""
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+    def renew(self) -> None:
+        """Take the room again, once there is plenty."""
+        try:
+            if self._size_bytes == 0 or self._path.exists():
+                return
+            if shutil.disk_usage(self._path.parent).free < 2 * self._size_bytes:
+                return
+            with self._path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._size_bytes)
+        except OSError as error:
+            _logger.warning("log_reserve_not_taken", path=str(self._path), error=str(error))
+            self.release()
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the log's file, usable from another thread, every statement its own transaction."""
     return sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -116,6 +156,7 @@ class SqliteLog:
         waiting_bytes_max: int = WAITING_BYTES_MAX,
         tail_bytes_max: int = TAIL_BYTES_MAX,
         observe_commit: ObserveCommit | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
         connect: Connect = connect,
     ) -> "SqliteLog":
         """Open the log, or make an empty one. Needs no running event loop.
@@ -124,6 +165,7 @@ class SqliteLog:
         unrecorded_events_max: events after the last allowed trim before `append` refuses.
         tail_bytes_max: memory for the latest blocks, which are then read without touching the file; 0 for none.
         observe_commit: called from the writer thread after each commit with (requests, events, seconds).
+        reserve_bytes: disk space kept back, so that a full disk can be trimmed.
         connect: makes the writer's connection; tests give one that fails.
 
         Raises: LogInUseError when another process has it open; LogDamagedError when the file is no event log;
@@ -136,6 +178,7 @@ class SqliteLog:
             waiting_bytes_max=waiting_bytes_max,
             tail_bytes_max=tail_bytes_max,
             observe_commit=observe_commit,
+            reserve_bytes=reserve_bytes,
             connect=connect,
         )
 
@@ -148,6 +191,7 @@ class SqliteLog:
         waiting_bytes_max: int,
         tail_bytes_max: int,
         observe_commit: ObserveCommit | None,
+        reserve_bytes: int,
         connect: Connect,
     ) -> None:
         self._path = path.absolute()
@@ -180,6 +224,8 @@ class SqliteLog:
             self._lock_file.close()
             raise
         self._trim_allowed = self._trimmed_through
+        self._reserve = _Reserve(self._path.with_name(self._path.name + ".reserve"), reserve_bytes)
+        self._reserve.renew()
         self._reader: sqlite3.Connection | None = None
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="log-reader")
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
@@ -297,6 +343,7 @@ class SqliteLog:
                 return
             self._released = True
             self._tail.clear()
+        self._reserve.release()  # closing folds the WAL into the file, which may need the room
         # The reader first: the last connection to close folds the WAL into the file, and that is the writer's work.
         for connection in (self._reader, self._writer):
             if connection is not None:
@@ -416,19 +463,34 @@ class SqliteLog:
         Not synced: a trim that a crash undoes is a trim that has yet to happen, and the next append's sync covers it.
         """
         allowed = self._trim_allowed
+        more = False
         try:
-            writer = self._ready_writer()
+            more = self._trim_some(allowed)
+        except StorageFull:
+            # Deleting needs room too: in the WAL, and to fold the WAL into the file. That is what the reserve is for.
+            if self._reserve.spend():
+                with contextlib.suppress(TallystickError):
+                    more = self._trim_some(allowed, fold=True)
+        except TallystickError:
+            pass  # logged where it arose; the permission stays
+        if not more:
+            self._reserve.renew()
+            self._end_trimming(allowed)
+
+    def _trim_some(self, allowed: int, *, fold: bool = False) -> bool:
+        """Whether there is more to do."""
+        writer = self._ready_writer()
+        try:
+            if fold:
+                writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
             writer.execute("PRAGMA synchronous = NORMAL")
             more = self._delete_some(writer, allowed) or _vacuum_some(writer)
             writer.execute("PRAGMA synchronous = FULL")
         except sqlite3.Error as error:
-            self._after_failure(error)
+            ours = self._after_failure(error)
             self._discard_writer()  # it may still be set not to sync
-            more = False
-        except TallystickError:
-            more = False
-        if not more:
-            self._end_trimming(allowed)
+            raise ours from error
+        return more
 
     def _end_trimming(self, allowed: int | None = None) -> None:
         with self._changed:
@@ -694,7 +756,8 @@ def _vacuum_some(writer: sqlite3.Connection) -> bool:
     surplus = free - max(_FREE_BYTES_KEPT // _PAGE_BYTES, pages - free)
     if surplus <= 0:
         return False
-    writer.execute(f"PRAGMA incremental_vacuum({min(surplus, _VACUUM_PAGES_MAX)})").fetchall()
+    # As a script: the statement yields a row without columns for each page, and `execute` stops at the first.
+    writer.executescript(f"PRAGMA incremental_vacuum({min(surplus, _VACUUM_PAGES_MAX)})")
     if surplus <= _VACUUM_PAGES_MAX:
         # The file itself shrinks at a checkpoint, and a drained log might not write for a long time.
         writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
