@@ -62,13 +62,12 @@ def insert(filter_words: U64, key: U64) -> None:
 class FilterWriter:
     """Builds the filter of a sorted run in bounded memory: `write` gets its words in order, block by block."""
 
-    def __init__(self, words: int, write: Callable[[U64], None]) -> None:
+    def __init__(self, words: int) -> None:
         self._words = words
-        self._write = write
         self._start = 0
         self._window = np.zeros(min(words, _WINDOW_WORDS), np.uint64)
 
-    def add(self, key: U64) -> None:
+    def add(self, key: U64, write: Callable[[U64], None]) -> None:
         """Add keys (at least one), sorted, none smaller than those added before."""
         places, bits = _by_word(key, self._words)
         done = 0
@@ -78,14 +77,14 @@ class FilterWriter:
             done = stop
             if done == len(places):
                 return
-            self._advance()
+            self._advance(write)
 
-    def finish(self) -> None:
+    def finish(self, write: Callable[[U64], None]) -> None:
         """Write what is left, up to the full length of the filter."""
         while self._start < self._words:
-            self._advance()
+            self._advance(write)
 
-    def _advance(self) -> None:
-        self._write(self._window)
+    def _advance(self, write: Callable[[U64], None]) -> None:
+        write(self._window)
         self._start += len(self._window)
         self._window = np.zeros(min(self._words - self._start, _WINDOW_WORDS), np.uint64)

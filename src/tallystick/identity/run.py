@@ -106,22 +106,24 @@ class RunWriter:
         self._rest = empty_entries()
         self._filter_bytes_written = 0
         self._filter_hash = xxhash.xxh3_64()
-        self._filter = bloom.FilterWriter(self._header.filter_words, self._write_filter)
+        self._filter = bloom.FilterWriter(self._header.filter_words)
 
     def append(self, entries: Entries) -> None:
         """Add entries (at least one), sorted, none smaller than those added before."""
-        self._filter.add(entries.key)
+        self._filter.add(entries.key, self._write_filter)
         together = concatenate([self._rest, entries])
         whole = len(together) - len(together) % self._shape.capacity
         self._write_pages(together.part(0, whole))
-        self._rest = together.part(whole, len(together))
+        self._rest = together.take(
+            np.arange(whole, len(together))
+        )  # a copy: a view would keep all of it alive
 
     def finish(self) -> int:
         """Write what is left and sync the file. Returns the checksum of the header."""
         self._write_pages(self._rest)
         if self._entries_written != self._header.count:
             raise ValueError(f"{self._header.count} entries announced, {self._entries_written} given")
-        self._filter.finish()
+        self._filter.finish(self._write_filter)
         fences = np.concatenate(self._fences)
         write_all(self._descriptor, fences.data.cast("B"), self._header.fences_at)
         header = Header(

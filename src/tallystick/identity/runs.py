@@ -175,12 +175,17 @@ class RunsIndex:
                 with self._lock:
                     self._commit(self._runs, self._through)
             return
+
+        def append_all(writer: RunWriter) -> bool:
+            writer.append(entries)
+            return True
+
         run = self._write_run(
             "flush",
             count=len(entries),
             base=int(entries.position.min()),
             position_max=int(entries.position.max()),
-            fill=lambda writer: (writer.append(entries), True)[1],
+            fill=append_all,
         )
         assert run is not None
         with self._lock:
