@@ -69,12 +69,13 @@ async def start(
     clock = clock or SystemClock()
     directory = Path(settings.data_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    log = _log(settings, directory)
     catalog = _catalog(settings, directory)
     catalog.migrate()
     first_admin_key = catalog.ensure_admin_key(settings.admin_key or None, now_us=clock.now_us())
     store = wrap_store(_store(settings, directory))
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
+    recorded = journal.adopt(store, now_us=clock.now_us()).recorded
+    log = _log(settings, directory, positions_after=recorded)
     metrics = Metrics()
     recorder = Recorder(
         log=log,
@@ -105,12 +106,13 @@ async def start(
     return Running(system, builder, journal, tasks, first_admin_key)
 
 
-def _log(settings: Settings, directory: Path) -> Log:
+def _log(settings: Settings, directory: Path, *, positions_after: int) -> Log:
     url = settings.log_url or f"sqlite:///{directory / 'log.sqlite'}"
     return SqliteLog.open(
         _path(url, "sqlite", "log_url"),
         waiting_events_max=settings.log_waiting_events_max,
         unrecorded_events_max=settings.log_unrecorded_events_max,
+        positions_after=positions_after,
     )
 
 

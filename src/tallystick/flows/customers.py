@@ -37,4 +37,4 @@ def narrowed(
 def check_unbound(bound: str | None) -> None:
     """Raise Forbidden for a caller bound to a customer: what follows is about the whole tenant."""
     if bound is not None:
-        raise Forbidden("A customer's token may not do that.", code="other_customer")
+        raise Forbidden("A customer's token may not do that.", code="customer_token")

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import pyarrow as pa
 import structlog
 
 from tallystick.catalog.interface import Catalog
@@ -84,7 +85,7 @@ class ReadingsBuilder:
         for number, events in enumerate(blocks):
             if self._stopping.is_set() or generation != self._recorder.generation:
                 return None
-            readings = derive(meters, events)
+            readings = derive(meters, pa.Table.from_batches([events]))
             if readings.num_rows:
                 self._store.insert_readings(readings, token=f"build:{generation}:{through}:{ids}:{number}")
                 self._recorder.add_building_rows(readings.num_rows)
@@ -119,7 +120,7 @@ def _from_events(store: Store, query: UsageQuery, ask: Callable[[str], T]) -> T:
             as_of_us=query.as_of_us,
         )
         for number, events in enumerate(blocks):
-            readings = derive([query.meter], events)
+            readings = derive([query.meter], pa.Table.from_batches([events]))
             if readings.num_rows:
                 store.insert_readings(readings, token=f"{name}:{number}", into=name)
         return ask(name)

@@ -6,6 +6,7 @@ The journal is the recorder's only memory besides the facts. It is small, replac
 from msgspec import Struct, field, json
 
 from tallystick.log.checkpoint import Checkpoint
+from tallystick.store.interface import Store
 
 
 class Intent(Struct, frozen=True):
@@ -63,9 +64,37 @@ class Journal:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
 
-    def load(self) -> State | None:
+    def adopt(self, store: Store, *, now_us: int) -> State:
+        """The state to begin with. Without a journal (a new installation, or one that lost it) the facts in the store
+        say how far recording got; readings are then built anew.
+
+        Raises Unavailable when there is no journal and the store does not answer: to begin at 1 over facts that are
+        there would count them twice.
+        """
         raw = self._checkpoint.load()
-        return None if raw is None else json.decode(raw, type=State)
+        if raw is not None:
+            return json.decode(raw, type=State)
+        store.migrate()
+        reached = store.reached()
+        state = State()
+        if reached.position:
+            counts = store.counts()
+            state = State(
+                recorded=reached.position,
+                recorded_at_us=reached.recorded_at_us,
+                events=counts["events"],
+                duplicates=counts["duplicates"],
+                conflicts=counts["conflicts"],
+                generation=now_us // 1_000_000,  # tokens of an unknown past must not come back
+            )
+            store.delete_readings(None)
+        self.save(state)
+        return state
+
+    def load(self) -> State:
+        """What was last saved. `adopt` has seen to it that there is something."""
+        raw = self._checkpoint.load()
+        return State() if raw is None else json.decode(raw, type=State)
 
     def save(self, state: State) -> None:
         self._checkpoint.save(json.encode(state))

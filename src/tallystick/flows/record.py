@@ -124,7 +124,7 @@ class Recorder:
         self._on_step = on_step
         self._on_batch = on_batch
         self._attribution = Attribution(catalog)
-        self._state = journal.load() or State()
+        self._state = journal.load()
         self._meters: dict[int, Meter] = {}
         self._meters_revision = -1
         self._building_rows = 0
@@ -290,8 +290,7 @@ class Recorder:
     async def _recover(self) -> None:
         """Bring the index up to the last batch done, repeat the batch that was under way, begin builds anew that were
         cut short."""
-        await self._in_thread(self._adopt_facts)
-        await self._log.advance(self._state.recorded)
+        await self._in_thread(self._store.migrate)
         await self._in_thread(self._refill_index)
         while self._state.intent is not None:
             if not await self._cycle():
@@ -299,27 +298,6 @@ class Recorder:
         await self._in_thread(self._restart_builds)
         self.recovered = True
         _logger.info("recovered", position=self._state.recorded, events=self._state.events)
-
-    def _adopt_facts(self) -> None:
-        """Without a journal (lost, or never there) the store's facts say how far recording got."""
-        self._store.migrate()
-        if self._journal.load() is not None:
-            return
-        reached = self._store.reached()
-        if reached.position == 0:
-            return
-        _logger.warning("journal_missing", adopted_position=reached.position)
-        counts = self._store.counts()
-        self._save(
-            State(
-                recorded=reached.position,
-                recorded_at_us=reached.recorded_at_us,
-                events=counts["events"],
-                duplicates=counts["duplicates"],
-                conflicts=counts["conflicts"],
-                generation=self._clock.now_us() // 1_000_000,  # tokens of an unknown past must not come back
-            )
-        )
 
     def _refill_index(self) -> None:
         """Open the index and add what was recorded since it was last flushed; when it is damaged, ahead of the facts or

@@ -99,12 +99,6 @@ class Log(Protocol):
         """
         ...
 
-    async def advance(self, position: int) -> None:
-        """Let the next event have a position behind `position`; nothing when the log is there already. For a log that
-        was lost while its events are recorded: positions must never be given twice. `end` and `trimmed_through` are
-        then at least `position`."""
-        ...
-
     async def close(self) -> None:
         """Finish the commit under way, refuse further appends, release everything. Idempotent."""
         ...

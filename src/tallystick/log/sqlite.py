@@ -153,6 +153,7 @@ class SqliteLog:
         *,
         waiting_events_max: int,
         unrecorded_events_max: int,
+        positions_after: int = 0,
         waiting_bytes_max: int = WAITING_BYTES_MAX,
         tail_bytes_max: int = TAIL_BYTES_MAX,
         observe_commit: ObserveCommit | None = None,
@@ -163,6 +164,8 @@ class SqliteLog:
 
         waiting_events_max, waiting_bytes_max: what may wait for a commit before `append` refuses.
         unrecorded_events_max: events after the last allowed trim before `append` refuses.
+        positions_after: positions up to this one were given before (their events are recorded): a log that was lost
+        or replaced by an older copy must never give them again, and trims what it holds of them.
         tail_bytes_max: memory for the latest blocks, which are then read without touching the file; 0 for none.
         observe_commit: called from the writer thread after each commit with (requests, events, seconds).
         reserve_bytes: disk space kept back, so that a full disk can be trimmed.
@@ -175,6 +178,7 @@ class SqliteLog:
             Path(path),
             waiting_events_max=waiting_events_max,
             unrecorded_events_max=unrecorded_events_max,
+            positions_after=positions_after,
             waiting_bytes_max=waiting_bytes_max,
             tail_bytes_max=tail_bytes_max,
             observe_commit=observe_commit,
@@ -188,6 +192,7 @@ class SqliteLog:
         *,
         waiting_events_max: int,
         unrecorded_events_max: int,
+        positions_after: int = 0,
         waiting_bytes_max: int,
         tail_bytes_max: int,
         observe_commit: ObserveCommit | None,
@@ -220,6 +225,8 @@ class SqliteLog:
         try:
             self._writer: sqlite3.Connection | None = self._open_writer()
             self._end, self._trimmed_through = self._state_of(self._writer)
+            if self._end < positions_after:
+                self._begin_after(self._writer, positions_after)
         except BaseException:
             self._lock_file.close()
             raise
@@ -584,6 +591,17 @@ class SqliteLog:
         except sqlite3.Error as error:
             raise self._as_ours(error) from error
         return (last[0] if last else trimmed_through), trimmed_through
+
+    def _begin_after(self, writer: sqlite3.Connection, position: int) -> None:
+        _logger.warning("log_begins_anew", end=self._end, positions_after=position)
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("DELETE FROM block")
+            writer.execute("UPDATE trimmed SET through = ?", (position,))
+            writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._as_ours(error) from error
+        self._end = self._trimmed_through = position
 
     def _ready_writer(self) -> sqlite3.Connection:
         """The writer's connection, opened anew when a failure cost us the last one."""
