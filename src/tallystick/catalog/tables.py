@@ -30,7 +30,8 @@ class UserText(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(Text(collation="C") if dialect.name == "postgresql" else Text())
+        # Not through type_descriptor, which would make VARCHAR of it in PostgreSQL.
+        return Text(collation="C") if dialect.name == "postgresql" else Text()
 
     # Only PostgreSQL needs the two below; elsewhere a call a value would double the time of a large read.
     def bind_processor(self, dialect: Dialect) -> Any:

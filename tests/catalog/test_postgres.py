@@ -1,0 +1,178 @@
+"""The contract on PostgreSQL: a private server on loopback in a directory of its own. A missing one is a failure."""
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+
+from tallystick.catalog.interface import Catalog
+from tallystick.catalog.relational import RelationalCatalog
+from tallystick.errors import Unavailable
+
+from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .test_migrations import differences
+
+pytestmark = pytest.mark.slow
+_USER = "tallystick"
+
+
+def _binaries() -> Path:
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    found = shutil.which("initdb")
+    if found:
+        candidates.append(Path(found).resolve().parent)
+    for directory in reversed(candidates):
+        if (directory / "initdb").exists() and (directory / "postgres").exists():
+            return directory
+    pytest.fail("No PostgreSQL server is installed (Debian: apt-get install postgresql).")
+
+
+def _unprivileged() -> list[str]:
+    """What comes before a command to run it as a user that PostgreSQL accepts: it refuses root."""
+    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """Beginning of a URL, ending before the database's name."""
+    binaries = _binaries()
+    directory = Path(tempfile.mkdtemp(prefix="tallystick-postgres-"))
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres")
+        os.chown(directory, owner.pw_uid, owner.pw_gid)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data = directory / "data"
+
+    def run(*command: str | Path) -> None:
+        done = subprocess.run(
+            [*_unprivileged(), *map(str, command)],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command[0]} failed with {done.returncode}"
+
+    try:
+        run(
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            _USER,
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "-N",
+        )
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        run(
+            binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "30", "-o", options, "start"
+        )
+        try:
+            yield f"{_USER}@127.0.0.1:{port}/"
+        finally:
+            run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    _execute(server, "CREATE DATABASE migrated")
+    catalog = RelationalCatalog(f"postgresql://{server}migrated")
+    catalog.migrate()
+    catalog.close()
+    return server
+
+
+@pytest.fixture
+def database(template: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"test_{abs(hash(request.node.nodeid)):x}"
+    _execute(template, f"CREATE DATABASE {name} TEMPLATE migrated")
+    yield template + name
+    _execute(template, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: str, statement: str) -> None:
+    with psycopg.connect(f"postgresql://{server}postgres", autocommit=True) as connection:
+        connection.execute(statement)  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def catalog(database: str) -> Iterator[Catalog]:
+    opened = RelationalCatalog(f"postgresql+psycopg://{database}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def other(database: str) -> Iterator[Catalog]:
+    opened = RelationalCatalog(f"postgresql+psycopg://{database}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def empty(server: str) -> Iterator[tuple[Catalog, Catalog]]:
+    _execute(server, "CREATE DATABASE empty")
+    both = RelationalCatalog(f"postgresql://{server}empty"), RelationalCatalog(f"postgresql://{server}empty")
+    yield both
+    for opened in both:
+        opened.close()
+    _execute(server, "DROP DATABASE empty WITH (FORCE)")
+
+
+@pytest.fixture
+def side_door(database: str) -> Callable[[str], list[Any]]:
+    def run(statement: str) -> list[Any]:
+        with psycopg.connect(f"postgresql://{database}") as connection:
+            cursor = connection.execute(statement)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+class TestPostgres(CatalogContract):
+    def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
+        engine = create_engine(f"postgresql+psycopg://{database}")
+        assert differences(engine) == []
+        engine.dispose()
+
+    def test_lists_are_ordered_by_code_point(self, catalog: Catalog) -> None:
+        for key in ("b", "B", "a", "_".join("ab"), "a.b", "a-b"):
+            catalog.create_meter(T, definition(key), actor=ANN, now_us=NOW_US)
+        keys = [meter.key for meter in catalog.meters(T).items]
+        assert keys == sorted(keys)
+
+    def test_cut_connections_come_back(self, catalog: Catalog, side_door: Callable[[str], list[Any]]) -> None:
+        catalog.create_customer(T, "acme", new(), actor=ANN, now_us=NOW_US)
+        side_door(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert catalog.customer(T, "acme").key == "acme"
+
+    def test_no_server_is_unavailable(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        catalog = RelationalCatalog(f"postgresql://nobody@127.0.0.1:{port}/none")
+        with pytest.raises(Unavailable) as error:
+            catalog.ping()
+        assert error.value.retry_after_s == 2
+        assert str(port) not in error.value.detail
+        catalog.close()
