@@ -63,7 +63,12 @@ async def run(url: str, key: str, connections: int, duration_s: float) -> int:
         for index in range(connections):
             group.create_task(
                 one_connection(
-                    host, port, head, f"{run_name}-{index}", started + duration_s, seconds, refused
+                    (host, port),
+                    head,
+                    name=f"{run_name}-{index}",
+                    stop_at=started + duration_s,
+                    seconds=seconds,
+                    refused=refused,
                 )
             )
     elapsed = time.perf_counter() - started

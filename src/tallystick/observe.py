@@ -16,6 +16,10 @@ _SECRET_NAMES = frozenset(
 )
 
 
+# Without the local variables of each frame, which is where keys and customers' data are.
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process. `form`: json, text, or auto (text on a terminal). Called by the command line only.
 
@@ -29,9 +33,16 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
         _blank_secrets,
     ]
     renderers: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if text
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(sort_keys=False)]
+        else [
+            structlog.processors.ExceptionRenderer(_TRACEBACK),
+            structlog.processors.JSONRenderer(sort_keys=False),
+        ]
     )
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
@@ -53,8 +64,8 @@ def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
 
 
 def logger(name: str) -> Any:
-    """A logger; `name` becomes the member `logger`. Use it as `log.info("what happened", member=value)`."""
-    return structlog.get_logger(logger=name)
+    """A logger; `name` becomes the member `module`. Use it as `log.info("what happened", member=value)`."""
+    return structlog.get_logger(name, module=name)
 
 
 def _blank_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -119,7 +119,7 @@ class Ingest:
         self._held_bytes += held
         try:
             encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-            content_type = headers.get(b"content-type", _JSON).decode("latin-1")
+            content_type = headers.get(b"content-type", b"").decode("latin-1")
             ce_headers = {
                 name.decode("latin-1"): value.decode("latin-1")
                 for name, value in headers.items()

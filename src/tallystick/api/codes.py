@@ -1,0 +1,118 @@
+"""The stable codes of errors, in one table: what docs/reference/errors.md is made of.
+
+`python -m tallystick.api.codes > docs/reference/errors.md` writes the page; a test fails where it differs, or where the
+code of some error stands in no table.
+"""
+
+from tallystick.metering.verdict import BODY_CODES, EVENT_CODES
+
+CODES: dict[str, tuple[int, str]] = {
+    "bad_request": (400, "The request cannot be read."),
+    "invalid_path": (400, "The path is not UTF-8."),
+    "duplicate_key": (400, "A JSON object in the body has the same member twice."),
+    "unauthenticated": (401, "No `Authorization: Bearer <key>`, or it is malformed."),
+    "unknown_key": (401, "The key is not known, or it has been revoked."),
+    "key_expired": (401, "The key has expired."),
+    "forbidden": (403, "This key may not do that."),
+    "missing_scope": (403, "The key lacks the scope that the detail names."),
+    "customer_token": (403, "A customer's token may not do that."),
+    "other_customer": (403, "The token belongs to another customer."),
+    "other_tenant": (403, "Only the admin of the tenant `default` may do that."),
+    "not_found": (404, "There is no such thing."),
+    "route_not_found": (404, "There is no such route."),
+    "meter_not_found": (404, "There is no such meter."),
+    "meter_version_not_found": (404, "The meter has no such version."),
+    "customer_not_found": (404, "There is no such customer."),
+    "event_not_found": (404, "No event with this source and id is recorded."),
+    "tenant_not_found": (404, "There is no such tenant."),
+    "api_key_not_found": (404, "There is no such key."),
+    "method_not_allowed": (405, "The route does not answer this method; `Allow` names those it does."),
+    "not_acceptable": (406, "None of the content types in `Accept` can be given."),
+    "request_timeout": (408, "The body did not arrive in time."),
+    "conflict": (409, "It contradicts what is already there."),
+    "idempotency_key_in_use": (409, "The first request with this Idempotency-Key is still running."),
+    "meter_exists": (409, "The key belongs to a meter already."),
+    "meter_archived": (409, "The meter is archived; create it again to go on."),
+    "too_many_meters": (409, "The tenant has as many meters as it may have."),
+    "customer_exists": (409, "The key belongs to a customer already."),
+    "customer_archived": (409, "The customer is archived; create it again to go on."),
+    "subject_taken": (409, "A subject belongs to another customer; `reassign` moves it."),
+    "tenant_exists": (409, "The key belongs to a tenant, or did."),
+    "tenant_default": (409, "The tenant `default` cannot be deleted."),
+    "api_key_revoked": (409, "The key is revoked."),
+    "api_key_configured": (409, "The key comes from the settings, and is changed there."),
+    "precondition_failed": (412, "It has been changed in the meantime."),
+    "invalid": (422, "The request is wrong; `errors` names every place."),
+    "invalid_value": (422, "The parameter has no such value."),
+    "nothing_accepted": (422, "No event was accepted; `results` says why, for each."),
+    "unknown_parameter": (422, "The route has no such parameter."),
+    "unknown_member": (422, "The body has a member that means nothing here."),
+    "not_an_object": (422, "The body is not a JSON object."),
+    "invalid_limit": (422, "`limit` is not a whole number in its range."),
+    "invalid_cursor": (422, "`cursor` is none of ours."),
+    "invalid_position": (422, "The position is none of ours."),
+    "invalid_number": (422, "A decimal is needed."),
+    "number_out_of_range": (422, "More digits than 20 before the point, or than 18 after it."),
+    "invalid_idempotency_key": (422, "Idempotency-Key is not 1 to 255 visible ASCII characters."),
+    "idempotency_key_reused": (422, "The Idempotency-Key was sent with another request before."),
+    "unknown_dimension": (422, "The meter declares no such dimension."),
+    "invalid_filter": (422, "A filter's operand is not what its operator needs."),
+    "empty_range": (422, "The range [from, to) is empty."),
+    "too_many_rows": (422, "The answer would have more rows than `usage_rows_max`."),
+    "key_immutable": (422, "A key cannot be changed."),
+    "invalid_setting": (422, "A setting cannot be read (command line)."),
+    "too_many_requests": (429, "Too many requests; see Retry-After."),
+    "internal": (500, "An unexpected error; the log has its cause under the request's id."),
+    "log_in_use": (500, "Another process has the event log open (at start)."),
+    "log_damaged": (500, "Events of the log cannot be read as they were written."),
+    "log_trimmed": (500, "Events of the log were trimmed before they were read."),
+    "log_lost_events": (500, "The log has lost events that were being recorded."),
+    "unavailable": (503, "A part is not available at the moment; see Retry-After."),
+    "overloaded": (503, "Too many large bodies are arriving at once."),
+    "log_busy": (503, "Too much waits for the disk."),
+    "log_closed": (503, "The server is shutting down."),
+    "log_unavailable": (503, "The log's file cannot be written at the moment."),
+    "recorder_behind": (503, "Too much waits for the recorder."),
+    "timed_out": (504, "The answer took longer than allowed."),
+    "position_not_recorded": (504, "`min_position` was not recorded within `wait_s_max`."),
+    "storage_full": (507, "The disk is full; nothing of the request was stored."),
+}
+"""Code → status and meaning, beside those of event bodies (metering/verdict.py)."""
+
+_HEAD = """# Errors
+
+Every error is an RFC 9457 document, `application/problem+json`:
+
+```json
+{"type": "urn:tallystick:problem:missing_scope", "title": "This key may not do that", "status": 403,
+ "detail": "This key lacks the scope events:write.", "code": "missing_scope", "errors": []}
+```
+
+`code` is stable: write programs against it, not against sentences. `errors` lists every place that is wrong, each with
+`pointer` (a JSON pointer into the body, or a parameter's name), `code` and `detail`. 503 and 429 carry `Retry-After`. The
+answer's `X-Request-Id` finds the request in the server's log.
+"""
+
+
+def page() -> str:
+    """docs/reference/errors.md."""
+    lines = [_HEAD, "## Codes of a request\n", "| status | code | meaning |", "|---|---|---|"]
+    rows = [(str(status), code, meaning) for code, (status, meaning) in CODES.items()]
+    for code, text in BODY_CODES.items():
+        status, _, meaning = text.partition(". ")
+        rows.append((status, code, meaning))
+    lines.extend(f"| {status} | `{code}` | {meaning} |" for status, code, meaning in sorted(rows))
+    lines += [
+        "",
+        "## Codes of an event",
+        "",
+        "In `results` of `POST /v1/events`, with `status: rejected`.",
+        "",
+    ]
+    lines += ["| code | meaning |", "|---|---|"]
+    lines.extend(f"| `{code}` | {meaning} |" for code, meaning in EVENT_CODES.items())
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")
