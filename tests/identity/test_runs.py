@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tallystick.errors import StorageFull
+from tallystick.identity import merge as merge_module
 from tallystick.identity import runs as runs_module
 from tallystick.identity.interface import IndexDamagedError
 from tallystick.identity.manifest import MANIFEST_NAME
@@ -276,6 +277,32 @@ def test_merges_keep_the_number_of_runs_small_and_every_answer_right(tmp_path: P
     assert find(index, list(held)) == list(held.values())
     assert find(index, list(random_entries(1000, 20_000))) == [(0, 0)] * 20_000
     assert len(list(tmp_path.glob("*.run"))) == index.run_count
+    index.close()
+
+
+@pytest.mark.parametrize("pages_max", [1, 3, 7, 20])
+def test_a_merge_in_many_small_pieces_stays_sorted_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_max: int
+) -> None:
+    monkeypatch.setattr(merge_module, "_PAGES_IN_MEMORY_MAX", pages_max)
+    index = RunsIndex(tmp_path, merge_factor=100)
+    held: dict[Digest, tuple[int, int]] = {}
+    for number, count in enumerate((3000, 40, 900, 2000)):
+        first = 1 + number * 10_000
+        entries = random_entries(number, count, first=first)
+        # 500 identities of one key, in every run: they fill whole pages and straddle every read.
+        entries |= {(2**63, (number * 500 + i) << 32): (first + 5000 + i, i) for i in range(500)}
+        held |= entries
+        add(index, entries, through=first + 9000)
+        index.flush()
+    index.close()
+    index = RunsIndex(tmp_path, merge_factor=4)
+    index.wait_for_merges()
+    assert index.run_count == 1
+    keys = np.concatenate([block.high for block, _, _ in index.scan()])
+    assert (keys[1:] >= keys[:-1]).all()
+    assert scanned(index) == {(high, low >> 32): answer for (high, low), answer in held.items()}
+    assert find(index, list(held)) == list(held.values())
     index.close()
 
 
