@@ -15,11 +15,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.log.conftest import MEMORY
 from tests.log.contract import LARGE, LogContract, OpenLog, read_all
 from tests.log.events import events_of, ids_read, numbered, rows_put_in, rows_read
 
@@ -39,7 +41,7 @@ def open_at(path: Path, **options: object) -> SqliteLog:
 
 
 class TestSqliteLog(LogContract):
-    @pytest.fixture(params=TAILS.values(), ids=TAILS.keys())
+    @pytest.fixture(params=[TAILS["tail"], TAILS["file"]], ids=["tail", "file"])
     async def open_log(self, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[OpenLog]:
         opened: list[SqliteLog] = []
 
@@ -51,6 +53,7 @@ class TestSqliteLog(LogContract):
                 waiting_events_max=waiting_events_max,
                 unrecorded_events_max=unrecorded_events_max,
                 tail_bytes_max=request.param,
+                reserve_bytes=0,
             )
             opened.append(log)
             return log
@@ -66,7 +69,9 @@ class AgainstAList(RuleBasedStateMachine):
     @initialize(tail_bytes_max=st.sampled_from(list(TAILS.values())))
     def start(self, tail_bytes_max: int) -> None:
         self.runner = asyncio.Runner()
-        self.directory = Path(tempfile.mkdtemp(prefix="tallystick-test-"))
+        self.directory = Path(
+            tempfile.mkdtemp(prefix="tallystick-test-", dir=MEMORY if MEMORY.exists() else None)
+        )
         self.tail_bytes_max = tail_bytes_max
         self.rows: list[tuple[object, ...]] = []
         self.allowed = 0
@@ -532,7 +537,7 @@ async def test_what_was_acknowledged_is_in_the_files_at_that_moment(tmp_path: Pa
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("cut", [1, 100, 5_000, 20_000, 100_000, 200_000])
+@pytest.mark.parametrize("cut", [1, 5_000, 20_000, 200_000])
 @pytest.mark.parametrize("torn", ["truncated", "zeroed", "scrambled"])
 async def test_a_torn_tail_ends_at_a_whole_commit(tmp_path: Path, cut: int, torn: str) -> None:
     copied = await crashed_copy(tmp_path)
@@ -582,17 +587,30 @@ async def test_trimming_in_many_steps_does_not_hold_up_appends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "_TRIM_BLOCKS_MAX", 3)
+    gate = threading.Semaphore(0)
+    delete_some = SqliteLog._delete_some
+
+    def delete_some_and_wait(self: SqliteLog, *arguments: Any) -> bool:
+        more = delete_some(self, *arguments)
+        assert gate.acquire(timeout=30)
+        return more
+
+    monkeypatch.setattr(SqliteLog, "_delete_some", delete_some_and_wait)
     log = open_at(tmp_path / "log.sqlite")
-    for number in range(100):
+    for number in range(40):
         await log.append(numbered(number))
-    trimming = asyncio.ensure_future(log.trim(90))
-    await asyncio.sleep(0)
-    assert await log.append(numbered(100)) == 101
-    seen_between = log.trimmed_through
+    trimming = asyncio.ensure_future(log.trim(30))
+    for step in range(1, 6):
+        append = asyncio.ensure_future(log.append(numbered(39 + step)))
+        await asyncio.sleep(0)
+        gate.release()
+        assert await append == 40 + step
+        assert log.trimmed_through <= 3 * (step + 1)
+    for _ in range(100):
+        gate.release()
     await trimming
-    assert log.trimmed_through == 90
-    assert seen_between < 90
-    assert ids_read(await read_all(log, 90)) == [str(number) for number in range(90, 101)]
+    assert log.trimmed_through == 30
+    assert ids_read(await read_all(log, 30)) == [str(number) for number in range(30, 45)]
     await log.close()
 
 
