@@ -76,6 +76,8 @@ _compute: Any = pc  # its functions are made at import and unknown to type check
 _ONE = Decimal(1)
 _ZERO = Decimal(0)
 _LONG_DECIMAL = pa.decimal256(76, 40)
+_SHORT_TEXT = r"^-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,18})?$"
+"""What DECIMAL holds exactly."""
 _LONG_TEXT = r"^-?(0|[1-9][0-9]{0,19})(\.[0-9]{1,22})?([eE]-(0?[0-9]|1[0-8]))?$"
 """What _LONG_DECIMAL holds exactly: 22 digits after the point, and 18 more by the exponent, are its 40."""
 _MISSING = msgspec.UNSET
@@ -576,23 +578,22 @@ def _figures(values: list[Any]) -> pa.Array:
         except OverflowError:
             return _figures_one_by_one(values)
     if present <= {int, str, JsonNumber}:
-        return _figures_of_texts(values, numbers_only=str not in present)
+        return _figures_of_texts(values)
     return _figures_one_by_one(values)
 
 
-def _figures_of_texts(values: list[Any], *, numbers_only: bool) -> pa.Array:
+def _figures_of_texts(values: list[Any]) -> pa.Array:
     if int in set(map(type, values)):
         values = [_digits(value) if type(value) is int else value for value in values]
     try:
         texts = pa.array(values, pa.string())
     except UnicodeEncodeError:
         return _figures_one_by_one(values)
-    if numbers_only:
-        try:
-            # Exact, or refused: too many digits on either side of the point are an error to Arrow.
-            return texts.cast(DECIMAL)
-        except pa.ArrowInvalid:
-            pass
+    # Arrow's cast of a text that is too large for the type does not always fail: 999999999999e10 and numbers of
+    # hundreds of digits come out as other numbers. So it is only given what is known to fit.
+    short = _compute.match_substring_regex(texts, _SHORT_TEXT)
+    if _compute.all(short).as_py() is not False:
+        return texts.cast(DECIMAL)
     usual = _compute.match_substring_regex(texts, _LONG_TEXT)
     longs = _compute.if_else(usual, texts, pa.scalar(None, pa.string())).cast(_LONG_DECIMAL)
     try:
