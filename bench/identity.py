@@ -130,7 +130,7 @@ def main() -> None:
         if status == 0:
             subprocess.run([sys.executable, __file__, "--reopen", str(directory)], check=True)
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory if arguments.directory else directory.parent)
     raise SystemExit(os.waitstatus_to_exitcode(status))
 
 
