@@ -55,7 +55,7 @@ def read_change(fields: Fields) -> CustomerChange:
             value = fields.text(name)
             if value is None and name not in _NULLABLE:
                 if fields.take(name) is None:
-                    fields.fault(name, "invalid", f"{name} cannot be null; leave it out to keep it.")
+                    fields.fault(name, "invalid_value", f"{name} cannot be null; leave it out to keep it.")
             else:
                 given[name] = value
     if "subjects" in names:
@@ -71,13 +71,13 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        fields.fault(name, "invalid", f"{name} must be an object.")
+        fields.fault(name, "invalid_value", f"{name} must be an object.")
         return {}
     made = cast("dict[str, Any]", value)
     if name == "external_ids":
         for member, text in made.items():
             if not isinstance(text, str):
-                fields.fault(name, "invalid", f"{name}: {member[:60]!r} must be a string.", member)
+                fields.fault(name, "invalid_value", f"{name}: {member[:60]!r} must be a string.", member)
         return made
     try:
         return _plain(made)

@@ -88,14 +88,14 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str) or not 0 < len(value) <= characters_max:
-            self.fault(name, "invalid", f"{name} must be a string of 1 to {characters_max} characters.")
+            self.fault(name, "invalid_value", f"{name} must be a string of 1 to {characters_max} characters.")
             return None
         return value
 
     def required_text(self, name: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
         """As `text`; a missing one is a fault. Answers "" then: whoever reads it raises the faults first."""
         if self.take(name) is None:
-            self.fault(name, "required", f"{name} is required.")
+            self.fault(name, "missing", f"{name} is required.")
             return ""
         return self.text(name, characters_max=characters_max) or ""
 
@@ -123,7 +123,8 @@ class Fields:
         elif re.fullmatch(r"\d{1,18}", value, re.ASCII):
             number = int(value)
         if number is None or not least <= number <= most:
-            self.fault(name, f"invalid_{name}", f"{name} must be a whole number from {least} to {most}.")
+            code = "invalid_limit" if name == "limit" else "invalid_number"
+            self.fault(name, code, f"{name} must be a whole number from {least} to {most}.")
             return None
         return number
 
@@ -135,7 +136,7 @@ class Fields:
         if not self._body and value in ("true", "false"):
             return value == "true"
         if not isinstance(value, bool):
-            self.fault(name, "invalid_boolean", f"{name} must be true or false.")
+            self.fault(name, "invalid_value", f"{name} must be true or false.")
             return False
         return value
 
@@ -144,7 +145,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, str) or value not in choices:
-            self.fault(name, f"invalid_{name}", f"{name} must be one of {', '.join(choices)}.")
+            self.fault(name, "invalid_value", f"{name} must be one of {', '.join(choices)}.")
             return None
         return value
 
@@ -165,7 +166,7 @@ class Fields:
             self.fault(name, "too_many", f"{name} may have at most {items_max} items.")
             return None
         if not all(isinstance(item, str) and 0 < len(item) <= TEXT_CHARACTERS_MAX for item in listed):
-            self.fault(name, "invalid", f"{name} must be strings of 1 to {TEXT_CHARACTERS_MAX} characters.")
+            self.fault(name, "invalid_value", f"{name} must be strings of 1 to {TEXT_CHARACTERS_MAX} characters.")
             return None
         return tuple(dict.fromkeys(listed))
 

@@ -114,7 +114,7 @@ async def create_api_key(request: Connection) -> dict[str, Any]:
     name = fields.required_text("name", characters_max=256)
     scopes = fields.texts("scopes", items_max=len(SCOPES))
     if scopes is None and fields.take("scopes") is None:
-        fields.fault("scopes", "required", "scopes is required: a list of what the key may do.")
+        fields.fault("scopes", "missing", "scopes is required: a list of what the key may do.")
     expires_at_us = fields.time_us("expires_at")
     fields.finish()
     actor, now_us = actor_of(request), system.clock.now_us()

@@ -110,13 +110,13 @@ def _body_filters(fields: Fields) -> list[Filter]:
     if raw is None:
         return []
     if not isinstance(raw, dict):
-        fields.fault("filter", "invalid_filter", 'filter must be an object such as {"model": {"in": ["a"]}}.')
+        fields.fault("filter", "invalid_value", 'filter must be an object such as {"model": {"in": ["a"]}}.')
         return []
     filters: list[Filter] = []
     for name, conditions in cast("dict[str, Any]", raw).items():
         if not isinstance(conditions, dict) or not conditions:
             detail = f'filter: {name[:60]!r} needs an object of operators such as {{"in": ["a"]}}.'
-            fields.fault("filter", "invalid_filter", detail, name)
+            fields.fault("filter", "invalid_value", detail, name)
             continue
         for spelled, operand in cast("dict[str, Any]", conditions).items():
             listed = operand if isinstance(operand, list) and spelled in _LISTS else [operand]
@@ -143,17 +143,17 @@ def _filter(
     operands = [_operand(value) for value in raw]
     known = [operand for operand in operands if operand is not None]
     if len(known) < len(operands) or any(len(operand) > TEXT_CHARACTERS_MAX for operand in known):
-        return refuse("invalid_operand", f"operands are strings of at most {TEXT_CHARACTERS_MAX} characters.")
+        return refuse("invalid_value", f"operands are strings of at most {TEXT_CHARACTERS_MAX} characters.")
     if operator in _LISTS:
         if not 0 < len(known) <= OPERANDS_MAX:
-            return refuse("invalid_operand", f"{operator} takes 1 to {OPERANDS_MAX} operands.")
+            return refuse("invalid_value", f"{operator} takes 1 to {OPERANDS_MAX} operands.")
         return [Filter(name, operator, tuple(dict.fromkeys(known)))]
     if len(known) != 1:
-        return refuse("invalid_operand", f"{operator} takes one operand.")
+        return refuse("invalid_value", f"{operator} takes one operand.")
     if operator is Operator.EXISTS and known[0] not in ("true", "false"):
-        return refuse("invalid_operand", "exists takes true or false.")
+        return refuse("invalid_value", "exists takes true or false.")
     if operator in _NUMERIC and not _NUMBER.match(known[0]):
-        return refuse("invalid_operand", f"{operator} takes a number such as 12.5.")
+        return refuse("invalid_value", f"{operator} takes a number such as 12.5.")
     return [Filter(name, operator, tuple(known))]
 
 

@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+from tests.api.questions.live import Live, Tenant, opened
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with opened(tmp_path_factory.mktemp("live")) as made:
+        yield made
+
+
+@pytest.fixture
+def tenant(live: Live) -> Tenant:
+    """A client that administers an empty tenant."""
+    return live.tenant()
