@@ -553,6 +553,25 @@ async def test_a_torn_tail_ends_at_a_whole_commit(tmp_path: Path, cut: int, torn
     await log.close()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("held", [0, 5, 10, 15])
+async def test_positions_given_before_are_never_given_again(tmp_path: Path, held: int) -> None:
+    """The log was lost, or replaced by an older copy, while events up to position 10 are recorded."""
+    path = tmp_path / "log.sqlite"
+    log = open_at(path)
+    await log.append(numbered(0, held))
+    await log.close()
+    log = open_at(path, positions_after=10)
+    assert log.end == max(held, 10)
+    assert log.trimmed_through == (10 if held < 10 else 0)
+    assert await log.append(numbered(held)) == max(held, 10) + 1
+    await log.close()
+    log = open_at(path)  # it stays so
+    assert log.end == max(held, 10) + 1
+    assert ids_read(await read_all(log, max(held, 10))) == [str(held)]
+    await log.close()
+
+
 # Space.
 
 
