@@ -7,7 +7,7 @@ from typing import Any
 
 from tallystick.errors import Fault, Invalid
 from tallystick.metering.filter import FilterError, compile_filter
-from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Dimension
+from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Dimension, Meter
 from tallystick.metering.path import PathError, steps_of
 
 KEY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$"
@@ -66,8 +66,8 @@ def parse_meter(raw: object) -> MeterDefinition:
     return _Reader(raw).read()  # pyright: ignore[reportUnknownArgumentType]
 
 
-def definition_to_wire(definition: MeterDefinition) -> dict[str, Any]:
-    """The JSON shape `parse_meter` reads, every member present, absent ones null. Also takes a `Meter`."""
+def definition_to_wire(definition: MeterDefinition | Meter) -> dict[str, Any]:
+    """The JSON shape `parse_meter` reads, every member present, absent ones null."""
     return {
         "key": definition.key,
         "name": definition.name,
