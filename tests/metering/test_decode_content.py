@@ -33,6 +33,8 @@ def test_fingerprints_differ_with_content_alone(rows: list[tuple[str, str, bytes
     together = content_of(types, subjects, data)
     assert together.dtype == np.uint64
     assert together.tolist() == [int(content_of([t], [s], [d])[0]) for t, s, d in rows]
+    repeated = content_of(types * 20, subjects * 20, data * 20)  # many are mixed in another way
+    assert repeated.tolist() == together.tolist() * 20
     assert len(set((together & np.uint64(0xFFFFFFFF)).tolist())) == len(rows)
 
 

@@ -23,6 +23,8 @@ from tallystick.metering.verdict import (
 
 SOURCE_DEFAULT = "/"
 SPECVERSION = "1.0"
+_NUMPY_FROM = 16
+"""Fewer times than this are compared faster in plain integers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +169,26 @@ def judge_all(
     bytes_max = receipt.limits.event_bytes_max
     if max(map(len, data)) > bytes_max or max(map(len, attributes)) > bytes_max:
         return None
-    n = len(ids)
+    received_at_us = receipt.received_at_us
+    latest_us = received_at_us + receipt.limits.future_tolerance_us
     try:
-        if None in times:
-            time_given = np.fromiter((time is not None for time in times), np.bool_, n)
-            time_us = np.full(n, receipt.received_at_us, np.int64)
-            given = [time for time in times if time is not None]
-            time_us[time_given] = instants_us(given)
+        if len(ids) < _NUMPY_FROM:
+            instants = [received_at_us if time is None else instant_us(time) for time in times]
+            if max(instants) > latest_us or min(instants) < 0:
+                return None
+            time_us = np.array(instants, np.int64)
+            time_given = np.array([time is not None for time in times], np.bool_)
         else:
-            time_given = np.ones(n, np.bool_)
-            time_us = instants_us([time for time in times if time is not None])
+            given = [time for time in times if time is not None]
+            time_us = instants_us(given)
+            time_given = np.ones(len(ids), np.bool_)
+            if len(given) < len(ids):
+                time_given = np.fromiter((time is not None for time in times), np.bool_, len(ids))
+                some_us, time_us = time_us, np.full(len(ids), received_at_us, np.int64)
+                time_us[time_given] = some_us
+            if time_us.max() > latest_us or time_us.min() < 0:
+                return None
     except ValueError:
-        return None
-    latest_us = receipt.received_at_us + receipt.limits.future_tolerance_us
-    if time_us.max() > latest_us or time_us.min() < 0:
         return None
     events = _columns(
         receipt,
