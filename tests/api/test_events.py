@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from tallystick.api import ingest
 from tallystick.errors import StorageFull, Unavailable
 
 EVENT: dict[str, Any] = {"id": "e1", "type": "call", "subject": "acme", "data": {"n": 1}}
@@ -316,5 +317,42 @@ def test_what_happened_is_counted(start: Any) -> None:
                 'tallystick_http_requests_total{method="GET",route="unknown",status="404"} 1.0',
             } <= lines
             assert "made" not in answer.text
+
+    run(check())
+
+
+def test_a_body_that_does_not_arrive_is_given_up(start: Any, monkeypatch: Any) -> None:
+    async def check() -> None:
+        monkeypatch.setattr(ingest, "BODY_TIME_S_MAX", 0)
+        monkeypatch.setattr(ingest, "SWEEP_S", 0.01)
+        async with start() as running:
+
+            async def never() -> AsyncIterator[bytes]:
+                yield b"{"
+                await asyncio.Event().wait()
+
+            answer = await running.client.post("/v1/events", content=never())
+            assert (answer.status_code, answer.json()["code"]) == (408, "request_timeout")
+            monkeypatch.setattr(ingest, "BODY_TIME_S_MAX", 60)
+            assert (await running.events(EVENT)).status_code == 202
+
+    run(check())
+
+
+def test_a_cancellation_from_elsewhere_is_none_of_ours(start: Any) -> None:
+    async def check() -> None:
+        async with start() as running:
+            reached = asyncio.Event()
+
+            async def never() -> AsyncIterator[bytes]:
+                reached.set()
+                await asyncio.Event().wait()
+                yield b""
+
+            sending = asyncio.create_task(running.client.post("/v1/events", content=never()))
+            await reached.wait()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
 
     run(check())

@@ -14,10 +14,10 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 from tallystick.api import customers, explain, health, keys, meters, search, usage
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.idempotency import idempotent
-from tallystick.api.ingest import SCOPE, Ingest
+from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
 from tallystick.api.openapi import document, events_operation, operation
 from tallystick.api.problem import exception_response
-from tallystick.api.shell import INGEST_PATH, Shell
+from tallystick.api.shell import Shell
 from tallystick.api.wire import JSON_BODY_BYTES_MAX
 from tallystick.flows.system import System
 
@@ -112,8 +112,8 @@ async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 def _events_route(ingest: Ingest) -> ControllerRouterHandler:
-    # The shell takes requests past the framework; this is the same route for whoever spells the path in another way
-    # (`/v1/events/`), and what makes it a route: documented, and named in `Allow`.
+    # The shell takes these requests past the framework; this is what makes it a route all the same: documented, and
+    # named in `Allow`.
     @post(INGEST_PATH, guards=[require(SCOPE)], opt={"operation": events_operation()})
     async def post_events() -> ASGIApp:
         return ingest

@@ -13,22 +13,18 @@ from urllib.parse import unquote_to_bytes
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallystick.api.ingest import INGEST_PATH
 from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body
 from tallystick.errors import BadRequest, TallystickError
 from tallystick.metrics import Metrics
 from tallystick.observe import logger
 
-INGEST_PATH = "/v1/events"
 REQUEST_ID_LENGTH_MAX = 128
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,%d}\Z" % REQUEST_ID_LENGTH_MAX)
 _log = logger(__name__)
 
 # Answers are data, never a page: nothing in them may be guessed to be one, framed, or kept by a shared cache.
-_ALWAYS: list[tuple[bytes, bytes]] = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-]
 _UNLESS_SET: list[tuple[bytes, bytes]] = [
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -45,15 +41,16 @@ class Shell:
         self._inner = inner
         self._ingest = ingest
         self._requests = metrics.http_requests
-        self._ingest_counters: dict[int, Any] = {}
         self._prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
-        elif scope["path"] == INGEST_PATH and scope["method"] == "POST":
-            await self._post_events(scope, receive, send)
+        elif scope["method"] == "POST" and _is_ingest(scope["path"]):
+            fast: Any = scope
+            fast["tallystick_request_id"] = self._request_id(scope).decode()
+            await self._ingest(scope, receive, send)
         else:
             await self._other(scope, receive, send)
 
@@ -62,33 +59,6 @@ class Shell:
             if name == b"x-request-id" and _REQUEST_ID.match(value):
                 return value
         return f"{self._prefix}-{next(self._numbers):x}".encode()
-
-    async def _post_events(self, scope: Any, receive: Receive, send: Send) -> None:
-        request_id = self._request_id(scope)
-        scope["tallystick_request_id"] = request_id.decode()
-
-        async def send_on(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers: Any = message["headers"]
-                headers.append((b"x-request-id", request_id))
-                headers.extend(_ALWAYS)
-                counter = self._ingest_counters.get(status)
-                if counter is None:
-                    counter = self._requests.labels(INGEST_PATH, "POST", status)
-                    self._ingest_counters[status] = counter
-                counter.inc()
-                if status >= 400:
-                    _log.info(
-                        "request",
-                        method="POST",
-                        path=INGEST_PATH,
-                        status=status,
-                        request_id=request_id.decode(),
-                    )
-            await send(message)
-
-        await self._ingest(scope, receive, send_on)
 
     async def _other(self, outer: Any, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -107,8 +77,8 @@ class Shell:
                 answered = message["status"]
                 headers = list(message["headers"])
                 present = {name.lower() for name, _ in headers}
-                headers.append((b"x-request-id", request_id))
-                headers.extend(header for header in _UNLESS_SET if header[0] not in present)
+                added = [(b"x-request-id", request_id), *_UNLESS_SET]
+                headers.extend(header for header in added if header[0] not in present)
                 message = {**message, "headers": headers}
             elif message["type"] == "http.response.body" and bodyless:
                 message = {**message, "body": b""}
@@ -146,6 +116,11 @@ class Shell:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _is_ingest(path: str) -> bool:
+    # As the router has it: a slash at the end changes nothing.
+    return path == INGEST_PATH or (path.startswith(INGEST_PATH) and path.rstrip("/") == INGEST_PATH)
 
 
 def routed_path(scope: Any) -> str:
