@@ -8,20 +8,26 @@ order by average is the order of the figures shown.
 # ruff: noqa: S608 (identifiers come from fixed lists, values are bound; see above)
 
 import itertools
-import re
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from tallystick.errors import Invalid
 from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.number import (
+    FRACTION_DIGITS,
+    INTEGER_DIGITS_MAX,
+    NotNumeric,
+    NumberOutOfRange,
+    parse_number,
+)
 from tallystick.metering.query import Filter, Operator, UsageQuery
-
-_SCALE = 18
 
 # RFC 8259, section 6.
 _NUMBER = r"\A-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\z"
-_NUMBER_PYTHON = re.compile(r"-?(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
+_EXACT = Context(prec=80)
+_HALF = Decimal("5e-19")  # of the last digit kept
+_ENDLESS = 10**18  # an exponent that no text within memory can outweigh with its digits
 
 _SUM = "sum(CAST(value, 'Decimal(76, 18)'))"
 
@@ -51,7 +57,7 @@ def figure(aggregation: Aggregation, raw: Any) -> Decimal:
     if aggregation is Aggregation.AVERAGE:
         number = int(raw)
         digits = tuple(int(digit) for digit in str(abs(number)))
-        return Decimal((1 if number < 0 else 0, digits, -_SCALE))
+        return Decimal((1 if number < 0 else 0, digits, -FRACTION_DIGITS))
     return raw if isinstance(raw, Decimal) else Decimal(int(raw))
 
 
@@ -119,20 +125,21 @@ def condition_of(meter: Meter, asked: Filter, bound: Bound) -> str:
 
 
 def _comparison(asked: Filter, column: str, bound: Bound) -> str:
-    """Compare decimals of any length exactly: by sign, then place of the first digit, then the digits as text."""
-    parts = _NUMBER_PYTHON.fullmatch(asked.operands[0])
-    if parts is None:
-        raise Invalid(
-            f"Filter {asked.name!r} compares with {asked.operands[0]!r}, which is no number.",
-            code="invalid_filter",
-        )
-    whole, fraction, exponent = parts.group(1), parts.group(2) or "", int(parts.group(3) or 0)
-    digits = (whole + fraction).lstrip("0")
-    place = len(whole) - (len(whole + fraction) - len(digits)) + exponent
-    digits = digits.rstrip("0")
-    sign = 0 if not digits else -1 if asked.operands[0].startswith("-") else 1
-    # Beyond eighteen digits an exponent is as good as endless.
-    place = max(-(10**18), min(10**18, place))
+    """Compare as parse_number would read the dimension: half-even to 18 digits after the point, within its range.
+
+    The engine compares the text exactly and unrounded, by sign, then place of the first digit, then digits; the
+    rounding is moved into the bound: what is greater than b once rounded lies beyond b and half a last digit, or on
+    that very border when half-even leads away from b.
+    """
+    try:
+        number = parse_number(asked.operands[0])
+    except (NotNumeric, NumberOutOfRange):
+        return "0"
+    odd = int(_EXACT.scaleb(number, FRACTION_DIGITS)) % 2 == 1
+    upwards = asked.operator in {Operator.GT, Operator.LTE}
+    border = _EXACT.add(number, _HALF) if upwards else _EXACT.subtract(number, _HALF)
+    border_counts = odd if upwards else not odd
+    sign, place, digits = _scientific(border)
 
     text = f"ifNull({column}, '')"
     whole_sql = f"extract({text}, '^-?([0-9]+)')"
@@ -140,8 +147,8 @@ def _comparison(asked: Filter, column: str, bound: Bound) -> str:
     exponent_text = f"extract({text}, '[eE]([+-]?[0-9]+)')"
     exponent_sql = (
         f"multiIf({exponent_text} = '', toInt64(0), isNotNull(toInt64OrNull({exponent_text})),"
-        f" greatest(-{10**18}, least({10**18}, ifNull(toInt64OrNull({exponent_text}), 0))),"
-        f" startsWith({exponent_text}, '-'), -{10**18}, {10**18})"
+        f" greatest(-{_ENDLESS}, least({_ENDLESS}, ifNull(toInt64OrNull({exponent_text}), 0))),"
+        f" startsWith({exponent_text}, '-'), -{_ENDLESS}, {_ENDLESS})"
     )
     all_sql = f"concat({whole_sql}, {fraction_sql})"
     stripped_sql = f"trimLeft({all_sql}, '0')"
@@ -153,16 +160,28 @@ def _comparison(asked: Filter, column: str, bound: Bound) -> str:
     sign_sql = f"multiIf({digits_sql} = '', 0, startsWith({text}, '-'), -1, 1)"
     theirs = f"({place_sql}, {digits_sql})"
     ours = f"({bound.value(place, 'Int64')}, {bound.text(digits)})"
-    sign_bound = bound.value(sign, "Int8")
-    greater = f"multiIf({sign_sql} != {sign_bound}, {sign_sql} > {sign_bound}, {sign_sql} = 0, 0, {sign_sql} > 0, {theirs} > {ours}, {theirs} < {ours})"
-    equal = f"({sign_sql} = {sign_bound} AND ({sign_sql} = 0 OR {theirs} = {ours}))"
-    condition = {
-        Operator.GT: greater,
-        Operator.GTE: f"({greater} OR {equal})",
-        Operator.LT: f"NOT ({greater} OR {equal})",
-        Operator.LTE: f"NOT {greater}",
-    }[asked.operator]
-    return f"(match({text}, {bound.text(_NUMBER)}) AND {condition})"
+    our_sign = bound.value(sign, "Int8")
+    beyond = (
+        f"multiIf({sign_sql} != {our_sign}, {sign_sql} > {our_sign}, {sign_sql} = 0, 0,"
+        f" {sign_sql} > 0, {theirs} > {ours}, {theirs} < {ours})"
+    )
+    if border_counts:
+        beyond = f"({beyond} OR ({sign_sql} = {our_sign} AND ({sign_sql} = 0 OR {theirs} = {ours})))"
+    if asked.operator in {Operator.LT, Operator.LTE}:
+        beyond = f"NOT {beyond}"
+    _, place_max, digits_max = _scientific(_EXACT.subtract(Decimal(10) ** INTEGER_DIGITS_MAX, _HALF))
+    least_outside = f"({bound.value(place_max, 'Int64')}, {bound.text(digits_max)})"
+    in_range = f"({digits_sql} = '' OR {theirs} < {least_outside})"
+    return f"(match({text}, {bound.text(_NUMBER)}) AND {in_range} AND {beyond})"
+
+
+def _scientific(number: Decimal) -> tuple[int, int, str]:
+    """Sign, place and digits: 0.00123 is 1, -2 and "123"."""
+    negative, raw, exponent = number.as_tuple()
+    digits = "".join(map(str, raw)).lstrip("0")
+    place = len(digits) + int(exponent)
+    digits = digits.rstrip("0")
+    return (0, 0, "") if not digits else (-1 if negative else 1, place, digits)
 
 
 def conditions(

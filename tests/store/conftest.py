@@ -1,0 +1,5 @@
+"""What all tests of the store share."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.store.contract")

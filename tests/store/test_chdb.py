@@ -1,0 +1,242 @@
+"""The contract on the embedded engine, and what is the embedded engine's own: crashes, limits, errors."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
+
+from tallystick.errors import Invalid, TimedOut, Unavailable
+from tallystick.metering.meter import Aggregation
+from tallystick.store.clickhouse import ClickHouseStore
+from tallystick.store.connection import Connection, engine_of
+from tallystick.store.interface import EventSearch, Store
+
+SideDoor = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def engine_url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    # One process can have one engine directory open, so all tests of a module share it.
+    return f"chdb://{tmp_path_factory.mktemp('store')}/a store, 100% ü"
+
+
+@pytest.fixture(scope="module")
+def shared(engine_url: str) -> Iterator[ClickHouseStore]:
+    store = ClickHouseStore(engine_url.replace("%", "%25"))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def door(engine_url: str, shared: ClickHouseStore) -> Iterator[Connection]:
+    connection = Connection(
+        engine_of(engine_url.replace("%", "%25")), query_time_s_max=10, query_memory_bytes_max=10**9
+    )
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def side_door(door: Connection) -> SideDoor:
+    """Statements that bypass the store."""
+    return door.command
+
+
+@pytest.fixture
+def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
+    shared.migrate()
+    for name in ("events", "duplicates", "conflicts", "readings"):
+        side_door(f"TRUNCATE TABLE {name} SYNC")
+    return shared
+
+
+class TestChdb(StoreContract):
+    pass
+
+
+def test_facts_are_synced_and_indexed(store: Store, door: Connection) -> None:
+    for name in ("events", "duplicates", "conflicts"):
+        ((declared,),) = door.rows(
+            "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {n:String}",
+            {"n": name},
+        )
+        assert "fsync_after_insert = 1" in declared
+        assert "fsync_part_directory = 1" in declared
+        assert "non_replicated_deduplication_window = 1000" in declared
+        assert "PARTITION BY" not in declared  # an insert of facts is one part
+
+
+def test_hostile_times_make_at_most_a_partition_a_month_from_2015_on(store: Store, door: Connection) -> None:
+    times = [-62_135_596_800_000_000, *range(-(10**15), 1_420_070_400_000_000, 10**13)]
+    record(store, [a_meter(Aggregation.COUNT)], [an_event(i + 1, time_us=t) for i, t in enumerate(times)])
+    parts = "SELECT count(DISTINCT partition) FROM system.parts WHERE active AND table = {n:String}"
+    assert door.rows(parts, {"n": "readings"}) == [(1,)]
+    assert door.rows(parts, {"n": "events"}) == [(1,)]
+
+
+def test_a_question_cannot_write(store: Store, door: Connection) -> None:
+    with pytest.raises(Unavailable, match="engine code 164"):
+        door.rows("INSERT INTO schema_versions (version, name) SELECT 99, 'x'")
+
+
+def test_limits_become_clear_errors_without_sql(door: Connection, engine_url: str) -> None:
+    connection = Connection(
+        engine_of(engine_url.replace("%", "%25")), query_time_s_max=1, query_memory_bytes_max=50_000_000
+    )
+    try:
+        with pytest.raises(TimedOut, match="query_time_s_max"):
+            connection.rows("SELECT count() FROM numbers(1e12)")
+        with pytest.raises(Unavailable, match="store_memory_bytes_max") as refused:
+            connection.rows("SELECT uniqExact(number) FROM numbers(1e8)")
+        assert refused.value.retry_after_s == 2
+        with pytest.raises(Unavailable) as refused:
+            connection.rows("SELECT secret FROM nowhere")
+        assert "SELECT" not in str(refused.value)
+        assert connection.rows("SELECT 1") == [(1,)]
+    finally:
+        connection.close()
+
+
+def test_a_full_disk_refuses_and_the_insert_can_be_repeated(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The client hands an insert to the engine through a file in the temporary directory.
+    full = "/dev/full"
+
+    class Full:
+        name = full
+
+        def __init__(self, **_: object) -> None:
+            self._file = Path(full).open("wb", buffering=0)  # noqa: SIM115
+
+        def write(self, data: bytes) -> int:
+            return self._file.write(data)
+
+        def close(self) -> None:
+            self._file.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.NamedTemporaryFile", Full)
+        patched.setattr(os, "unlink", lambda _: None)
+        with pytest.raises(Unavailable, match="disk is full") as refused:
+            store.insert_events(table([an_event(1)]), token="t")
+    assert refused.value.retry_after_s == 2
+    assert store.counts()["events"] == 0
+    store.insert_events(table([an_event(1)]), token="t")
+    assert store.counts()["events"] == 1
+
+
+def test_a_closed_store_is_unavailable(engine_url: str, door: Connection) -> None:
+    closed = ClickHouseStore(engine_url.replace("%", "%25"))
+    closed.ping()
+    closed.close()
+    with pytest.raises(Unavailable, match="closed"):
+        closed.ping()
+
+
+def test_another_directory_in_one_process_is_refused(store: Store, tmp_path: Path) -> None:
+    other = ClickHouseStore(f"chdb://{tmp_path}/other")
+    with pytest.raises(Unavailable):
+        other.ping()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "chdb://", "chdb:///", "chdb://host/x", "mysql://h/d", "http://", "/tmp/x"]
+)
+def test_an_unknown_url_is_refused(url: str) -> None:
+    with pytest.raises(Invalid, match="chdb:///path"):
+        ClickHouseStore(url)
+
+
+def test_an_unreachable_server_is_unavailable() -> None:
+    served = ClickHouseStore("http://user:secret@127.0.0.1:9/db")
+    with pytest.raises(Unavailable) as refused:
+        served.ping()
+    assert "secret" not in str(refused.value)
+    assert refused.value.retry_after_s == 2
+    with pytest.raises(Unavailable):
+        next(served.events_of("default", ["call"]))
+    served.close()
+
+
+def test_a_late_question_sees_what_was_recorded_by_then(store: Store) -> None:
+    meter = a_meter(Aggregation.COUNT)
+    events = [an_event(i) for i in range(1, 4)]
+    record(store, [meter], events)
+    late = [an_event(4, time_us=events[0].time_us)]
+    before = store.usage(a_query(meter, as_of_us=events[2].recorded_at_us), rows_max=1)
+    record(store, [meter], late, token="late")
+    assert store.usage(a_query(meter, as_of_us=events[2].recorded_at_us), rows_max=1) == before
+    assert store.usage(a_query(meter), rows_max=1)[0].value == 4
+
+
+_WRITER = """
+    import sys
+    from tests.store.contract import a_meter, an_event, record
+    from tallystick.metering.meter import Aggregation
+    from tallystick.store.clickhouse import ClickHouseStore
+
+    store = ClickHouseStore(sys.argv[1])
+    store.migrate()
+    meter = a_meter(Aggregation.COUNT)
+    # A recorder does not know whether its last batch got in, so it begins with that one.
+    batch = int(sys.argv[2])
+    while batch < int(sys.argv[3]):
+        # 500 events over 30 months.
+        events = [an_event(batch * 500 + i + 1, time_us=1_500_000_000_000_000 + i * 150_000_000_000) for i in range(500)]
+        print("begun", batch, flush=True)
+        record(store, [meter], events, token=f"batch-{batch}")
+        print("done", batch, flush=True)
+        batch += 1
+    counts = store.counts()
+    print("counts", counts["events"], counts["readings"], flush=True)
+    positions = [p for b in store.identities(after=0, through=10**9) for p in b.column("position").to_pylist()]
+    print("distinct", len(set(positions)), flush=True)
+    store.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_writer_that_repeats_its_last_batch_has_every_row_once(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    url = f"chdb://{tmp_path}/store"
+    batches, next_batch, done = 40, 0, -1
+    for round_ in range(6):
+        last = round_ == 5
+        writer = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(_WRITER), url, str(next_batch), str(batches)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        assert writer.stdout is not None
+        stop_after = chance.randrange(2, 8)
+        lines: list[list[str]] = []
+        for line in writer.stdout:
+            lines.append(line.split())
+            begun = sum(words[0] == "begun" for words in lines)
+            if not last and lines[-1][0] == "begun" and begun == stop_after:
+                # Somewhere within the insert.
+                signal.sigtimedwait([], chance.random() * 0.15)
+                writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        finished = [int(words[1]) for words in lines if words[0] == "done"]
+        done = max([done, *finished])
+        next_batch = done  # one that is certainly in, and whatever may be
+    assert next_batch == batches - 1
+    assert ["counts", str(batches * 500), str(batches * 500)] in lines
+    assert ["distinct", str(batches * 500)] in lines
+
+
+def test_search_before_the_first(store: Store) -> None:
+    store.insert_events(table([an_event(1)]), token="t")
+    assert store.search(EventSearch("default", before_position=1)) == []
