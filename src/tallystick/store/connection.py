@@ -138,7 +138,8 @@ def engine_of(url: str) -> Engine:
     """`chdb:///path` or `http(s)://user:password@host:port/database`; raises Invalid for anything else."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "chdb" and not parts.netloc and len(parts.path) > 1:
-        return EmbeddedEngine(urllib.parse.unquote(parts.path))
+        # Spellings of one directory must become one: the engine compares them letter by letter.
+        return EmbeddedEngine("/" + urllib.parse.unquote(parts.path).lstrip("/"))
     if parts.scheme in {"http", "https"} and parts.hostname:
         return ServedEngine(url)
     raise Invalid(
