@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
-from tallystick.catalog.relational import RelationalCatalog
 from tallystick.catalog.interface import Catalog
+from tallystick.catalog.relational import RelationalCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
@@ -21,7 +20,6 @@ from tallystick.flows.record import Recorder
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
 from tallystick.log.checkpoint import SqliteCheckpoint
-from tallystick.log.interface import Log
 from tallystick.log.sqlite import SqliteLog
 from tallystick.metrics import Metrics
 from tallystick.store.clickhouse import ClickHouseStore
@@ -45,10 +43,10 @@ class Running:
 
     async def stop(self) -> None:
         """Clean shutdown: no more appends, the batch under way finished, everything closed."""
-        await self.system.log.close()
         await self.builder.stop()
-        await self.system.recorder.stop()
+        self.system.recorder.stop()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.system.log.close()
         self.system.questions.shutdown(cancel_futures=True)
         self.journal.close()
         self.system.store.close()
@@ -75,12 +73,18 @@ async def start(
     store = wrap_store(_store(settings, directory))
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
     recorded = journal.adopt(store, now_us=clock.now_us()).recorded
-    log = _log(settings, directory, positions_after=recorded)
     metrics = Metrics()
+    log = SqliteLog.open(
+        _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url"),
+        waiting_events_max=settings.log_waiting_events_max,
+        unrecorded_events_max=settings.log_unrecorded_events_max,
+        positions_after=recorded,
+        observe_commit=metrics.observe_commit,
+    )
     recorder = Recorder(
         log=log,
         open_index=lambda: RunsIndex(directory / "identity"),
-        discard_index=lambda: shutil.rmtree(directory / "identity", ignore_errors=True),
+        discard_index=lambda: RunsIndex.discard(directory / "identity"),
         store=store,
         catalog=catalog,
         journal=journal,
@@ -104,16 +108,6 @@ async def start(
         asyncio.create_task(builder.run(), name="builder"),
     ]
     return Running(system, builder, journal, tasks, first_admin_key)
-
-
-def _log(settings: Settings, directory: Path, *, positions_after: int) -> Log:
-    url = settings.log_url or f"sqlite:///{directory / 'log.sqlite'}"
-    return SqliteLog.open(
-        _path(url, "sqlite", "log_url"),
-        waiting_events_max=settings.log_waiting_events_max,
-        unrecorded_events_max=settings.log_unrecorded_events_max,
-        positions_after=positions_after,
-    )
 
 
 def _store(settings: Settings, directory: Path) -> Store:

@@ -46,7 +46,17 @@ from tallystick.metering.meter import Meter
 from tallystick.metering.reading import derive
 from tallystick.store.interface import Store
 
-STEPS = ("intent", "customers", "events", "duplicates", "conflicts", "readings", "committed", "indexed", "trimmed")
+STEPS = (
+    "intent",
+    "customers",
+    "events",
+    "duplicates",
+    "conflicts",
+    "readings",
+    "committed",
+    "indexed",
+    "trimmed",
+)
 
 _LOW_32 = np.uint64(0xFFFF_FFFF)
 _OUTCOMES_KEPT = 1024
@@ -254,7 +264,9 @@ class Recorder:
                     self._index_suspect, self.recovered = True, False
                 self.fault = error.detail if isinstance(error, TallystickError) else type(error).__name__
                 delay_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
-                _logger.warning("recording_failed", error=repr(error), retry_in_s=delay_s, exc_info=failures == 0)
+                _logger.warning(
+                    "recording_failed", error=repr(error), retry_in_s=delay_s, exc_info=failures == 0
+                )
                 failures += 1
                 await self._pause(delay_s)
                 continue
@@ -262,15 +274,15 @@ class Recorder:
                 await self._pause(self._interval_s)
             elif not self._rebuild_wanted:
                 await self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S)
-
-    async def stop(self) -> None:
-        """Finish the batch under way. What is acknowledged and not yet recorded stays in the log."""
-        self._stopping = True
-        self._wake.set()
         await self._in_thread(self._close_index)
         for _, _, future in self._waiting:
             future.cancel()
         self._thread.shutdown()
+
+    def stop(self) -> None:
+        """Let `run` end after the batch under way. What is acknowledged and not yet recorded stays in the log."""
+        self._stopping = True
+        self._wake.set()
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
@@ -294,7 +306,9 @@ class Recorder:
         await self._in_thread(self._refill_index)
         while self._state.intent is not None:
             if not await self._cycle():
-                raise TallystickError("The log has lost the batch that was being recorded.", code="log_lost_events")
+                raise TallystickError(
+                    "The log has lost the batch that was being recorded.", code="log_lost_events"
+                )
         await self._in_thread(self._restart_builds)
         self.recovered = True
         _logger.info("recovered", position=self._state.recorded, events=self._state.events)
@@ -308,10 +322,14 @@ class Recorder:
                 raise IndexDamagedError("it failed a check while in use")
             index = self._open_index()
             if index.covered > self._state.recorded:
-                raise IndexDamagedError(f"it covers position {index.covered}, recorded is {self._state.recorded}")
+                raise IndexDamagedError(
+                    f"it covers position {index.covered}, recorded is {self._state.recorded}"
+                )
             self._fill(index, after=index.covered)
             if len(index) != self._state.events:
-                raise IndexDamagedError(f"it holds {len(index)} identities, recorded are {self._state.events}")
+                raise IndexDamagedError(
+                    f"it holds {len(index)} identities, recorded are {self._state.events}"
+                )
         except IndexDamagedError as error:
             _logger.warning("identity_index_rebuilt", reason=str(error))
             self._discard_index()
@@ -434,7 +452,9 @@ class Recorder:
         decision = decide(identities, content, positions, index.find(identities))
 
         self._attribution.refresh()
-        customer = self._attribution.customers(batch["tenant"], batch["subject"], now_us=intent.recorded_at_us)
+        customer = self._attribution.customers(
+            batch["tenant"], batch["subject"], now_us=intent.recorded_at_us
+        )
         self._on_step("customers")
 
         moment = pa.array(np.full(len(positions), intent.recorded_at_us)).cast(TIMESTAMP)
@@ -519,7 +539,11 @@ class Recorder:
         return count_by_meter(readings)
 
     def _tell_apart(
-        self, batch: pa.Table, original: NDArray[np.uint64], repeat: NDArray[np.bool_], alike: NDArray[np.bool_]
+        self,
+        batch: pa.Table,
+        original: NDArray[np.uint64],
+        repeat: NDArray[np.bool_],
+        alike: NDArray[np.bool_],
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Rows that are duplicates, rows that are conflicts. Equal fingerprints are equal contents; unequal ones may
         be the same JSON written in another way, so the contents themselves are compared."""
@@ -544,7 +568,9 @@ class Recorder:
         if not positions:
             return {}
         table = self._store.events_at(sorted(positions))
-        columns: list[list[Any]] = [table[name].to_pylist() for name in ("position", "type", "subject", "data")]
+        columns: list[list[Any]] = [
+            table[name].to_pylist() for name in ("position", "type", "subject", "data")
+        ]
         return {at: (kind, subject, data) for at, kind, subject, data in zip(*columns, strict=True)}
 
 
@@ -553,7 +579,9 @@ def count_by_meter(readings: pa.Table) -> Counter[int]:
     if readings.num_rows == 0:
         return Counter()
     counted = pc.value_counts(readings["meter"])
-    return Counter(dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)))
+    return Counter(
+        dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
+    )
 
 
 def _between(positions: NDArray[np.uint64], first: int, last: int) -> list[int]:
