@@ -630,7 +630,7 @@ class SubjectsContract:
 
         def write(where: Catalog, name: str) -> Callable[[], None]:
             def run() -> None:
-                for number in range(25):
+                for number in range(10):
                     where.create_unknown(T, [f"{name}-{number}", f"shared-{number}"], now_us=NOW_US)
 
             return run
@@ -642,7 +642,7 @@ class SubjectsContract:
         reader.join(30)
         assert answers == [None, None, None]
         assert {subject: owner for (_, subject), owner in seen.items()} == catalog.subject_map(T)
-        assert len(seen) == 100
+        assert len(seen) == 40
 
     def test_of_racing_claims_one_wins(self, catalog: Catalog, other: Catalog) -> None:
         def claim(where: Catalog, key: str) -> Callable[[], str]:
@@ -666,7 +666,7 @@ class SubjectsContract:
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=15,
+                max_examples=8,
                 stateful_step_count=12,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
-from tallystick.catalog.database import Change, Database, from_json, to_json
+from tallystick.catalog.database import Change, Database, among, from_json, to_json
 from tallystick.catalog.interface import SUBJECTS_PER_CUSTOMER_MAX, Actor, Customer, CustomerChange, Page
 from tallystick.catalog.subjects import declare, declared_by, own_key
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
@@ -131,7 +131,9 @@ class Customers:
         with self._database.reading() as connection:
             for start in range(0, len(asked), _KEYS_PER_SELECT_MAX):
                 some = asked[start : start + _KEYS_PER_SELECT_MAX]
-                top = select(_column.key).where(_column.tenant == tenant, _column.parent.in_(some))
+                top = select(_column.key).where(
+                    _column.tenant == tenant, among(connection, _column.parent, some)
+                )
                 below = top.cte("below", recursive=True)
                 # UNION, not UNION ALL: it would end even on a cycle.
                 below = below.union(

@@ -1,7 +1,7 @@
 """The connection: SQLite or PostgreSQL, transactions, and which foreign error becomes which of ours."""
 
 import sqlite3
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,19 @@ from typing import Any
 import msgspec
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, create_engine, event, insert, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    create_engine,
+    event,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -154,6 +166,18 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:
+    """Whether a text column is one of many values.
+
+    A plain IN is a trap on PostgreSQL: before a table filled at one go has been analysed, the planner expects few rows
+    of a tenant, walks all of them by another index and compares each with the whole list (measured: 13 s for 5,000
+    values in 100,000 rows). A join, as which it plans this one, is linear whatever it chooses."""
+    listed = list(values)
+    if connection.dialect.name != "postgresql":
+        return column.in_(listed)
+    return column.in_(select(func.unnest(literal(listed, ARRAY(column.type)))))
 
 
 def to_json(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from tallystick.catalog import tables
-from tallystick.catalog.database import Change, Database
+from tallystick.catalog.database import Change, Database, among
 from tallystick.catalog.interface import SYSTEM, Actor, SubjectChanges
 from tallystick.errors import Conflict, Fault
 
@@ -108,7 +108,9 @@ def rows_of(
     asked = list(subjects)
     for start in range(0, len(asked), _SUBJECTS_PER_SELECT_MAX):
         some = asked[start : start + _SUBJECTS_PER_SELECT_MAX]
-        yield from connection.execute(query.where(_column.tenant == tenant, _column.subject.in_(some)))
+        yield from connection.execute(
+            query.where(_column.tenant == tenant, among(connection, _column.subject, some))
+        )
 
 
 def declared_by(connection: Connection, tenant: str, customers: Collection[str]) -> dict[str, list[str]]:
@@ -116,7 +118,11 @@ def declared_by(connection: Connection, tenant: str, customers: Collection[str])
     found: dict[str, list[str]] = {}
     query = (
         select(_column.customer, _column.subject)
-        .where(_column.tenant == tenant, _column.customer.in_(list(customers)), _column.declared.is_(True))
+        .where(
+            _column.tenant == tenant,
+            among(connection, _column.customer, customers),
+            _column.declared.is_(True),
+        )
         .order_by(_column.subject)
     )
     for customer, subject in connection.execute(query):
@@ -170,7 +176,7 @@ def _customers_named(connection: Connection, tenant: str, keys: list[str]) -> se
     found: set[str] = set()
     for start in range(0, len(keys), _SUBJECTS_PER_SELECT_MAX):
         some = keys[start : start + _SUBJECTS_PER_SELECT_MAX]
-        query = select(column.key).where(column.tenant == tenant, column.key.in_(some))
+        query = select(column.key).where(column.tenant == tenant, among(connection, column.key, some))
         found.update(connection.execute(query).scalars())
     return found
 
