@@ -166,7 +166,9 @@ class Fields:
             self.fault(name, "too_many", f"{name} may have at most {items_max} items.")
             return None
         if not all(isinstance(item, str) and 0 < len(item) <= TEXT_CHARACTERS_MAX for item in listed):
-            self.fault(name, "invalid_value", f"{name} must be strings of 1 to {TEXT_CHARACTERS_MAX} characters.")
+            self.fault(
+                name, "invalid_value", f"{name} must be strings of 1 to {TEXT_CHARACTERS_MAX} characters."
+            )
             return None
         return tuple(dict.fromkeys(listed))
 

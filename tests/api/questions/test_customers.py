@@ -1,0 +1,262 @@
+"""`/v1/customers`, `/v1/api_keys`, `/v1/tenants`, `/v1/audit`, and what a bound caller sees."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.api.questions.live import ADMIN_KEY, NOW, Live, Tenant, faults
+
+from tallystick.api import auth
+from tallystick.catalog.interface import Caller
+
+ACME = {
+    "key": "acme",
+    "name": "Acme Inc.",
+    "subjects": ["key-1", "key-2"],
+    "parent": None,
+    "currency": "USD",
+    "timezone": "Europe/Berlin",
+    "email": "it@acme.example",
+    "external_ids": {"stripe": "cus_1"},
+    "traits": {"plan": "pro", "seats": 5, "score": 1.25, "tags": ["a"]},
+}
+
+
+def test_a_customer_comes_back(tenant: Tenant) -> None:
+    created = tenant.post("/v1/customers", ACME)
+    assert created.status_code == 201
+    assert created.json() == ACME | {"created_at": NOW, "archived_at": None}
+    assert tenant.answer("/v1/customers/acme") == created.json()
+    assert tenant.answer("/v1/customers")["items"] == [created.json()]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "a/b",
+        "a%2Fb",
+        "ключ",
+        "a b",
+        "a?b#c",
+        "..",
+        "100%",
+        "/",
+        "x" * 256,
+        "é/ü/漢",
+        "a\\b",
+        "+",
+        "a//b",
+        "/a/",
+    ],
+)
+def test_any_key_survives_the_path(tenant: Tenant, key: str) -> None:
+    created = tenant.post("/v1/customers", {"key": key})
+    assert created.status_code == 201, created.text
+    path = f"/v1/customers/{quote(key, safe='')}"
+    if key != "..":  # the client resolves it before it sends
+        assert created.headers["location"] == path
+        assert tenant.answer(path)["key"] == key
+        assert tenant.send("PATCH", path, json={"name": "n"}).json()["name"] == "n"
+        assert tenant.send("DELETE", path).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ({}, [("/key", "missing")]),
+        ({"key": ""}, [("/key", "invalid_value")]),
+        ({"key": "x" * 257}, [("/key", "invalid_value")]),
+        (
+            {"key": 1, "subjects": [1], "external_ids": {"a": 1}, "traits": [], "nothing": 1},
+            [
+                ("/key", "invalid_value"),
+                ("/subjects", "invalid_value"),
+                ("/external_ids/a", "invalid_value"),
+                ("/traits", "invalid_value"),
+                ("/nothing", "unknown_member"),
+            ],
+        ),
+        (
+            {"key": "a", "currency": "dollars", "timezone": "Mars", "email": "nobody"},
+            [
+                ("/currency", "invalid_currency"),
+                ("/timezone", "invalid_timezone"),
+                ("/email", "invalid_email"),
+            ],
+        ),
+        ({"key": "a", "parent": "none"}, [("/parent", "parent_not_found")]),
+    ],
+)
+def test_all_faults_at_once(tenant: Tenant, document: Any, expected: list[tuple[str, str]]) -> None:
+    response = tenant.post("/v1/customers", document)
+    assert response.status_code == 422
+    assert faults(response) == expected
+
+
+def test_a_patch_sets_what_it_names(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    changed = tenant.send(
+        "PATCH", "/v1/customers/acme", json={"email": None, "subjects": ["key-3"], "traits": None}
+    )
+    assert changed.json() == ACME | {
+        "email": None,
+        "subjects": ["key-3"],
+        "traits": {},
+        "created_at": NOW,
+        "archived_at": None,
+    }
+    refused = tenant.send("PATCH", "/v1/customers/acme", json={"name": None, "key": "b"})
+    assert faults(refused) == [("/name", "invalid_value"), ("/key", "unknown_member")]
+
+
+def test_a_subject_belongs_to_one(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    taken = tenant.post("/v1/customers", {"key": "beta", "subjects": ["key-1"]})
+    assert (taken.status_code, taken.json()["code"]) == (409, "subject_taken")
+    moved = tenant.post("/v1/customers", {"key": "beta", "subjects": ["key-1"], "reassign": True})
+    assert moved.status_code == 201
+    assert tenant.answer("/v1/customers/acme")["subjects"] == ["key-2"]
+
+
+def test_archived_customers_leave_the_list(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    assert tenant.send("DELETE", "/v1/customers/acme").status_code == 204
+    assert tenant.answer("/v1/customers")["items"] == []
+    assert len(tenant.answer("/v1/customers?include_archived=true")["items"]) == 1
+    assert tenant.answer("/v1/customers/acme")["archived_at"] == NOW
+    assert tenant.send("DELETE", "/v1/customers/none").json()["code"] == "customer_not_found"
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+def test_the_life_of_an_api_key(tenant: Tenant) -> None:
+    body = {"name": "reader", "scopes": ["meters:read"], "expires_at": "2027-01-01T00:00:00Z"}
+    made = tenant.post("/v1/api_keys", body, headers={"idempotency-key": "once"})
+    assert made.status_code == 201
+    document = made.json()
+    assert (document["name"], document["scopes"], document["expires_at"]) == tuple(body.values())
+    assert document["secret"].startswith(document["prefix"])
+    again = tenant.post("/v1/api_keys", body, headers={"idempotency-key": "once"})
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.json() == document | {"secret": None}
+    listed = tenant.get("/v1/api_keys")
+    assert document["secret"] not in listed.text
+    assert [item["name"] for item in listed.json()["items"]] == ["admin", "reader"]
+    reader = Tenant(tenant.live, tenant.key, document["secret"])
+    assert reader.get("/v1/meters").status_code == 200
+    rotated = tenant.post(f"/v1/api_keys/{document['id']}/rotate").json()
+    assert rotated["id"] == document["id"]
+    assert rotated["secret"] not in (None, document["secret"])
+    newer = Tenant(tenant.live, tenant.key, rotated["secret"])
+    assert newer.get("/v1/meters").status_code == 200
+    assert tenant.send("DELETE", f"/v1/api_keys/{document['id']}").status_code == 204
+    assert tenant.send("DELETE", "/v1/api_keys/key_none").json()["code"] == "api_key_not_found"
+
+
+@pytest.mark.parametrize(
+    ("document", "pointers"),
+    [
+        ({}, {"/name", "/scopes"}),
+        ({"name": "a", "scopes": ["everything"]}, {"/scopes/0", "/scopes"}),
+        ({"name": "a", "scopes": "admin", "expires_at": "soon"}, {"/expires_at"}),
+        ({"name": "a", "scopes": ["admin"], "expires_at": "2020-01-01T00:00:00Z"}, {"/expires_at"}),
+    ],
+)
+def test_a_bad_api_key_is_refused(tenant: Tenant, document: Any, pointers: set[str]) -> None:
+    response = tenant.post("/v1/api_keys", document)
+    assert response.status_code == 422
+    given = {pointer for pointer, _ in faults(response)}
+    assert given
+    assert given <= pointers
+
+
+def test_tenants_are_made_by_the_default_tenant_alone(live: Live, tenant: Tenant) -> None:
+    root = Tenant(live, "default", ADMIN_KEY)
+    made = root.post("/v1/tenants", {"key": "made-here", "name": "Made"})
+    assert made.status_code == 201
+    assert (made.json()["key"], made.json()["name"]) == ("made-here", "Made")
+    inside = Tenant(live, "made-here", made.json()["admin_key"])
+    assert inside.get("/v1/meters").status_code == 200
+    assert "made-here" in {item["key"] for item in root.answer("/v1/tenants?limit=1000")["items"]}
+    assert root.post("/v1/tenants", {"key": "made-here"}).json()["code"] == "tenant_exists"
+    assert root.send("DELETE", "/v1/tenants/made-here").status_code == 204
+    assert root.send("DELETE", "/v1/tenants/default").json()["code"] == "tenant_default"
+    assert tenant.post("/v1/tenants", {"key": "other"}).json()["code"] == "other_tenant"
+
+
+def test_every_change_is_audited(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    changed = tenant.send("PATCH", "/v1/customers/acme", json={"name": "New"})
+    newest = tenant.answer("/v1/audit?limit=1")["items"][0]
+    assert (newest["action"], newest["at"], newest["actor"]) == ("customer.change", NOW, "admin")
+    assert newest["request_id"] == changed.headers["x-request-id"]
+    assert (newest["before"]["name"], newest["after"]["name"]) == ("Acme Inc.", "New")
+
+
+# -- a caller bound to a customer -------------------------------------------------------------------------------------
+class Bound:
+    """Answers as the authenticator does, for a token of customer `acme`."""
+
+    def __init__(self, tenant: str) -> None:
+        self._caller = Caller(
+            tenant,
+            frozenset({"events:read", "usage:read", "meters:read", "customers:read"}),
+            "k",
+            "token",
+            "acme",
+        )
+
+    async def authenticate(self, header: str | bytes | None) -> Caller:
+        return self._caller
+
+
+@pytest.fixture
+def bound(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> Tenant:
+    tenant.post("/v1/customers", {"key": "acme"})
+    tenant.post("/v1/customers", {"key": "acme-eu", "parent": "acme"})
+    tenant.meter(key="n", event_type="call", aggregation="count", dimensions={"who": "$.who"})
+    tenant.record(
+        *(
+            {"id": who, "type": "call", "subject": who, "time": "2026-07-01T00:00:00Z", "data": {"who": who}}
+            for who in ("acme", "acme-eu", "beta")
+        ),
+        {"id": "p", "type": "ping", "subject": "beta"},
+    )
+    monkeypatch.setattr(auth.Authenticator, "authenticate", Bound(tenant.key).authenticate)
+    return tenant
+
+
+def test_a_bound_caller_sees_its_customer_and_those_below_it(bound: Tenant) -> None:
+    usage = bound.answer("/v1/meters/n/usage?group_by=customer")["rows"]
+    assert {row["group"]["customer"]: row["value"] for row in usage} == {"acme": "1", "acme-eu": "1"}
+    assert bound.answer("/v1/meters/n/usage?customer=acme-eu")["rows"][0]["value"] == "1"
+    assert {item["id"] for item in bound.answer("/v1/events")["items"]} == {"acme", "acme-eu"}
+    assert bound.answer("/v1/events?status=unmetered")["items"] == []
+    assert bound.answer("/v1/meters/n/explain")["seen"] == 2
+    values = bound.answer("/v1/meters/n/dimensions/who/values")["items"]
+    assert {one["value"] for one in values} == {"acme", "acme-eu"}
+    assert [item["key"] for item in bound.answer("/v1/customers")["items"]] == ["acme", "acme-eu"]
+    assert bound.answer("/v1/customers/acme-eu")["key"] == "acme-eu"
+    assert bound.answer("/v1/events/lookup?id=acme-eu")["customer"] == "acme-eu"
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/meters/n/usage?customer=beta", 403),
+        ("/v1/meters/n/usage?customer=acme&customer=nobody", 403),
+        ("/v1/events?customer=beta", 403),
+        ("/v1/events?customer=beta&status=retracted", 403),
+        ("/v1/meters/n/explain?customer=beta", 403),
+        ("/v1/meters/n/dimensions/who/values?customer=beta", 403),
+        ("/v1/customers/beta", 404),
+        ("/v1/customers/nobody", 404),
+        ("/v1/events/lookup?id=beta", 404),
+        ("/v1/api_keys", 403),
+        ("/v1/audit", 403),
+    ],
+)
+def test_a_bound_caller_learns_nothing_of_others(bound: Tenant, path: str, status: int) -> None:
+    response = bound.get(path)
+    assert response.status_code == status
+    if status == 403 and "customer=" in path:
+        assert response.json()["code"] == "other_customer"
