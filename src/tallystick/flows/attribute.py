@@ -55,7 +55,10 @@ class Attribution:
         unknown = [name for name in subjects if name not in owners]
         if unknown:
             owners.update(self._catalog.create_unknown(tenant, unknown, now_us=now_us))
-        # Two subjects of one customer would make equal dictionary entries; the store reads that as it should.
+        # Two subjects of one customer are one entry: the engine refuses a dictionary with an entry twice.
+        customers = [owners[name] for name in subjects]
+        entries = {customer: index for index, customer in enumerate(dict.fromkeys(customers))}
+        codes = pa.array([entries[customer] for customer in customers], pa.int32())
         return pa.DictionaryArray.from_arrays(
-            encoded.indices, pa.array([owners[name] for name in subjects], pa.string())
+            codes.take(encoded.indices), pa.array(list(entries), pa.string())
         )

@@ -190,11 +190,6 @@ def test_older_versions_stay_readable(tenant: Tenant) -> None:
     ]
 
 
-@pytest.mark.xfail(
-    run=False,
-    reason="flows/attribute.py gives the customer column a dictionary with equal entries, which the store refuses "
-    "(engine code 117): the recorder stays at this batch for ever. Not run, because it would stop all tests behind it.",
-)
 def test_two_subjects_of_one_customer_in_one_batch(tenant: Tenant) -> None:
     tenant.post("/v1/customers", {"key": "acme", "subjects": ["key-1", "key-2"]})
     tenant.meter(key="calls", event_type="call", aggregation="count")
