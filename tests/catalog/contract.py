@@ -185,6 +185,24 @@ class MetersContract:
         assert catalog.active_meters() == (made,)
         assert catalog.meters_by_id([made.id, 999]) == {made.id: made}
 
+    @pytest.mark.parametrize(
+        "members",
+        [
+            {"value": {"cel": "ceil(data.ms / 1000.0)"}},
+            {"aggregation": "time_weighted", "timeout": "PT0.5S"},
+            {"aggregation": "duration", "value": "$.state", "pair_by": "$.session", "timeout": "P366D"},
+            {"of": {"aggregation": "p95", "window": "5m"}},
+        ],
+    )
+    def test_members_that_few_meters_have_come_back_too(
+        self, catalog: Catalog, members: dict[str, Any]
+    ) -> None:
+        wanted = definition(**members)
+        made = catalog.create_meter(T, wanted, actor=ANN, now_us=NOW_US)
+        for member in dataclasses.fields(wanted):
+            assert getattr(made, member.name) == getattr(wanted, member.name), member.name
+        assert catalog.change_meter(T, "tokens", wanted, actor=ANN, now_us=NOW_US + 1) == made
+
     def test_an_existing_key_is_refused(self, catalog: Catalog) -> None:
         catalog.create_meter(T, definition(), actor=ANN, now_us=NOW_US)
         with pytest.raises(Conflict) as error:
@@ -212,6 +230,10 @@ class MetersContract:
             {"filter": "data.x == 1"},
             {"dimensions": {"m": "$.m"}},
             {"dimensions": {"m": "$.x", "r": "$.r"}},
+            {"value": {"cel": "data.ms / 1000.0"}},
+            {"of": {"aggregation": "max", "window": "day"}},
+            {"aggregation": "time_weighted", "timeout": "PT1H"},
+            {"aggregation": "duration", "pair_by": "$.session"},
         ],
     )
     def test_every_member_of_the_meaning_makes_a_version(

@@ -2,7 +2,8 @@ import cel
 import pytest
 
 from tallystick.metering.evaluate import OracleEvent
-from tallystick.metering.filter import FUNCTIONS, FilterError, Verdict, compile_filter
+from tallystick.metering.expression import FUNCTIONS, ExpressionError
+from tallystick.metering.filter import Verdict, compile_filter
 
 
 def event(data: bytes = b"{}") -> OracleEvent:
@@ -74,7 +75,7 @@ def test_verdicts(expression: str, data: bytes, verdict: Verdict) -> None:
 def test_what_an_expression_can_touch(
     expression: str, members: tuple[str, ...] | None, memorable: bool
 ) -> None:
-    compiled = compile_filter(expression)
+    compiled = compile_filter(expression).expression
     assert (compiled.members, compiled.memorable) == (members, memorable)
 
 
@@ -98,7 +99,7 @@ def test_what_an_expression_can_touch(
     ],
 )
 def test_refuses_with_a_reason(expression: str, code: str) -> None:
-    with pytest.raises(FilterError) as refused:
+    with pytest.raises(ExpressionError) as refused:
         compile_filter(expression)
     assert refused.value.code == code
     assert refused.value.detail

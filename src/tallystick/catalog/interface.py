@@ -1,6 +1,7 @@
-"""Everything a person configures: tenants, API keys, meters, customers and their subjects.
+"""Everything a person configures: tenants, API keys, meters, customers and their subjects, backfills.
 
-Owns: the configuration, its versions and who changed it when (audit); answers kept for `Idempotency-Key`.
+Owns: the configuration, its versions and who changed it when (audit); how far each backfill is; answers kept for
+`Idempotency-Key`.
 Does not own: what a definition means (metering), facts and figures (store), the recorder's state (flows).
 
 All calls are synchronous and may be made from any thread. A change, its audit row and the new revision are committed
@@ -17,12 +18,14 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from tallystick.metering.meter import Aggregation, Dimension, Meter
+from tallystick.metering.meter import Aggregation, Dimension, InnerAggregation, Meter
 
 DEFAULT_TENANT = "default"
 LIMIT_MAX = 1000
 SUBJECTS_PER_CUSTOMER_MAX = 10_000
 METERS_PER_TENANT_MAX = 10_000
+BACKFILLS_OPEN_MAX = 100
+"""Backfills of a tenant that are open or closing at the same time."""
 
 SCOPES: tuple[str, ...] = (
     "events:write",
@@ -87,6 +90,14 @@ class Definition(Protocol):
     def unit(self) -> str | None: ...
     @property
     def description(self) -> str | None: ...
+    @property
+    def value_cel(self) -> str | None: ...
+    @property
+    def pair_by(self) -> str | None: ...
+    @property
+    def timeout_us(self) -> int | None: ...
+    @property
+    def of(self) -> InnerAggregation | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,47 @@ class CustomerChange:
     email: str | UnsetType | None = UNSET
     external_ids: Mapping[str, str] | UnsetType = UNSET
     traits: Mapping[str, Any] | UnsetType = UNSET
+
+
+BackfillState = Literal["open", "closing", "closed", "reverting", "reverted"]
+BACKFILL_STEPS: Mapping[BackfillState, tuple[BackfillState, ...]] = {
+    "open": ("closing", "closed"),
+    "closing": ("closed",),
+    "closed": ("reverting", "reverted"),
+    "reverting": ("reverted",),
+    "reverted": (),
+}
+"""Where a backfill may go from each state."""
+BACKFILL_COUNTS = ("staged", "recorded", "duplicates", "conflicts", "replaced", "retracted")
+"""staged: events that were sent to it. The others are known once it is closed: recorded, those that were new;
+duplicates and conflicts, those that were not; replaced, those that took the place of an event with their identity;
+retracted, the events of its range that it took away."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillRange:
+    """The events a backfill takes the place of: those in [from_us, to_us) of event time, of this type and customer."""
+
+    from_us: int
+    to_us: int
+    type: str | None = None
+    customer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backfill:
+    """Events that come to count all at once. `counts` has every name of BACKFILL_COUNTS."""
+
+    tenant: str
+    key: str
+    reason: str
+    author: str
+    replace: BackfillRange | None
+    state: BackfillState
+    counts: Mapping[str, int]
+    opened_at_us: int
+    closed_at_us: int | None = None
+    reverted_at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +444,57 @@ class Catalog(Protocol):
 
     def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:
         """Idempotent. Raises NotFound (api_key_not_found), Conflict (api_key_configured)."""
+        ...
+
+    # -- backfills ----------------------------------------------------------------------------------------------
+    def create_backfill(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        reason: str,
+        author: str,
+        replace: BackfillRange | None,
+        actor: Actor,
+        now_us: int,
+    ) -> Backfill:
+        """An open one. Raises Conflict (backfill_exists; too_many_backfills)."""
+        ...
+
+    def backfill(self, tenant: str, key: str) -> Backfill:
+        """Raises NotFound (backfill_not_found)."""
+        ...
+
+    def backfills(
+        self,
+        tenant: str,
+        *,
+        state: BackfillState | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[Backfill]:
+        """Newest first; with `state`, those in it."""
+        ...
+
+    def advance_backfill(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        to_state: BackfillState,
+        counts: Mapping[str, int] | None = None,
+        actor: Actor = SYSTEM,
+        now_us: int,
+    ) -> Backfill:
+        """Compare and set along BACKFILL_STEPS, with an audit row. `counts` replace those of the same name. In the state
+        asked for already: only the counts are set, so that repeating a call changes nothing.
+        Raises NotFound (backfill_not_found), Conflict (backfill_not_open, where it cannot be closed;
+        backfill_not_closed, where it cannot be reverted)."""
+        ...
+
+    def discard_backfill(self, tenant: str, key: str, *, actor: Actor = SYSTEM, now_us: int) -> Backfill:
+        """Forget an open one; answers what it was. Its key may be used again.
+        Raises NotFound (backfill_not_found), Conflict (backfill_not_open)."""
         ...
 
     # -- Idempotency-Key ----------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Change, Database, from_json, to_json
 from tallystick.catalog.interface import METERS_PER_TENANT_MAX, Actor, Definition, Page
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
-from tallystick.metering.meter import Aggregation, Dimension, Meter
+from tallystick.metering.meter import Aggregation, Dimension, InnerAggregation, Meter, Window
 
 _IDS_PER_SELECT_MAX = 1_000
 _head = tables.meters.c
@@ -225,12 +225,25 @@ def _stored(definition: Definition) -> dict[str, Any]:
         "value": definition.value,
         "dimensions": {dimension.name: dimension.path for dimension in definition.dimensions},
         "filter": definition.filter,
+        # Absent where they are not said, so that definitions stored before there was such a member compare equal.
+        **{name: given for name, given in _optional(definition).items() if given is not None},
+    }
+
+
+def _optional(definition: Definition) -> dict[str, Any]:
+    of = definition.of
+    return {
+        "value_cel": definition.value_cel,
+        "pair_by": definition.pair_by,
+        "timeout_us": definition.timeout_us,
+        "of": None if of is None else {"aggregation": str(of.aggregation), "window": str(of.window)},
     }
 
 
 def _meter(row: Row[*tuple[Any, ...]]) -> Meter:
     number, tenant, key, version, name, definition, unit, description, created_at_us, archived_at_us = row
     stored: dict[str, Any] = from_json(definition)
+    of: dict[str, str] | None = stored.get("of")
     return Meter(
         id=number,
         tenant=tenant,
@@ -246,6 +259,10 @@ def _meter(row: Row[*tuple[Any, ...]]) -> Meter:
         description=description,
         created_at_us=created_at_us,
         archived_at_us=archived_at_us,
+        value_cel=stored.get("value_cel"),
+        pair_by=stored.get("pair_by"),
+        timeout_us=stored.get("timeout_us"),
+        of=None if of is None else InnerAggregation(Aggregation(of["aggregation"]), Window(of["window"])),
     )
 
 

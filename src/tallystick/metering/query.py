@@ -4,21 +4,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from tallystick.metering.meter import Meter
+from tallystick.metering.meter import Meter, Window
 
-
-class Window(StrEnum):
-    """Calendar windows of the question's zone; weeks begin on Monday."""
-
-    MINUTE = "minute"
-    MINUTES_5 = "5m"
-    MINUTES_15 = "15m"
-    HOUR = "hour"
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-    QUARTER = "quarter"
-    YEAR = "year"
+__all__ = ["Filter", "Operator", "UsageQuery", "UsageRow", "Window"]
 
 
 class Operator(StrEnum):
@@ -64,6 +52,12 @@ class UsageQuery:
     limit: int | None = None  # keep this many groups
     fill_zero: bool = False
     as_of_us: int | None = None  # only what was recorded up to this moment, inclusive
+    now_us: int | None = (
+        None  # what lies after it is not used yet (time_weighted, duration); None: all of the range is
+    )
+    inner_edges_us: tuple[int, ...] | None = (
+        None  # with `meter.of`: borders of its windows over the whole range
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,15 +29,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tallystick.metering.event import TIMESTAMP
-from tallystick.metering.filter import (
+from tallystick.metering.expression import (
     MEMO_ENTRIES_MAX,
     MEMO_TEXT_CHARACTERS_MAX,
-    CompiledFilter,
-    FilterEvent,
+    ExpressionEvent,
     JsonNumber,
-    Verdict,
-    compile_filter,
 )
+from tallystick.metering.filter import CompiledFilter, Verdict, compile_filter
 from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Meter
 from tallystick.metering.number import (
     FRACTION_DIGITS,
@@ -109,7 +107,7 @@ class Reading:
 # -- one event --------------------------------------------------------------------------------------------------------
 
 
-def read(meter: Meter, event: FilterEvent) -> Reading | Exclusion:
+def read(meter: Meter, event: ExpressionEvent) -> Reading | Exclusion:
     """What this event (of the meter's type) contributes to the meter, or why it does not. A filter that does not match
     is the reason before anything about the value."""
     data = _parse(event.data)
@@ -135,7 +133,7 @@ def read(meter: Meter, event: FilterEvent) -> Reading | Exclusion:
     )
 
 
-def why_excluded(meter: Meter, event: FilterEvent) -> str | None:
+def why_excluded(meter: Meter, event: ExpressionEvent) -> str | None:
     """The code of the reason why this event contributes nothing to the meter; None when it contributes."""
     given = read(meter, event)
     return given.value if isinstance(given, Exclusion) else None
@@ -403,8 +401,8 @@ def _plans(rules: tuple[Rule, ...]) -> tuple[_Extractor, tuple[_Plan, ...]]:
                 value=place(value or "") if aggregation is not Aggregation.COUNT else None,
                 dimensions=tuple(place(path) for path in dimensions),
                 filter=compiled,
-                filter_columns=tuple(column(name) for name in (compiled.members or ()))
-                if compiled is not None and compiled.memorable
+                filter_columns=tuple(column(name) for name in (compiled.expression.members or ()))
+                if compiled is not None and compiled.expression.memorable
                 else (),
             )
         )
@@ -481,9 +479,9 @@ class _Group:
     def _verdicts(
         self, compiled: CompiledFilter, columns: tuple[int, ...], event_type: str
     ) -> NDArray[np.bool_]:
-        if not compiled.memorable or compiled.members is None:
+        if not compiled.expression.memorable or compiled.expression.members is None:
             return self._verdicts_one_by_one(compiled)
-        memo = _memo(compiled.expression, event_type)
+        memo = _memo(compiled.expression.text, event_type)
         values: Iterable[Any]
         if len(columns) == 1:
             values = self._columns[columns[0]]
@@ -505,7 +503,7 @@ class _Group:
             if match is None:
                 members = {
                     name: given
-                    for name, column in zip(compiled.members, columns, strict=True)
+                    for name, column in zip(compiled.expression.members, columns, strict=True)
                     if (given := self._columns[column][row]) is not _MISSING
                 }
                 match = compiled.verdict_of_members(event_type, members) is Verdict.MATCH

@@ -1,0 +1,205 @@
+"""Values computed by a CEL expression over the event: `{"cel": "ceil(data.ms / 1000.0)"}`.
+
+Beside what every expression may call (expression.py) there are `ceil floor round trunc abs min max`. They answer an int
+for an int and a double for a double; `round` takes halves away from zero; `min` and `max` take numbers, or one list.
+
+CEL does not mix int and double, and JSON does not tell them apart: `data.ms / 1000.0` fails for 1500 and not for
+1500.5. So an expression that fails because of types is asked once more with every number as a double: those of data,
+and whole-number literals (not indices). An int result is exact; a double is the shortest decimal that reads back as
+the same double, so what goes through one has at most 17 digits.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, TypeGuard
+
+import cel
+
+from tallystick.metering.expression import (
+    FUNCTIONS,
+    Expression,
+    ExpressionEvent,
+    Token,
+    compile_expression,
+    values_of_members,
+)
+
+OWN_FUNCTIONS = frozenset({"ceil", "floor", "round", "trunc", "abs", "min", "max"})
+
+Number = int | float
+
+
+class Failed:
+    """What an expression gives for an event on which it fails."""
+
+
+FAILED = Failed()
+
+Computed = int | float | str | bool | Failed | None
+"""What a value expression gave; None for null. What is no scalar is given as Failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledValue:
+    """A value expression, ready to be asked."""
+
+    expression: Expression
+    functions: tuple[str, ...]  # of ours, those it calls
+    widened: Any = field(
+        repr=False
+    )  # the program with doubles for whole-number literals; None: there is none
+
+    def value(self, event: ExpressionEvent) -> Computed:
+        """What it gives for this event."""
+        return self.value_of(
+            event_id=event.id,
+            source=event.source,
+            event_type=event.type,
+            subject=event.subject,
+            time_us=event.time_us,
+            data=event.data,
+        )
+
+    def value_of(
+        self, *, event_id: str, source: str, event_type: str, subject: str, time_us: int, data: bytes
+    ) -> Computed:
+        """What it gives for the event with these attributes."""
+        values = self.expression.values(
+            event_id=event_id,
+            source=source,
+            event_type=event_type,
+            subject=subject,
+            time_us=time_us,
+            data=data,
+        )
+        return FAILED if values is None else self._ask(values)
+
+    def value_of_members(self, event_type: str, members: Mapping[str, object]) -> Computed:
+        """The same for an event whose data has, of the expression's members, these; see `values_of_members`."""
+        return self._ask(values_of_members(event_type, members))
+
+    def _ask(self, values: dict[str, Any]) -> Computed:
+        try:
+            return self._run(self.expression.program, values)
+        except TypeError:
+            if self.widened is None:
+                return FAILED
+        except Exception:
+            return FAILED
+        try:
+            return self._run(self.widened, _widened(values))
+        except Exception:
+            return FAILED
+
+    def _run(self, program: Any, values: dict[str, Any]) -> Computed:
+        functions = _Functions()
+        given: object = program.execute({**functions.named(self.functions), **values})
+        if functions.failed or not (given is None or isinstance(given, int | float | str)):
+            return FAILED
+        return given
+
+
+@lru_cache(maxsize=1024)
+def compile_value(expression: str) -> CompiledValue:
+    """Compile a value expression, once in a process. Raises ExpressionError with the reason in words."""
+    compiled = compile_expression(expression, noun="A value", functions=FUNCTIONS | OWN_FUNCTIONS)
+    try:
+        widened: Any = cel.compile(_with_doubles(compiled.tokens))
+    except Exception:
+        widened = None
+    called = frozenset[str](compiled.program.functions())
+    return CompiledValue(compiled, tuple(sorted(called & OWN_FUNCTIONS)), widened)
+
+
+def _with_doubles(tokens: tuple[Token, ...]) -> str:
+    written: list[str] = []
+    for index, token in enumerate(tokens):
+        is_index = (
+            index >= 2
+            and tokens[index - 1].text == "["
+            and (tokens[index - 2].kind == "name" or tokens[index - 2].text in (")", "]"))
+        )
+        whole = token.kind == "number" and re.fullmatch("[0-9]+", token.text) is not None
+        written.append(f"{token.text}.0" if whole and not is_index else token.text)
+    return " ".join(written)
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, dict):
+        members: dict[str, Any] = value
+        return {name: _widened(member) for name, member in members.items()}
+    if isinstance(value, list):
+        elements: list[Any] = value
+        return [_widened(element) for element in elements]
+    return value
+
+
+# -- functions --------------------------------------------------------------------------------------------------------
+
+
+class _Functions:
+    """The functions of one evaluation. One that cannot answer says so here and answers NaN: an exception would be
+    logged by the library, a line for every such event."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def named(self, names: tuple[str, ...]) -> dict[str, Callable[..., Number]]:
+        return {name: getattr(self, name) for name in names}
+
+    def ceil(self, given: object) -> Number:
+        return self._whole(math.ceil, given)
+
+    def floor(self, given: object) -> Number:
+        return self._whole(math.floor, given)
+
+    def trunc(self, given: object) -> Number:
+        return self._whole(math.trunc, given)
+
+    def round(self, given: object) -> Number:
+        return self._whole(_nearest, given)
+
+    def abs(self, given: object) -> Number:
+        return abs(self._number(given))
+
+    def min(self, *given: object) -> Number:
+        return min(self._numbers(given))
+
+    def max(self, *given: object) -> Number:
+        return max(self._numbers(given))
+
+    def _whole(self, rounded: Callable[[float], int], given: object) -> Number:
+        number = self._number(given)
+        return number if isinstance(number, int) or self.failed else float(rounded(number))
+
+    def _number(self, given: object) -> Number:
+        if _is_number(given):
+            return given
+        self.failed = True
+        return math.nan
+
+    def _numbers(self, given: tuple[object, ...]) -> list[Number]:
+        elements: list[Any] = list(given)
+        if len(given) == 1 and isinstance(given[0], list | tuple):
+            elements = list(given[0])  # pyright: ignore[reportUnknownArgumentType]
+        numbers = [one for one in elements if _is_number(one)]
+        if len(numbers) != len(elements) or not numbers:
+            self.failed = True
+            return [math.nan]
+        return numbers
+
+
+def _is_number(given: object) -> TypeGuard[Number]:
+    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+
+
+def _nearest(number: float) -> int:
+    # Not floor(x + 0.5): the sum is itself rounded, and 0.49999999999999994 would become 1.
+    below = math.floor(abs(number))
+    nearest = below + 1 if abs(number) - below >= 0.5 else below
+    return -nearest if number < 0 else nearest
