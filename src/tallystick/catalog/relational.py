@@ -5,6 +5,7 @@ from sqlalchemy import select
 from tallystick.catalog import tables
 from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
+from tallystick.catalog.backfills import Backfills
 from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
 from tallystick.catalog.idempotency import IdempotencyKeys
@@ -14,7 +15,7 @@ from tallystick.catalog.subjects import Subjects
 from tallystick.catalog.tenants import Tenants
 
 
-class RelationalCatalog(Meters, Customers, Subjects, Tenants, ApiKeys, IdempotencyKeys, Audit):
+class RelationalCatalog(Meters, Customers, Subjects, Tenants, ApiKeys, Backfills, IdempotencyKeys, Audit):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 
     Opening does not connect. Raises Invalid (code invalid_setting) for a URL that cannot be used."""

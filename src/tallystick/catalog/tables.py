@@ -174,6 +174,28 @@ Every customer's key has a row: `declared` false where the customer owns it only
 given up keeps a row without customer: `subject_changes` must be able to tell it. `revision` is that of the last change.
 """
 
+backfills = Table(
+    "backfills",
+    metadata,
+    _number(),
+    Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
+    Column("key", UserText, nullable=False),
+    Column("reason", UserText, nullable=False),
+    Column("author", UserText, nullable=False),
+    Column("replace_from_us", BigInteger),
+    Column("replace_to_us", BigInteger),
+    Column("replace_type", UserText),
+    Column("replace_customer", UserText),
+    Column("state", Text, nullable=False),
+    Column("counts", Text, nullable=False),
+    Column("opened_at_us", BigInteger, nullable=False),
+    Column("closed_at_us", BigInteger),
+    Column("reverted_at_us", BigInteger),
+    UniqueConstraint("tenant", "key"),
+    Index(None, "tenant", "number"),
+    sqlite_autoincrement=True,
+)
+
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
