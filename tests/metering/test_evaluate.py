@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.metering.evaluate import OracleEvent, evaluate
-from tallystick.metering.meter import Aggregation, Dimension, Meter
+from tallystick.metering.meter import PERCENTILES, Aggregation, Dimension, Meter
 from tallystick.metering.query import Filter, Operator, UsageQuery
 
 METER = Meter(
@@ -17,7 +17,10 @@ METER = Meter(
 
 def meter(aggregation: Aggregation) -> Meter:
     value = None if aggregation is Aggregation.COUNT else "$.v"
-    return Meter(1, "default", "tokens", 1, "Tokens", "call", aggregation, value, METER.dimensions)
+    pair_by = "$.s" if aggregation is Aggregation.DURATION else None
+    return Meter(
+        1, "default", "tokens", 1, "Tokens", "call", aggregation, value, METER.dimensions, pair_by=pair_by
+    )
 
 
 def event(
@@ -58,6 +61,7 @@ EVENTS = [
     [
         (Aggregation.COUNT, "6"), (Aggregation.SUM, "22.5"), (Aggregation.MIN, "-1"), (Aggregation.MAX, "10"),
         (Aggregation.AVERAGE, "4.5"), (Aggregation.LATEST, "7"), (Aggregation.UNIQUE_COUNT, "5"),
+        (Aggregation.P50, "4"), (Aggregation.P90, "10"), (Aggregation.P95, "10"), (Aggregation.P99, "10"),
     ],
 )  # fmt: skip
 def test_one_total(aggregation: Aggregation, value: str) -> None:
@@ -116,8 +120,15 @@ def test_limit_without_order_keeps_the_first_groups() -> None:
 
 @pytest.mark.parametrize("aggregation", list(Aggregation))
 def test_fill(aggregation: Aggregation) -> None:
-    zero = "0" if aggregation in (Aggregation.COUNT, Aggregation.SUM, Aggregation.UNIQUE_COUNT) else None
-    rows = answer(query(aggregation, (0, 2, 4), group_by=("model",), fill_zero=True), EVENTS[:1])
+    without = {Aggregation.MIN, Aggregation.MAX, Aggregation.AVERAGE, Aggregation.LATEST, *PERCENTILES}
+    zero = None if aggregation in without else "0"
+    events = [event(1, '{"v":10,"model":"a"}')]
+    if aggregation is Aggregation.DURATION:
+        events = [
+            event(0, '{"v":"start","s":1,"model":"a"}'),
+            event(1, '{"v":"stop","s":1}'),
+        ]
+    rows = answer(query(aggregation, (0, 2, 4), group_by=("model",), fill_zero=True, now_us=2), events)
     assert rows[1:] == [(2, "a", zero)]
     assert answer(query(aggregation, (0, 2, 4), fill_zero=True), []) == [(0, zero), (2, zero)]
     assert answer(query(aggregation, (0, 2, 4), group_by=("model",), fill_zero=True), []) == []

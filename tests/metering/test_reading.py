@@ -24,11 +24,25 @@ def meter(
     number: int = 1,
     tenant: str = "default",
     event_type: str = "call",
+    computed: str | None = None,
+    pair_by: str = "$.w",
 ) -> Meter:
     declared = tuple(Dimension(name, path) for name, path in (dimensions or {}).items())
-    read_from = None if aggregation is Aggregation.COUNT else value
+    counts = aggregation is Aggregation.COUNT
+    read_from = None if counts or computed is not None else value
     return Meter(
-        number, tenant, f"m{number}", 1, "m", event_type, aggregation, read_from, declared, expression
+        number,
+        tenant,
+        f"m{number}",
+        1,
+        "m",
+        event_type,
+        aggregation,
+        read_from,
+        declared,
+        expression,
+        value_cel=None if counts else computed,
+        pair_by=pair_by if aggregation is Aggregation.DURATION else None,
     )
 
 
@@ -198,6 +212,112 @@ def test_distinct_values(literal: str, expected: str | Exclusion) -> None:
     check([one], events)
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ('{"v":"start","w":"a"}', ("1", "a")),
+        ('{"v":"stop","w":1.0}', ("0", "1")),
+        ('{"v":"start","w":false}', ("1", "false")),
+        ('{"v":"start","w":""}', ("1", "")),
+        ('{"v":"Start","w":"a"}', Exclusion.STATE_UNKNOWN),
+        ('{"v":1,"w":"a"}', Exclusion.STATE_UNKNOWN),
+        ('{"v":["start"],"w":"a"}', Exclusion.STATE_UNKNOWN),
+        ('{"v":null,"w":"a"}', Exclusion.VALUE_MISSING),
+        ('{"w":"a"}', Exclusion.VALUE_MISSING),
+        ('{"v":"pause"}', Exclusion.STATE_UNKNOWN),
+        ('{"v":"start"}', Exclusion.PAIR_MISSING),
+        ('{"v":"stop","w":null}', Exclusion.PAIR_MISSING),
+        ('{"v":"stop","w":{"id":1}}', Exclusion.PAIR_NOT_SCALAR),
+    ],
+)
+def test_starts_and_stops(data: str, expected: tuple[str, str] | Exclusion) -> None:
+    one = meter(Aggregation.DURATION)
+    given = read(one, oracle_events(table([data.encode()]))[0])
+    assert (given if isinstance(given, Exclusion) else (str(given.value), given.text)) == expected
+    check([one], table([data.encode(), b'{"v":"start","w":"z"}']))
+
+
+@pytest.mark.parametrize(
+    ("literal", "expected"),
+    [("0", "0"), ("-0", "0"), ("1.5", "1.5"), ("-1", Exclusion.REGISTER_NEGATIVE), ("-1e-19", "0")],
+)
+def test_a_register_is_never_below_zero(literal: str, expected: str | Exclusion) -> None:
+    one = meter(Aggregation.REGISTER)
+    given = read(one, oracle_events(table([data_of(literal)]))[0])
+    assert given == expected if isinstance(expected, Exclusion) else given.value == Decimal(expected)  # type: ignore[union-attr]
+    check([one], table([data_of(literal), data_of("7"), data_of("-7")]))
+
+
+@pytest.mark.parametrize(
+    ("expression", "data", "expected"),
+    [
+        ("ceil(data.ms / 1000.0)", '{"ms":1500}', "2"),
+        ("ceil(data.ms / 1000.0)", '{"ms":1500.5}', "2"),
+        ("data.ms / 1000", '{"ms":1500}', "1"),
+        ("data.ms / 1000", '{"ms":1500.0}', "1.5"),
+        ("data.a + data.b", '{"a":9007199254740993,"b":1}', "9007199254740994"),
+        ("data.a + data.b", '{"a":1,"b":0.5}', "1.5"),
+        ("0.1 + 0.2", "{}", "0.30000000000000004"),
+        ("data.a[1] * 2", '{"a":[1,2.5]}', "5"),
+        ("data.v", '{"v":"0.123456789012345678"}', "0.123456789012345678"),
+        ("has(data.v) ? data.v : 1", "{}", "1"),
+        ("round(2.5)", "{}", "3"),
+        ("round(-2.5)", "{}", "-3"),
+        ("round(0.49999999999999994)", "{}", "0"),
+        ("round(1.005, 2)", "{}", "1.01"),
+        ("floor(-1.5) + trunc(-1.5) + abs(-1.5)", "{}", "-1.5"),
+        ("min(data.v) + max(1, 2.5)", '{"v":[3.5,4]}', "6"),
+        ("ceil(1e300) > 1.0 ? 1 : 2", "{}", "1"),
+        ("round(1.5, -1)", "{}", Exclusion.VALUE_ERROR),
+        ("round(1.5, 0.5)", "{}", Exclusion.VALUE_ERROR),
+        ("ceil()", "{}", Exclusion.VALUE_ERROR),
+        ("ceil(1.5, 0, 0)", "{}", Exclusion.VALUE_ERROR),
+        ("abs(1, 2)", "{}", Exclusion.VALUE_ERROR),
+        ("min([])", "{}", Exclusion.VALUE_ERROR),
+        ("max(data.v) > 1 ? 1 : 2", '{"v":["x"]}', Exclusion.VALUE_ERROR),
+        ("size(data.v)", '{"v":["a","b"]}', "2"),
+        ("1e25", "{}", Exclusion.NUMBER_OUT_OF_RANGE),
+        ("1.0 / 0.0", "{}", Exclusion.VALUE_NOT_NUMERIC),
+        ("data.v == 1", '{"v":1}', Exclusion.VALUE_NOT_NUMERIC),
+        ("data.v", '{"v":"x"}', Exclusion.VALUE_NOT_NUMERIC),
+        ("data.v", '{"v":null}', Exclusion.VALUE_MISSING),
+        ("data.v", "{}", Exclusion.VALUE_ERROR),
+        ("1 / data.v", '{"v":0}', Exclusion.VALUE_ERROR),
+        ("[data.v]", '{"v":0}', Exclusion.VALUE_ERROR),
+        ("ceil(data.v)", '{"v":"1"}', Exclusion.VALUE_ERROR),
+        ("9223372036854775807 + data.v", '{"v":1}', Exclusion.VALUE_ERROR),
+    ],
+)
+def test_computed_values(expression: str, data: str, expected: str | Exclusion) -> None:
+    one = meter(computed=expression)
+    given = read(one, oracle_events(table([data.encode()]))[0])
+    assert given == expected if isinstance(expected, Exclusion) else given.value == Decimal(expected)  # type: ignore[union-attr]
+    for _ in range(2):  # the second time from memory
+        check([one], table([data.encode(), b"{}", b'{"v":3,"ms":1,"a":[2,2],"b":2}']))
+
+
+def test_computed_texts() -> None:
+    data = [b'{"a":"x","b":1}', b'{"a":"x","b":1.0}', b'{"a":"x"}', b'{"a":1,"b":2}', b'{"a":"stop","b":2}']
+    distinct = meter(Aggregation.UNIQUE_COUNT, computed='data.a + "/" + string(data.b)')
+    assert derive([distinct], table(data)).column("text").to_pylist() == ["x/1", "x/1", "stop/2"]
+    state = meter(Aggregation.DURATION, computed='data.a == "x" ? "start" : data.a', pair_by="$.b")
+    assert derive([state], table(data)).column("value").to_pylist() == [1, 1, 0]
+    check([distinct, state], table(data))
+
+
+def test_a_computed_value_may_see_the_whole_event() -> None:
+    one = meter(computed='subject == "s1" ? size(data) : int(time.getSeconds())')
+    check([one], table([b'{"a":1}', b'{"a":1,"b":2}', b"", b"{}"]))
+    assert derive([one], table([b'{"a":1}', b'{"a":1,"b":2}'])).column("value").to_pylist() == [0, 2]
+
+
+def test_a_filter_and_a_value_of_the_same_text_are_remembered_apart() -> None:
+    one = meter(computed="data.v == 1", expression="data.v == 1", aggregation=Aggregation.UNIQUE_COUNT)
+    for _ in range(2):
+        assert derive([one], table([b'{"v":1}', b'{"v":2}'])).column("text").to_pylist() == ["true"]
+        check([one], table([b'{"v":1}', b'{"v":2}']))
+
+
 def test_the_filter_is_the_first_reason() -> None:
     one = meter(expression='data.status == "ok"')
     reasons = [
@@ -283,7 +403,7 @@ def number_literals(draw: st.DrawFn) -> str:
 
 
 STRINGS = st.text(max_size=6).map(json.dumps) | st.sampled_from(
-    ['"ok"', '"1.5"', '"-3e1"', '"\\u0061"', '"\\ud800"']
+    ['"ok"', '"start"', '"stop"', '"1.5"', '"-3e1"', '"\\u0061"', '"\\ud800"']
 )
 SCALARS = (
     st.integers(-100, 100).map(str)
@@ -323,6 +443,10 @@ FILTERS = [
     None, None, 'data.status == "ok"', "data.w > 1", "has(data.v) && data.status != null", 'subject == "s1"',
     "size(data) > 1", 'data.status == "ok" || data.w == 1.5', "data.v == data.w", "data.w.exists(x, x == 1)",
 ]  # fmt: skip
+COMPUTED = [
+    "data.v", "ceil(data.v / 2.0)", "data.v + data.w", "max(data.v, data.w[0])", 'data.status == "ok" ? "start" : "stop"',
+    "size(data)", "has(data.v) ? data.v : subject", "round(data.v * 1.5) - 1",
+]  # fmt: skip
 METERS = st.builds(
     meter,
     st.sampled_from(list(Aggregation)),
@@ -330,6 +454,8 @@ METERS = st.builds(
     st.dictionaries(st.sampled_from(["a", "b", "c"]), st.sampled_from(PATHS), max_size=3),
     st.sampled_from(FILTERS),
     number=st.integers(1, 4_000_000_000),
+    computed=st.sampled_from([None, None, None, *COMPUTED]),
+    pair_by=st.sampled_from(PATHS),
 )
 
 

@@ -1,7 +1,8 @@
 """Values computed by a CEL expression over the event: `{"cel": "ceil(data.ms / 1000.0)"}`.
 
 Beside what every expression may call (expression.py) there are `ceil floor round trunc abs min max`. They answer an int
-for an int and a double for a double; `round` takes halves away from zero; `min` and `max` take numbers, or one list.
+for an int and a double for a double. `round` takes halves away from zero; the first four may be given a number of
+digits to keep after the point, `round(x, 2)`; `min` and `max` take numbers, or one list.
 
 CEL does not mix int and double, and JSON does not tell them apart: `data.ms / 1000.0` fails for 1500 and not for
 1500.5. So an expression that fails because of types is asked once more with every number as a double: those of data,
@@ -13,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
 from typing import Any, TypeGuard
 
@@ -28,6 +30,10 @@ from tallystick.metering.expression import (
 )
 
 OWN_FUNCTIONS = frozenset({"ceil", "floor", "round", "trunc", "abs", "min", "max"})
+
+DIGITS_MAX = 18
+
+_EXACT = Context(prec=400)  # a double has up to 309 digits before the point
 
 Number = int | float
 
@@ -152,20 +158,20 @@ class _Functions:
     def named(self, names: tuple[str, ...]) -> dict[str, Callable[..., Number]]:
         return {name: getattr(self, name) for name in names}
 
-    def ceil(self, given: object) -> Number:
-        return self._whole(math.ceil, given)
+    def ceil(self, *given: object) -> Number:
+        return self._rounded(ROUND_CEILING, given)
 
-    def floor(self, given: object) -> Number:
-        return self._whole(math.floor, given)
+    def floor(self, *given: object) -> Number:
+        return self._rounded(ROUND_FLOOR, given)
 
-    def trunc(self, given: object) -> Number:
-        return self._whole(math.trunc, given)
+    def trunc(self, *given: object) -> Number:
+        return self._rounded(ROUND_DOWN, given)
 
-    def round(self, given: object) -> Number:
-        return self._whole(_nearest, given)
+    def round(self, *given: object) -> Number:
+        return self._rounded(ROUND_HALF_UP, given)
 
-    def abs(self, given: object) -> Number:
-        return abs(self._number(given))
+    def abs(self, *given: object) -> Number:
+        return abs(self._number(given[0] if len(given) == 1 else None))
 
     def min(self, *given: object) -> Number:
         return min(self._numbers(given))
@@ -173,9 +179,16 @@ class _Functions:
     def max(self, *given: object) -> Number:
         return max(self._numbers(given))
 
-    def _whole(self, rounded: Callable[[float], int], given: object) -> Number:
-        number = self._number(given)
-        return number if isinstance(number, int) or self.failed else float(rounded(number))
+    def _rounded(self, rounding: str, given: tuple[object, ...]) -> Number:
+        number = self._number(given[0] if given else None)
+        places = self._number(given[1]) if len(given) > 1 else 0
+        if self.failed or isinstance(number, int):
+            return number
+        if len(given) > 2 or int(places) != places or not 0 <= places <= DIGITS_MAX:
+            self.failed = True
+            return math.nan
+        # By the shortest decimal, which is what a user sees: round(1.005, 2) is 1.01.
+        return float(Decimal(repr(number)).quantize(Decimal((0, (1,), -int(places))), rounding, _EXACT))
 
     def _number(self, given: object) -> Number:
         if _is_number(given):
@@ -196,10 +209,3 @@ class _Functions:
 
 def _is_number(given: object) -> TypeGuard[Number]:
     return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
-
-
-def _nearest(number: float) -> int:
-    # Not floor(x + 0.5): the sum is itself rounded, and 0.49999999999999994 would become 1.
-    below = math.floor(abs(number))
-    nearest = below + 1 if abs(number) - below >= 0.5 else below
-    return -nearest if number < 0 else nearest

@@ -1,58 +1,28 @@
 """The oracle: answers a usage question the slow, obvious way, in plain Python.
 
 Stores are held to it by tests, and `derive` too: nothing here shares code with the fast path except the number syntax
-and the compiled filter. It is given recorded events; telling duplicates apart is not its business.
+and compiled expressions. It is given recorded events; telling duplicates apart is not its business.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from typing import Any
 
-import pyarrow as pa
-
-from tallystick.metering.filter import Verdict, compile_filter
-from tallystick.metering.meter import Aggregation, Meter
-from tallystick.metering.number import NotNumeric, NumberOutOfRange, number_text, parse_number
-from tallystick.metering.path import steps_of
+from tallystick.metering.meter import PERCENTILES, ZEROES, Aggregation, Meter
+from tallystick.metering.number import NotNumeric, NumberOutOfRange, parse_number
+from tallystick.metering.oracle_reading import OracleEvent, OracleReading, oracle_events, read_one
 from tallystick.metering.query import Filter, Operator, UsageQuery, UsageRow
+from tallystick.metering.series import Stretch, contributions, curves, pairs
+
+__all__ = ["OracleEvent", "OracleReading", "aggregate", "evaluate", "oracle_events", "read_one"]
 
 Group = tuple[str | None, ...]
+Part = OracleReading | Stretch
 
 _EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 _QUANTUM = Decimal("1e-18")
-_ZEROES = (Aggregation.COUNT, Aggregation.SUM, Aggregation.UNIQUE_COUNT)
-_DIMENSION_BYTES_MAX = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class OracleEvent:
-    """A recorded event."""
-
-    tenant: str
-    source: str
-    id: str
-    type: str
-    subject: str
-    customer: str
-    time_us: int
-    position: int
-    recorded_at_us: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class OracleReading:
-    """What one event contributes, with what a question can ask of it."""
-
-    customer: str
-    subject: str
-    time_us: int
-    position: int
-    value: Decimal
-    text: str
-    dimensions: tuple[str | None, ...]
+_HOUR_US = 3_600_000_000
+_SECOND_US = 1_000_000
 
 
 def evaluate(query: UsageQuery, events: Sequence[OracleEvent]) -> list[UsageRow]:
@@ -63,57 +33,116 @@ def evaluate(query: UsageQuery, events: Sequence[OracleEvent]) -> list[UsageRow]
     order, each with all its windows.
 
     With `fill_zero` every group that has any row has one for every window; a question that groups by nothing has its
-    one group even without events. Filled values are 0 for count, sum and unique_count, None for the others.
+    one group even without events. Filled values are 0 for the aggregations of meter.ZEROES, None for the others.
 
-    sum, min, max and latest are exact; average is the exact sum over the count, rounded half-even to 18 digits after
-    the point; latest is the reading of the greatest (time, position).
+    What each aggregation is, and what counts as data in a window, stands in docs/howto/aggregations.md. All are exact;
+    average and time_weighted are an exact sum, divided and rounded half-even to 18 digits after the point once.
     """
-    selected: list[OracleReading] = []
-    for event in events:
-        if event.tenant != query.meter.tenant or event.type != query.meter.event_type:
-            continue
-        if not query.from_us <= event.time_us < query.to_us:
-            continue
-        if query.as_of_us is not None and event.recorded_at_us > query.as_of_us:
-            continue
-        if query.customers is not None and event.customer not in query.customers:
-            continue
-        reading = read_one(query.meter, event)
-        if reading is not None and all(_passes(query.meter, one, reading) for one in query.filters):
-            selected.append(reading)
-
-    groups: dict[Group, list[OracleReading]] = {}
-    for reading in selected:
-        group = tuple(_named(query.meter, name, reading) for name in query.group_by)
-        groups.setdefault(group, []).append(reading)
+    counted = [
+        reading
+        for event in events
+        if _counts(query, event) and (reading := read_one(query.meter, event)) is not None
+    ]
+    groups: dict[Group, list[Part]] = {}
+    for part in _parts(query, counted):
+        names = part if isinstance(part, OracleReading) else part.names
+        if all(_passes(query.meter, one, names) for one in query.filters):
+            group = tuple(_named(query.meter, name, names) for name in query.group_by)
+            groups.setdefault(group, []).append(part)
+    totals = {
+        group: total
+        for group, parts in groups.items()
+        if (total := _figure(query, parts, query.from_us, query.to_us)) is not None
+    }
     if query.fill_zero and not query.group_by:
-        groups.setdefault((), [])
+        totals.setdefault((), Decimal(0))
 
     rows: list[UsageRow] = []
-    kept = _ordered(query, groups)
+    kept = _ordered(query, totals)
     for start, end in zip(query.edges_us, query.edges_us[1:], strict=False):
         for group in kept:
-            within = [reading for reading in groups[group] if start <= reading.time_us < end]
-            if within:
-                rows.append(UsageRow(start, end, group, aggregate(query.meter.aggregation, within)))
+            value = _figure(query, groups.get(group, []), start, end)
+            if value is not None:
+                rows.append(UsageRow(start, end, group, value))
             elif query.fill_zero:
-                zero = Decimal(0) if query.meter.aggregation in _ZEROES else None
+                zero = Decimal(0) if query.meter.aggregation in ZEROES else None
                 rows.append(UsageRow(start, end, group, zero))
     return rows
 
 
-def _ordered(query: UsageQuery, groups: dict[Group, list[OracleReading]]) -> list[Group]:
-    ordered = sorted(groups, key=_group_key)
-    if query.descending is not None:
+def _counts(query: UsageQuery, event: OracleEvent) -> bool:
+    if event.tenant != query.meter.tenant or event.type != query.meter.event_type:
+        return False
+    if query.customers is not None and event.customer not in query.customers:
+        return False
+    if query.as_of_us is None:
+        return event.superseded_at_us is None
+    if event.recorded_at_us > query.as_of_us:
+        return False
+    return event.superseded_at_us is None or event.superseded_at_us > query.as_of_us
 
-        def value_of(group: Group) -> Decimal:
-            readings = groups[group]
-            return aggregate(query.meter.aggregation, readings) if readings else Decimal(0)
 
-        if query.descending:
-            ordered.sort(key=lambda group: value_of(group).copy_negate())  # stable: ties stay by group
-        else:
-            ordered.sort(key=value_of)
+def _parts(query: UsageQuery, readings: Sequence[OracleReading]) -> Sequence[Part]:
+    """What the figures are made of. Whole series first, of all time: filters and windows cut them afterwards."""
+    meter = query.meter
+    if meter.aggregation is Aggregation.TIME_WEIGHTED:
+        until_us = query.to_us if query.now_us is None else min(query.to_us, query.now_us)
+        return curves(readings, timeout_us=meter.timeout_us, until_us=until_us)
+    if meter.aggregation is Aggregation.DURATION:
+        return pairs(readings, timeout_us=meter.timeout_us, now_us=query.now_us)
+    if meter.aggregation is Aggregation.REGISTER:
+        return contributions(readings)
+    return readings
+
+
+def _figure(query: UsageQuery, parts: Sequence[Part], start_us: int, end_us: int) -> Decimal | None:
+    """The figure of these parts in [start_us, end_us), None when there is no data in it."""
+    stretches = [part for part in parts if isinstance(part, Stretch) and part.touches(start_us, end_us)]
+    readings = [
+        part for part in parts if isinstance(part, OracleReading) and start_us <= part.time_us < end_us
+    ]
+    if stretches:
+        area = Decimal(0)
+        for stretch in stretches:
+            within_us = min(stretch.end_us, end_us) - max(stretch.start_us, start_us)
+            area = _EXACT.add(area, _EXACT.multiply(stretch.level, Decimal(within_us)))
+        unit_us = _HOUR_US if query.meter.aggregation is Aggregation.TIME_WEIGHTED else _SECOND_US
+        return _divided(area, unit_us)
+    if not readings:
+        return None
+    if query.meter.of is not None:
+        readings = _inner(query, readings, start_us, end_us)
+    return aggregate(query.meter.aggregation, readings)
+
+
+def _inner(
+    query: UsageQuery, readings: Sequence[OracleReading], start_us: int, end_us: int
+) -> list[OracleReading]:
+    """The inner figures of a group in [start_us, end_us): one a customer and inner window, in the place of its last
+    reading."""
+    assert query.meter.of is not None
+    assert query.inner_edges_us is not None
+    figures: list[OracleReading] = []
+    for inner_start_us, inner_end_us in zip(query.inner_edges_us, query.inner_edges_us[1:], strict=False):
+        cut_start_us, cut_end_us = max(start_us, inner_start_us), min(end_us, inner_end_us)
+        for customer in {reading.customer for reading in readings}:
+            within = [
+                reading
+                for reading in readings
+                if reading.customer == customer and cut_start_us <= reading.time_us < cut_end_us
+            ]
+            if within:
+                last = max(within, key=lambda reading: (reading.time_us, reading.position))
+                figures.append(replace(last, value=aggregate(query.meter.of.aggregation, within)))
+    return figures
+
+
+def _ordered(query: UsageQuery, totals: dict[Group, Decimal]) -> list[Group]:
+    ordered = sorted(totals, key=_group_key)
+    if query.descending:
+        ordered.sort(key=lambda group: totals[group].copy_negate())  # stable: ties stay by group
+    elif query.descending is not None:
+        ordered.sort(key=lambda group: totals[group])
     return ordered if query.limit is None else ordered[: query.limit]
 
 
@@ -122,7 +151,7 @@ def _group_key(group: Group) -> list[tuple[bool, str]]:
 
 
 def aggregate(aggregation: Aggregation, readings: Sequence[OracleReading]) -> Decimal:
-    """One figure of one reading or more."""
+    """One figure of one reading or more; of a register, of its contributions. Not for time_weighted and duration."""
     if aggregation is Aggregation.COUNT:
         return Decimal(len(readings))
     if aggregation is Aggregation.UNIQUE_COUNT:
@@ -133,13 +162,22 @@ def aggregate(aggregation: Aggregation, readings: Sequence[OracleReading]) -> De
         return max(reading.value for reading in readings)
     if aggregation is Aggregation.LATEST:
         return max(readings, key=lambda reading: (reading.time_us, reading.position)).value
+    if aggregation in PERCENTILES:
+        rank = -(-len(readings) * PERCENTILES[aggregation] // 100)
+        return sorted(reading.value for reading in readings)[rank - 1]
     total = Decimal(0)
     for reading in readings:
         total = _EXACT.add(total, reading.value)
-    if aggregation is Aggregation.SUM:
+    if aggregation in (Aggregation.SUM, Aggregation.REGISTER):
         return total
+    if aggregation is Aggregation.AVERAGE:
+        return _divided(total, len(readings))
+    raise ValueError(f"{aggregation} is not of readings one by one")
+
+
+def _divided(total: Decimal, by: int) -> Decimal:
     # The quotient is cut far behind the digit that decides; a tie at the 18th digit ends before the 200th.
-    return _EXACT.quantize(_EXACT.divide(total, Decimal(len(readings))), _QUANTUM)
+    return _EXACT.quantize(_EXACT.divide(total, Decimal(by)), _QUANTUM)
 
 
 def _named(meter: Meter, name: str, reading: OracleReading) -> str | None:
@@ -176,114 +214,3 @@ def _passes(meter: Meter, one: Filter, reading: OracleReading) -> bool:
         Operator.LT: number < bound,
         Operator.LTE: number <= bound,
     }[operator]
-
-
-# -- reading one event ------------------------------------------------------------------------------------------------
-
-
-class _Number:
-    """A number of the JSON text, by its literal."""
-
-    def __init__(self, literal: str) -> None:
-        self.literal = "0" if literal == "-0" else literal
-
-
-def read_one(meter: Meter, event: OracleEvent) -> OracleReading | None:
-    """What the event contributes to the meter (of its tenant and type), None when nothing; see reading.py."""
-    data: Any = {}
-    if event.data:
-        data = json.loads(event.data, parse_int=_Number, parse_float=_Number)
-    if meter.filter is not None and compile_filter(meter.filter).verdict(event) is not Verdict.MATCH:
-        return None
-    value, text = Decimal(1), ""
-    if meter.value is not None and meter.aggregation is not Aggregation.COUNT:
-        found = _at(data, meter.value)
-        if meter.aggregation is Aggregation.UNIQUE_COUNT:
-            if found is None or isinstance(found, dict | list):
-                return None
-            value, text = Decimal(0), _as_text(found)
-        else:
-            if isinstance(found, _Number):
-                found = found.literal
-            if not isinstance(found, str):
-                return None
-            try:
-                value = parse_number(found)
-            except (NotNumeric, NumberOutOfRange):
-                return None
-    dimensions: list[str | None] = []
-    for declared in meter.dimensions:
-        found = _at(data, declared.path)
-        name = None if found is None else _as_text(found)
-        too_long = name is not None and len(name.encode("utf-8")) > _DIMENSION_BYTES_MAX
-        dimensions.append(None if too_long else name)
-    return OracleReading(
-        customer=event.customer,
-        subject=event.subject,
-        time_us=event.time_us,
-        position=event.position,
-        value=value,
-        text=text,
-        dimensions=tuple(dimensions),
-    )
-
-
-def _at(data: Any, path: str) -> Any:
-    found = data
-    for step in steps_of(path):
-        if isinstance(found, dict) and isinstance(step, str) and step in found:
-            members: dict[str, Any] = found
-            found = members[step]
-        elif isinstance(found, list) and isinstance(step, int) and -len(found) <= step < len(found):
-            elements: list[Any] = found
-            found = elements[step]
-        else:
-            return None
-    return found
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, _Number):
-        return number_text(value.literal)
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _json(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _json(value: Any) -> str:
-    if isinstance(value, _Number):
-        return value.literal
-    if isinstance(value, list):
-        return "[" + ",".join(_json(element) for element in value) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_json(name)}:{_json(member)}" for name, member in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def oracle_events(events: pa.Table) -> list[OracleEvent]:
-    """The rows of a table of RECORDED_SCHEMA (identity, content, action and note may be absent)."""
-    columns: list[list[Any]] = [
-        events.column(name).to_pylist()
-        for name in ("tenant", "source", "id", "type", "subject", "customer", "position", "data")
-    ]
-    times: list[int] = events.column("time").cast(pa.int64()).to_pylist()
-    recorded: list[int] = events.column("recorded_at").cast(pa.int64()).to_pylist()
-    return [
-        OracleEvent(
-            tenant=tenant,
-            source=source,
-            id=event_id,
-            type=event_type,
-            subject=subject,
-            customer=customer,
-            time_us=time_us,
-            position=position,
-            recorded_at_us=recorded_at_us,
-            data=data,
-        )
-        for tenant, source, event_id, event_type, subject, customer, position, data, time_us, recorded_at_us in zip(
-            *columns, times, recorded, strict=True
-        )
-    ]

@@ -39,7 +39,10 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
-    """Usage of `meter` within [from_us, to_us). Checked by `window.edges` and `flows/usage.py` before it gets here."""
+    """Usage of `meter` within [from_us, to_us). Checked by `window.edges` and `flows/usage.py` before it gets here.
+
+    With `meter.of`, `inner_edges_us` are the `window.edges` of its window over the same range and zone.
+    """
 
     meter: Meter
     from_us: int

@@ -5,17 +5,21 @@ it contributes nothing. `evaluate` (the oracle) has a slow obvious spelling of i
 together.
 
 The rules:
-- **Value** (all aggregations but count and unique_count): a JSON number, or a string in the syntax of a JSON number,
-  read exactly from its text; see `number.parse_number` for limits and rounding.
+- **Value** (all aggregations but count, unique_count and duration): a JSON number, or a string in the syntax of a JSON
+  number, read exactly from its text; see `number.parse_number` for limits and rounding. A register takes none below 0.
 - **Distinct value** (unique_count): any JSON scalar as text, by the rule for numbers of `number.number_text`: the number
   1.0 and the string "1" are the same value, so are true and "true".
+- **State** (duration): the string "start" or "stop", and a scalar that a start and its stop have in common, as text like
+  a distinct value.
+- **Computed**: where the definition has an expression in the place of a path, what it gives is read as what lies at a
+  path is, a double by its shortest decimal (computed.py).
 - **Dimension**: a string as it is; a number by `number.number_text`; "true" or "false"; an object or array as its
   compact JSON text with members in the order sent; null when missing, null, or longer than 1,024 UTF-8 bytes.
 - A member that is missing and one that is `null` are the same, except to a filter.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -28,10 +32,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from tallystick.metering.computed import FAILED, CompiledValue, Computed, compile_value
 from tallystick.metering.event import TIMESTAMP
 from tallystick.metering.expression import (
     MEMO_ENTRIES_MAX,
     MEMO_TEXT_CHARACTERS_MAX,
+    Expression,
     ExpressionEvent,
     JsonNumber,
 )
@@ -58,14 +64,14 @@ READING_SCHEMA = pa.schema(
         pa.field("customer", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("time", TIMESTAMP, nullable=False),
-        pa.field("value", DECIMAL, nullable=False),  # 1 for count; 0 for unique_count
-        pa.field(
-            "text", pa.string(), nullable=False
-        ),  # the distinct value of unique_count; "" for all others
+        pa.field("value", DECIMAL, nullable=False),  # 1 for count and a start; 0 for unique_count and a stop
+        pa.field("text", pa.string(), nullable=False),  # unique_count: distinct value; duration: pair; or ""
         *(pa.field(f"d{slot}", pa.string(), nullable=True) for slot in range(DIMENSIONS_MAX)),
         pa.field("position", pa.uint64(), nullable=False),
         pa.field("recorded_at", TIMESTAMP, nullable=False),
-        pa.field("sign", pa.int8(), nullable=False),  # 1; -1 takes an earlier reading back (corrections)
+        pa.field(
+            "sign", pa.int8(), nullable=False
+        ),  # 1; -1 takes the reading of this meter and position back
     ]
 )
 """One row a reading. String columns may be dictionary-encoded. Slot i of d0 … holds dimension i of the definition."""
@@ -89,15 +95,28 @@ class Exclusion(StrEnum):
     VALUE_MISSING = "value_missing"
     VALUE_NOT_NUMERIC = "value_not_numeric"
     VALUE_NOT_SCALAR = "value_not_scalar"
+    VALUE_ERROR = "value_error"  # the expression fails for this event
     NUMBER_OUT_OF_RANGE = "number_out_of_range"
+    REGISTER_NEGATIVE = "register_negative"
+    STATE_UNKNOWN = "state_unknown"
+    PAIR_MISSING = "pair_missing"
+    PAIR_NOT_SCALAR = "pair_not_scalar"
     FILTER_FALSE = "filter_false"
     FILTER_ERROR = "filter_error"
 
 
+_STATES = {"start": _ONE, "stop": _ZERO}
+_PAIR_EXCLUSIONS = {
+    Exclusion.VALUE_MISSING: Exclusion.PAIR_MISSING,
+    Exclusion.VALUE_NOT_SCALAR: Exclusion.PAIR_NOT_SCALAR,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What an event contributes. `value` is 1 for count and 0 for unique_count, `text` the distinct value of
-    unique_count and "" otherwise, `dimensions` as the definition declares them."""
+    """What an event contributes. `value` is 1 for count and for a start, 0 for unique_count and for a stop; `text` the
+    distinct value of unique_count, what a start and its stop of duration have in common, and "" otherwise;
+    `dimensions` as the definition declares them."""
 
     value: Decimal
     text: str
@@ -116,21 +135,36 @@ def read(meter: Meter, event: ExpressionEvent) -> Reading | Exclusion:
         if verdict is not Verdict.MATCH:
             return Exclusion(verdict.value)
     value, text = _ONE, ""
-    if meter.aggregation is not Aggregation.COUNT:
-        given = follow(data, steps_of(meter.value or ""))
-        if meter.aggregation is Aggregation.UNIQUE_COUNT:
-            distinct = _distinct(given)
-            if isinstance(distinct, Exclusion):
-                return distinct
-            value, text = _ZERO, distinct
+    if meter.read_as is not Aggregation.COUNT:
+        if meter.value_cel is not None:
+            given = _given(compile_value(meter.value_cel).value(event))
         else:
-            figure = _figure(given)
-            if isinstance(figure, Exclusion):
-                return figure
-            value = figure
+            given = follow(data, steps_of(meter.value or ""))
+        pair = follow(data, steps_of(meter.pair_by)) if meter.pair_by is not None else None
+        contributed = _contribution(meter.read_as, given, pair)
+        if isinstance(contributed, Exclusion):
+            return contributed
+        value, text = contributed
     return Reading(
         value, text, tuple(_dimension(follow(data, steps_of(declared.path))) for declared in meter.dimensions)
     )
+
+
+def _contribution(aggregation: Aggregation, given: object, pair: object) -> tuple[Decimal, str] | Exclusion:
+    """Value and text of a reading, of any aggregation but count."""
+    if aggregation is Aggregation.UNIQUE_COUNT:
+        distinct = _distinct(given)
+        return distinct if isinstance(distinct, Exclusion) else (_ZERO, distinct)
+    if aggregation is Aggregation.DURATION:
+        state = _state(given)
+        if isinstance(state, Exclusion):
+            return state
+        paired = _distinct(pair)
+        if isinstance(paired, Exclusion):
+            return _PAIR_EXCLUSIONS[paired]
+        return state, paired
+    figure = _register_figure(given) if aggregation is Aggregation.REGISTER else _figure(given)
+    return figure if isinstance(figure, Exclusion) else (figure, "")
 
 
 def why_excluded(meter: Meter, event: ExpressionEvent) -> str | None:
@@ -154,9 +188,16 @@ def _parse(data: bytes) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {}
 
 
+def _given(computed: Computed) -> object:
+    """What an expression gave, in the shape of a parsed value."""
+    return JsonNumber(repr(computed)) if isinstance(computed, float) else computed
+
+
 def _figure(value: object) -> Decimal | Exclusion:
     if value is None:
         return Exclusion.VALUE_MISSING
+    if value is FAILED:
+        return Exclusion.VALUE_ERROR
     if isinstance(value, bool) or not isinstance(value, str | int):
         return Exclusion.VALUE_NOT_NUMERIC
     try:
@@ -165,6 +206,23 @@ def _figure(value: object) -> Decimal | Exclusion:
         return Exclusion.VALUE_NOT_NUMERIC
     except NumberOutOfRange:
         return Exclusion.NUMBER_OUT_OF_RANGE
+
+
+def _register_figure(value: object) -> Decimal | Exclusion:
+    figure = _figure(value)
+    if isinstance(figure, Decimal) and figure < 0:
+        return Exclusion.REGISTER_NEGATIVE
+    return figure
+
+
+def _state(value: object) -> Decimal | Exclusion:
+    if value is None:
+        return Exclusion.VALUE_MISSING
+    if value is FAILED:
+        return Exclusion.VALUE_ERROR
+    if isinstance(value, str) and value in _STATES:
+        return _STATES[value]
+    return Exclusion.STATE_UNKNOWN
 
 
 def _digits(value: int) -> str:
@@ -187,6 +245,8 @@ def _scalar_text(value: object) -> str | None:
 def _distinct(value: object) -> str | Exclusion:
     if value is None:
         return Exclusion.VALUE_MISSING
+    if value is FAILED:
+        return Exclusion.VALUE_ERROR
     text = _scalar_text(value)
     return Exclusion.VALUE_NOT_SCALAR if text is None else _storable(text)
 
@@ -367,21 +427,34 @@ class _Plan:
     """How to read one meter from extracted columns: positions of columns, and the steps that remain below them."""
 
     aggregation: Aggregation
-    value: tuple[int, Steps] | None
+    value: tuple[int, Steps] | None  # None for count, and where it is computed
+    pair: tuple[int, Steps] | None
     dimensions: tuple[tuple[int, Steps], ...]
     filter: CompiledFilter | None
     filter_columns: tuple[int, ...]
+    computed: CompiledValue | None
+    computed_columns: tuple[int, ...]
 
 
-Rule = tuple[Aggregation, str | None, tuple[str, ...], str | None]
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What of a meter decides how it is read."""
+
+    aggregation: Aggregation
+    value: str | None
+    value_cel: str | None
+    pair_by: str | None
+    dimensions: tuple[str, ...]
+    filter: str | None
 
 
-def _rule(meter: Meter) -> Rule:
-    return (meter.aggregation, meter.value, tuple(one.path for one in meter.dimensions), meter.filter)
+def _rule(meter: Meter) -> _Rule:
+    dimensions = tuple(one.path for one in meter.dimensions)
+    return _Rule(meter.read_as, meter.value, meter.value_cel, meter.pair_by, dimensions, meter.filter)
 
 
 @lru_cache(maxsize=1024)
-def _plans(rules: tuple[Rule, ...]) -> tuple[_Extractor, tuple[_Plan, ...]]:
+def _plans(rules: tuple[_Rule, ...]) -> tuple[_Extractor, tuple[_Plan, ...]]:
     """The extractor and the plans of some meters of one type. Kept: a recorder asks for the same ones all the time."""
     columns: dict[str, int] = {}
 
@@ -392,27 +465,35 @@ def _plans(rules: tuple[Rule, ...]) -> tuple[_Extractor, tuple[_Plan, ...]]:
         steps = steps_of(path)
         return column(str(steps[0])), steps[1:]
 
+    def touched(expression: Expression) -> tuple[int, ...]:
+        if not expression.memorable or expression.members is None:
+            return ()
+        return tuple(column(name) for name in expression.members)
+
     plans: list[_Plan] = []
-    for aggregation, value, dimensions, expression in rules:
-        compiled = compile_filter(expression) if expression is not None else None
+    for rule in rules:
+        compiled = compile_filter(rule.filter) if rule.filter is not None else None
+        computed = compile_value(rule.value_cel) if rule.value_cel is not None else None
+        reads_path = rule.aggregation is not Aggregation.COUNT and computed is None
         plans.append(
             _Plan(
-                aggregation=aggregation,
-                value=place(value or "") if aggregation is not Aggregation.COUNT else None,
-                dimensions=tuple(place(path) for path in dimensions),
+                aggregation=rule.aggregation,
+                value=place(rule.value or "") if reads_path else None,
+                pair=place(rule.pair_by) if rule.pair_by is not None else None,
+                dimensions=tuple(place(path) for path in rule.dimensions),
                 filter=compiled,
-                filter_columns=tuple(column(name) for name in (compiled.expression.members or ()))
-                if compiled is not None and compiled.expression.memorable
-                else (),
+                filter_columns=touched(compiled.expression) if compiled is not None else (),
+                computed=computed,
+                computed_columns=touched(computed.expression) if computed is not None else (),
             )
         )
     return _Extractor(tuple(columns)), tuple(plans)
 
 
 @lru_cache(maxsize=256)
-def _memo(expression: str, event_type: str) -> dict[Any, bool]:
-    """Whether one expression matches, by the values it saw; see `_Group._verdicts`."""
-    del expression, event_type
+def _memo(kind: str, expression: str, event_type: str) -> dict[Any, Any]:
+    """What one filter or value expression gave, by the values it saw; see `_Group._results`."""
+    del kind, expression, event_type
     return {}
 
 
@@ -435,12 +516,17 @@ class _Group:
             keep = self._verdicts(plan.filter, plan.filter_columns, meter.event_type)
         value: pa.Array | None = None
         text: pa.Array | None = None
-        if plan.value is not None and plan.aggregation is Aggregation.UNIQUE_COUNT:
-            text = self._text_column(plan.value, distinct=True)
-            keep = _and(keep, text)
-        elif plan.value is not None:
-            value = _figures(self._below(plan.value))
-            keep = _and(keep, value)
+        if plan.aggregation is Aggregation.UNIQUE_COUNT:
+            text = _distincts(self._values(plan, meter.event_type))
+        elif plan.aggregation is Aggregation.DURATION and plan.pair is not None:
+            value = _states(self._values(plan, meter.event_type))
+            text = _distincts(self._below(plan.pair))
+        elif plan.aggregation is not Aggregation.COUNT:
+            value = _figures(self._values(plan, meter.event_type))
+            if plan.aggregation is Aggregation.REGISTER:
+                negative = _compute.less(value, pa.scalar(_ZERO, DECIMAL))
+                value = _compute.if_else(negative, pa.scalar(None, DECIMAL), value)
+        keep = _and(_and(keep, value), text)
         rows = None if keep is None or keep.all() else pa.array(np.flatnonzero(keep))
         count = count if rows is None else len(rows)
 
@@ -458,10 +544,25 @@ class _Group:
             arrays[name] = kept(self._events.column(name))
         for slot in range(DIMENSIONS_MAX):
             if slot < len(plan.dimensions):
-                arrays[f"d{slot}"] = kept(self._text_column(plan.dimensions[slot], distinct=False))
+                arrays[f"d{slot}"] = kept(self._dimension_column(plan.dimensions[slot]))
             else:
                 arrays[f"d{slot}"] = pa.nulls(count, pa.string())
         return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+    def _values(self, plan: _Plan, event_type: str) -> list[Any]:
+        """The values of a plan that reads any, at its path or computed."""
+        if plan.value is not None:
+            return self._below(plan.value)
+        computed = plan.computed
+        if computed is None:
+            raise ValueError(f"{plan.aggregation} reads a value")
+        return self._results(
+            _memo("value", computed.expression.text, event_type),
+            computed.expression,
+            plan.computed_columns,
+            lambda members: _given_or_missing(computed.value_of_members(event_type, members)),
+            lambda event: _given_or_missing(computed.value_of(**event)),
+        )
 
     def _below(self, place: tuple[int, Steps]) -> list[Any]:
         """The values at a place; where there is none, UNSET or None."""
@@ -469,9 +570,7 @@ class _Group:
         values = self._columns[column]
         return [follow(value, steps) for value in values] if steps else values
 
-    def _text_column(self, place: tuple[int, Steps], *, distinct: bool) -> pa.Array:
-        if distinct:
-            return _distincts(self._below(place))
+    def _dimension_column(self, place: tuple[int, Steps]) -> pa.Array:
         if place not in self._texts:
             self._texts[place] = _dimensions(self._below(place))
         return self._texts[place]
@@ -479,63 +578,81 @@ class _Group:
     def _verdicts(
         self, compiled: CompiledFilter, columns: tuple[int, ...], event_type: str
     ) -> NDArray[np.bool_]:
-        if not compiled.expression.memorable or compiled.expression.members is None:
-            return self._verdicts_one_by_one(compiled)
-        memo = _memo(compiled.expression.text, event_type)
+        matches = self._results(
+            _memo("filter", compiled.expression.text, event_type),
+            compiled.expression,
+            columns,
+            lambda members: compiled.verdict_of_members(event_type, members) is Verdict.MATCH,
+            lambda event: compiled.verdict_of(**event) is Verdict.MATCH,
+        )
+        return np.array(matches, dtype=np.bool_)
+
+    def _results(
+        self,
+        memo: dict[Any, Any],
+        expression: Expression,
+        columns: tuple[int, ...],
+        of_members: Callable[[Mapping[str, object]], Any],
+        of_event: Callable[[dict[str, Any]], Any],
+    ) -> list[Any]:
+        """What the expression gives for each row (never None), asked as seldom as can be."""
+        if not expression.memorable or expression.members is None:
+            return [of_event(event) for event in self._attributes()]
         values: Iterable[Any]
         if len(columns) == 1:
             values = self._columns[columns[0]]
         elif columns:
             values = zip(*(self._columns[column] for column in columns), strict=True)
         else:
-            return np.full(len(self._data), compiled.verdict_of_members(event_type, {}) is Verdict.MATCH)
+            return [of_members({})] * len(self._data)
         keys = [
             value if type(value) is str and len(value) <= MEMO_TEXT_CHARACTERS_MAX else _memo_key(value)
             for value in values
         ]
-        matches: list[bool | None] = [memo.get(key) for key in keys]  # nothing is remembered under None
-        if None not in matches:
-            return np.array(matches, dtype=np.bool_)
+        results: list[Any] = [memo.get(key) for key in keys]  # nothing is remembered under None
+        if None not in results:
+            return results
         for row, key in enumerate(keys):
-            if matches[row] is not None:
+            if results[row] is not None:
                 continue
-            match = memo.get(key)
-            if match is None:
-                members = {
-                    name: given
-                    for name, column in zip(compiled.expression.members, columns, strict=True)
-                    if (given := self._columns[column][row]) is not _MISSING
-                }
-                match = compiled.verdict_of_members(event_type, members) is Verdict.MATCH
+            result = memo.get(key)
+            if result is None:
+                result = of_members(
+                    {
+                        name: given
+                        for name, column in zip(expression.members, columns, strict=True)
+                        if (given := self._columns[column][row]) is not _MISSING
+                    }
+                )
                 if key is not None:
                     if len(memo) >= MEMO_ENTRIES_MAX:
                         memo.clear()
-                    memo[key] = match
-            matches[row] = match
-        return np.array(matches, dtype=np.bool_)
+                    memo[key] = result
+            results[row] = result
+        return results
 
-    def _verdicts_one_by_one(self, compiled: CompiledFilter) -> NDArray[np.bool_]:
+    def _attributes(self) -> Iterable[dict[str, Any]]:
+        """Each event as an expression is given it."""
         columns: list[list[Any]] = [
             self._events.column(name).to_pylist() for name in ("id", "source", "type", "subject")
         ]
         times: list[int] = self._events.column("time").cast(pa.int64()).to_pylist()
-        return np.array(
-            [
-                compiled.verdict_of(
-                    event_id=event_id,
-                    source=source,
-                    event_type=event_type,
-                    subject=subject,
-                    time_us=time_us,
-                    data=data,
-                )
-                is Verdict.MATCH
-                for event_id, source, event_type, subject, time_us, data in zip(
-                    *columns, times, self._data, strict=True
-                )
-            ],
-            dtype=np.bool_,
-        )
+        for event_id, source, event_type, subject, time_us, data in zip(
+            *columns, times, self._data, strict=True
+        ):
+            yield {
+                "event_id": event_id,
+                "source": source,
+                "event_type": event_type,
+                "subject": subject,
+                "time_us": time_us,
+                "data": data,
+            }
+
+
+def _given_or_missing(computed: Computed) -> object:
+    # A column needs no reason: an expression that fails leaves no value, as one that gives null.
+    return _MISSING if computed is None or computed is FAILED else _given(computed)
 
 
 def _memo_key(value: object) -> Any:
@@ -556,8 +673,8 @@ def _memo_key(value: object) -> Any:
     return None
 
 
-def _and(keep: NDArray[np.bool_] | None, column: pa.Array) -> NDArray[np.bool_] | None:
-    if column.null_count == 0:
+def _and(keep: NDArray[np.bool_] | None, column: pa.Array | None) -> NDArray[np.bool_] | None:
+    if column is None or column.null_count == 0:
         return keep
     valid = np.asarray(column.is_valid())
     return valid if keep is None else keep & valid
@@ -614,6 +731,13 @@ def _figures_of_texts(values: list[Any]) -> pa.Array:
 def _figures_one_by_one(values: list[Any]) -> pa.Array:
     figures = [_figure(value) for value in values]
     return pa.array([None if isinstance(one, Exclusion) else one for one in figures], DECIMAL)
+
+
+def _states(values: list[Any]) -> pa.Array:
+    """1 for a start, 0 for a stop, null for anything else."""
+    # JsonNumber is a str, but no number's text is one of these.
+    states = [_STATES.get(value) if isinstance(value, str) else None for value in values]
+    return pa.array(states, DECIMAL)
 
 
 def _texts(values: list[Any]) -> pa.Array | None:
