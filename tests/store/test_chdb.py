@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
+from tests.store.versions_contract import VersionsContract
 
 from tallystick.errors import Invalid, TimedOut, Unavailable
 from tallystick.metering.meter import Aggregation
@@ -52,7 +53,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in ("events", "duplicates", "conflicts", "readings"):
+    for name in ("events", "duplicates", "conflicts", "corrections", "staged", "readings"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 
@@ -61,8 +62,12 @@ class TestChdb(StoreContract):
     pass
 
 
+class TestChdbVersions(VersionsContract):
+    pass
+
+
 def test_facts_are_synced_and_indexed(store: Store, door: Connection) -> None:
-    for name in ("events", "duplicates", "conflicts"):
+    for name in ("events", "duplicates", "conflicts", "corrections", "staged"):
         ((declared,),) = door.rows(
             "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {n:String}",
             {"n": name},

@@ -5,6 +5,7 @@
 import re
 import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,17 +17,26 @@ from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import question
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal, engine_of
-from tallystick.store.interface import DerivedMissing, EventSearch, Reached, Repeat, StoredEvent, TypeTotals
+from tallystick.store.interface import (
+    CORRECTION_SCHEMA,
+    STAGED_BLOCK_ROWS,
+    STAGED_SCHEMA,
+    STORED_SCHEMA,
+    VERSION_SCHEMA,
+    Correction,
+    DerivedMissing,
+    EventSearch,
+    Reached,
+    Repeat,
+    StoredEvent,
+    TypeTotals,
+)
 from tallystick.store.statements import create_readings, migrations, readings_layout, statement
+from tallystick.store.versions import Range, Scan, ranges, retracted_among, retracted_originals, select
 
-_EVENT_COLUMNS = [
-    name for name in RECORDED_SCHEMA.names if name not in {"identity", "content", "action", "note"}
-]
+_EVENT_COLUMNS = STORED_SCHEMA.names
 _CONFLICT_COLUMNS = [*_EVENT_COLUMNS, "original"]
 _DUPLICATE_COLUMNS = ["tenant", "source", "id", "received_at", "recorded_at", "position", "original"]
-
-STORED_SCHEMA = pa.schema([RECORDED_SCHEMA.field(name) for name in _EVENT_COLUMNS])
-"""RECORDED_SCHEMA without identity, content, action and note: what `events_of` answers."""
 
 _IDENTITY_SCHEMA = pa.schema(
     [
@@ -34,15 +44,24 @@ _IDENTITY_SCHEMA = pa.schema(
         for name in ("tenant", "source", "id", "type", "subject", "data", "position")
     ]
 )
-_CONTENT_SCHEMA = pa.schema([RECORDED_SCHEMA.field(name) for name in ("position", "type", "subject", "data")])
+_CONTENT_SCHEMA = pa.schema(
+    [RECORDED_SCHEMA.field(name) for name in ("position", "type", "subject", "data", "customer")]
+)
 
 _STORED_EVENT = (
     "tenant, source, id, type, subject, customer, toUnixTimestamp64Micro(time), time_given,"
     " toUnixTimestamp64Micro(received_at), toUnixTimestamp64Micro(recorded_at), position, data, attributes"
 )
+_LATER = {
+    "events": ", backfill, NULL, toBool(0)",
+    "conflicts": ", '', NULL, toBool(0)",
+    "corrections": ", backfill, original, toBool(0)",
+}
+"""The rest of a StoredEvent."""
 _STORED_EVENT_FORMATS = {"data": "bytes", "attributes": "bytes"}
 
-_COUNTED = ("events", "duplicates", "conflicts", "readings")
+_COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups")
+_AT_MOMENT = ("readings", "events", "duplicates", "conflicts", "corrections")
 _READINGS_NAME = re.compile(r"readings|scratch_[0-9a-f]{32}")
 _POSITIONS_AT_ONCE = 20_000
 
@@ -56,6 +75,8 @@ class ClickHouseStore:
         self._connection = Connection(
             engine_of(url), query_time_s_max=query_time_s_max, query_memory_bytes_max=query_memory_bytes_max
         )
+        self._scratches: set[str] = set()
+        """Those in use in this process."""
 
     # -- keeping house ------------------------------------------------------------------------------------------
     def migrate(self) -> None:
@@ -71,7 +92,7 @@ class ClickHouseStore:
             self._connection.insert("schema_versions", rows, token=f"migration-{version}")
         tables: dict[str, str] = {row[0]: row[1] for row in self._connection.rows(statement("tables"))}
         for table in tables:
-            if re.fullmatch(r"scratch_[0-9a-f]{32}", table):
+            if re.fullmatch(r"scratch_[0-9a-f]{32}", table) and table not in self._scratches:
                 run(f"DROP TABLE IF EXISTS `{table}` SYNC")
         if tables.get("readings", readings_layout()) != readings_layout():
             run("DROP TABLE IF EXISTS readings SYNC")
@@ -85,7 +106,8 @@ class ClickHouseStore:
 
     # -- facts in -----------------------------------------------------------------------------------------------
     def insert_events(self, events: pa.Table, *, token: str) -> None:
-        self._connection.insert("events", events.select(_EVENT_COLUMNS), token=token)
+        columns = [*_EVENT_COLUMNS, *(["backfill"] if "backfill" in events.column_names else [])]
+        self._connection.insert("events", events.select(columns), token=token)
 
     def insert_duplicates(self, duplicates: pa.Table, *, token: str) -> None:
         self._connection.insert("duplicates", duplicates.select(_DUPLICATE_COLUMNS), token=token)
@@ -93,9 +115,49 @@ class ClickHouseStore:
     def insert_conflicts(self, conflicts: pa.Table, *, token: str) -> None:
         self._connection.insert("conflicts", conflicts.select(_CONFLICT_COLUMNS), token=token)
 
+    def insert_corrections(self, corrections: pa.Table, *, token: str) -> None:
+        self._connection.insert("corrections", corrections.select(CORRECTION_SCHEMA.names), token=token)
+
+    def insert_staged(self, staged: pa.Table, *, token: str) -> None:
+        self._connection.insert("staged", staged.select(STAGED_SCHEMA.names), token=token)
+
+    def staged(self, tenant: str, backfill: str, *, after: int = 0) -> Iterator[pa.RecordBatch]:
+        columns = ", ".join(STAGED_SCHEMA.names)
+        sql = statement("staged").replace("{columns}", columns)
+        while True:
+            parameters = {"tenant": tenant, "backfill": backfill, "after": after, "limit": STAGED_BLOCK_ROWS}
+            batches = list(self._connection.blocks(sql, parameters, STAGED_SCHEMA))
+            block = pa.Table.from_batches(batches, schema=STAGED_SCHEMA).combine_chunks()
+            if block.num_rows:
+                yield block.to_batches()[0]
+                after = int(block["position"][-1].as_py())
+            if block.num_rows < STAGED_BLOCK_ROWS:
+                return
+
+    def staged_count(self, tenant: str, backfill: str) -> int:
+        rows = self._connection.rows(statement("staged_count"), {"tenant": tenant, "backfill": backfill})
+        return int(rows[0][0])
+
+    def delete_staged(self, tenant: str, backfill: str) -> None:
+        self._connection.command(
+            "ALTER TABLE staged DELETE WHERE tenant = {tenant:String} AND backfill = {backfill:String}",
+            {"tenant": tenant, "backfill": backfill},
+        )
+
+    def delete_moment(self, recorded_at_us: int) -> None:
+        there = {row[0] for row in self._connection.rows(statement("tables"))}
+        for table in _AT_MOMENT:
+            if table not in there:
+                continue
+            bound = question.Bound()
+            at_moment = f"recorded_at = {bound.time(recorded_at_us)}"
+            rows = self._connection.rows(f"SELECT count() FROM {table} WHERE {at_moment}", bound.parameters)
+            if rows[0][0]:
+                self._connection.command(f"ALTER TABLE {table} DELETE WHERE {at_moment}", bound.parameters)
+            self._forget_tokens(table)
+
     def reached(self) -> Reached:
-        rows = self._connection.rows(statement("reached"))
-        return Reached(*rows[0]) if rows else Reached(0, 0)
+        return Reached(*self._connection.rows(statement("reached"))[0])
 
     # -- facts out ----------------------------------------------------------------------------------------------
     def identities(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
@@ -113,7 +175,7 @@ class ClickHouseStore:
     def events_of(
         self,
         tenant: str,
-        types: Sequence[str],
+        types: Sequence[str] | None,
         *,
         from_us: int | None = None,
         to_us: int | None = None,
@@ -121,22 +183,78 @@ class ClickHouseStore:
         after: int = 0,
         through: int | None = None,
         as_of_us: int | None = None,
+        recorded_by_us: int | None = None,
+        backfill: str | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        moments = [moment for moment in (as_of_us, recorded_by_us) if moment is not None]
+        scan = Scan(
+            tenant=tenant,
+            types=types,
+            from_us=from_us,
+            to_us=to_us,
+            customers=customers,
+            after=after,
+            through=through,
+            recorded_by_us=min(moments) if moments else None,
+            backfill=backfill,
+            current=as_of_us is not None,
+        )
+        for within in ranges(self._connection, scan):
+            bound = question.Bound()
+            yield from self._connection.blocks(select(scan, within, bound), bound.parameters, VERSION_SCHEMA)
+
+    def versions_of(
+        self, originals: Sequence[int], *, through: int | None = None, recorded_by_us: int | None = None
+    ) -> pa.Table:
+        schema = VERSION_SCHEMA.append(CORRECTION_SCHEMA.field("original"))
+        batches: list[pa.RecordBatch] = []
+        wanted = sorted({int(original) for original in originals})
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = wanted[start : start + _POSITIONS_AT_ONCE]
+            scan = Scan(through=through, recorded_by_us=recorded_by_us, originals=some)
+            bound = question.Bound()
+            sql = select(
+                scan,
+                Range(0, through, corrected=True),
+                bound,
+                more=" ORDER BY original, recorded_at, position",
+            )
+            batches += self._connection.blocks(sql, bound.parameters, schema)
+        return pa.Table.from_batches(batches, schema=schema)
+
+    def corrections_made(
+        self, tenant: str, backfill: str, *, recorded_by_us: int | None = None
     ) -> Iterator[pa.RecordBatch]:
         bound = question.Bound()
-        where = [
-            f"tenant = {bound.text(tenant)}",
-            f"type IN {bound.texts(types)}",
-            f"position > {bound.value(after, 'UInt64')}",
-        ]
-        if through is not None:
-            where.append(f"position <= {bound.value(through, 'UInt64')}")
-        where += _time_conditions(bound, from_us, to_us, as_of_us)
-        if customers is not None:
-            where.append(f"customer IN {bound.texts(customers)}")
-        sql = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE {' AND '.join(where)}"
-        return self._connection.blocks(sql, bound.parameters, STORED_SCHEMA)
+        where = [f"tenant = {bound.text(tenant)}", f"backfill = {bound.text(backfill)}"]
+        where += _time_conditions(bound, None, None, recorded_by_us)
+        sql = f"SELECT {', '.join(CORRECTION_SCHEMA.names)} FROM corrections WHERE {' AND '.join(where)}"
+        return self._connection.blocks(sql, bound.parameters, CORRECTION_SCHEMA)
 
     def search(self, search: EventSearch) -> list[StoredEvent]:
+        if search.status == "conflict":
+            where, bound = self._searched(search)
+            return self._stored_events("conflicts", where, bound, search.limit)
+        if search.status == "recorded":
+            where, bound = self._searched(search)
+            found = self._stored_events("events", where, bound, search.limit)
+            gone = self._retracted(search.tenant, [event.position for event in found], search.as_of_us)
+            return [replace(event, retracted=event.position in gone) for event in found]
+        found = []
+        before = None if search.before_position is None else search.before_position - 1
+        for within in reversed(list(ranges(self._connection, Scan(tenant=search.tenant, through=before)))):
+            if not within.corrected:
+                continue
+            where, bound = self._searched(search)
+            where.append(
+                f"position IN ({retracted_originals(bound, search.tenant, within, search.as_of_us)})"
+            )
+            found += self._stored_events("events", where, bound, search.limit - len(found))
+            if len(found) >= search.limit:
+                break
+        return [replace(event, retracted=True) for event in found]
+
+    def _searched(self, search: EventSearch) -> tuple[list[str], question.Bound]:
         bound = question.Bound()
         where = [f"tenant = {bound.text(search.tenant)}"]
         if search.before_position is not None:
@@ -151,12 +269,54 @@ class ClickHouseStore:
         if search.customers is not None:
             where.append(f"customer IN {bound.texts(search.customers)}")
         where += _time_conditions(bound, search.from_us, search.to_us, search.as_of_us)
-        table = "conflicts" if search.status == "conflict" else "events"
-        return self._stored_events(table, where, bound, search.limit)
+        return where, bound
 
-    def lookup(self, tenant: str, source: str, event_id: str) -> StoredEvent | None:
-        found = self._of_identity("events", tenant, source, event_id, 1)
-        return found[0] if found else None
+    def _retracted(self, tenant: str, positions: Sequence[int], as_of_us: int | None) -> set[int]:
+        return retracted_among(self._connection, tenant, positions, as_of_us) if positions else set()
+
+    def lookup(
+        self, tenant: str, source: str, event_id: str, *, as_of_us: int | None = None, as_sent: bool = False
+    ) -> StoredEvent | None:
+        found = self._of_identity("events", tenant, source, event_id, limit=1, as_of_us=as_of_us)
+        if not found:
+            return None
+        event = found[0]
+        versions = self.versions_of([event.position], recorded_by_us=as_of_us)
+        names = versions["position"].to_pylist()
+        ends = versions["superseded_at"].to_pylist()
+        current = [name for name, end in zip(names, ends, strict=True) if end is None]
+        if not as_sent:
+            last = current[0] if current else max(zip(ends, names, strict=True))[1]
+            event = self._version(event, last)
+        return replace(event, retracted=not current)
+
+    def _version(self, event: StoredEvent, position: int) -> StoredEvent:
+        if position == event.position:
+            return event
+        bound = question.Bound()
+        where = [
+            f"original = {bound.value(event.position, 'UInt64')}",
+            f"position = {bound.value(position, 'UInt64')}",
+            "action = 'replace'",
+        ]
+        return self._stored_events("corrections", where, bound, 1)[0]
+
+    def corrections_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int, as_of_us: int | None = None
+    ) -> tuple[int, list[Correction]]:
+        found = self._of_identity("events", tenant, source, event_id, limit=1, as_of_us=as_of_us)
+        if not found:
+            return 0, []
+        bound = question.Bound()
+        where = [f"original = {bound.value(found[0].position, 'UInt64')}"]
+        where += _time_conditions(bound, None, None, as_of_us)
+        sql = (
+            f"SELECT count() OVER (), superseded, action, reason, author, {_STORED_EVENT}, backfill, original, toBool(0) "
+            f"FROM corrections WHERE {' AND '.join(where)} ORDER BY recorded_at DESC, position DESC "
+            f"LIMIT {bound.value(max(limit, 1), 'UInt64')}"
+        )
+        rows = self._connection.rows(sql, bound.parameters, column_formats=_STORED_EVENT_FORMATS)
+        return (rows[0][0] if rows else 0), [_correction(row) for row in rows[:limit]]
 
     def duplicates_of(
         self, tenant: str, source: str, event_id: str, *, limit: int
@@ -172,7 +332,7 @@ class ClickHouseStore:
         total = self._connection.rows(statement("conflicts_count"), parameters)[0][0]
         if total == 0:
             return 0, []
-        return total, self._of_identity("conflicts", tenant, source, event_id, limit)
+        return total, self._of_identity("conflicts", tenant, source, event_id, limit=limit)
 
     def type_totals(
         self,
@@ -184,17 +344,29 @@ class ClickHouseStore:
         to_us: int,
         as_of_us: int | None,
     ) -> TypeTotals:
-        bound = question.Bound()
-        where = [f"tenant = {bound.text(tenant)}", f"type = {bound.text(event_type)}"]
-        where += _time_conditions(bound, from_us, to_us, as_of_us)
-        if customers is not None:
-            where.append(f"customer IN {bound.texts(customers)}")
-        sql = (
-            "SELECT count(), toUnixTimestamp64Micro(min(time)), toUnixTimestamp64Micro(max(time)) "
-            f"FROM events WHERE {' AND '.join(where)}"
+        scan = Scan(
+            tenant=tenant,
+            types=[event_type],
+            from_us=from_us,
+            to_us=to_us,
+            customers=customers,
+            recorded_by_us=as_of_us,
+            current=True,
         )
-        events, first_us, last_us = self._connection.rows(sql, bound.parameters)[0]
-        return TypeTotals(events, first_us, last_us) if events else TypeTotals(0, None, None)
+        found: list[tuple[int, int, int]] = []
+        for within in ranges(self._connection, scan):
+            bound = question.Bound()
+            sql = (
+                "SELECT count(), toUnixTimestamp64Micro(min(time)), toUnixTimestamp64Micro(max(time)) "
+                f"FROM ({select(scan, within, bound)})"
+            )
+            events, first_us, last_us = self._connection.rows(sql, bound.parameters)[0]
+            if events:
+                found.append((events, first_us, last_us))
+        if not found:
+            return TypeTotals(0, None, None)
+        counts, firsts, lasts = zip(*found, strict=True)
+        return TypeTotals(sum(counts), min(firsts), max(lasts))
 
     def counts(self) -> dict[str, int]:
         return dict.fromkeys(_COUNTED, 0) | {
@@ -229,13 +401,19 @@ class ClickHouseStore:
         if not meters or "readings" not in {row[0] for row in self._connection.rows(statement("tables"))}:
             return
         run("ALTER TABLE readings DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
+        self._forget_tokens("readings")
+
+    def _forget_tokens(self, table: str) -> None:
         # The engine remembers tokens of rows it has deleted; without forgetting them, the same rows inserted again
         # would be dropped as repeats. (TRUNCATE forgets them itself.)
-        run("ALTER TABLE readings MODIFY SETTING non_replicated_deduplication_window = 0")
-        run("ALTER TABLE readings MODIFY SETTING non_replicated_deduplication_window = 1000")
+        for window in (0, 1000):
+            self._connection.command(
+                f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {window:d}"
+            )
 
     def scratch(self) -> str:
         name = f"scratch_{uuid.uuid4().hex}"
+        self._scratches.add(name)  # before it exists: `migrate` may run beside this
         self._connection.command(create_readings(name))
         return name
 
@@ -244,6 +422,7 @@ class ClickHouseStore:
         if table == "readings":
             raise ValueError("readings is no scratch.")
         self._connection.command(f"DROP TABLE IF EXISTS `{table}` SYNC")
+        self._scratches.discard(table)
 
     # -- questions ----------------------------------------------------------------------------------------------
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:
@@ -330,8 +509,8 @@ class ClickHouseStore:
         if prefix:
             where.append(f"startsWith({column}, {bound.text(prefix)})")
         sql = (
-            f"SELECT {column} AS found, count() AS times FROM {table} WHERE {' AND '.join(where)} "
-            f"GROUP BY found ORDER BY times DESC, found ASC NULLS FIRST LIMIT {bound.value(limit, 'UInt64')}"
+            f"SELECT {column} AS found, sum(sign) AS times FROM {table} WHERE {' AND '.join(where)} "
+            f"GROUP BY found HAVING times > 0 ORDER BY times DESC, found ASC NULLS FIRST LIMIT {bound.value(limit, 'UInt64')}"
         )
         return [(row[0], row[1]) for row in self._derived_rows(sql, bound.parameters)]
 
@@ -345,13 +524,14 @@ class ClickHouseStore:
             raise
 
     def _of_identity(
-        self, table: str, tenant: str, source: str, event_id: str, limit: int
+        self, table: str, tenant: str, source: str, event_id: str, *, limit: int, as_of_us: int | None = None
     ) -> list[StoredEvent]:
         bound = question.Bound()
         where = [
             f"tenant = {bound.text(tenant)}",
             f"source = {bound.text(source)}",
             f"id = {bound.text(event_id)}",
+            *_time_conditions(bound, None, None, as_of_us),
         ]
         return self._stored_events(table, where, bound, limit)
 
@@ -359,11 +539,28 @@ class ClickHouseStore:
         self, table: str, where: list[str], bound: question.Bound, limit: int
     ) -> list[StoredEvent]:
         sql = (
-            f"SELECT {_STORED_EVENT} FROM {table} WHERE {' AND '.join(where)} "
+            f"SELECT {_STORED_EVENT}{_LATER[table]} FROM {table} WHERE {' AND '.join(where)} "
             f"ORDER BY position DESC LIMIT {bound.value(limit, 'UInt64')}"
         )
         rows = self._connection.rows(sql, bound.parameters, column_formats=_STORED_EVENT_FORMATS)
         return [StoredEvent(*row) for row in rows]
+
+
+def _correction(row: tuple[Any, ...]) -> Correction:
+    _, superseded, action, reason, author, *columns = row
+    made = StoredEvent(*columns)
+    assert made.original is not None
+    return Correction(
+        position=made.position,
+        original=made.original,
+        superseded=superseded,
+        action=action,
+        reason=reason,
+        author=author,
+        backfill=made.backfill,
+        recorded_at_us=made.recorded_at_us,
+        made=made if action == "replace" else None,
+    )
 
 
 def _time_conditions(

@@ -1,7 +1,13 @@
 """Facts and derived data, and the questions they answer. Speaks the field, never SQL.
 
-Owns: `events`, `duplicates`, `conflicts` (facts) and `readings` (derived). Does not own: who is right (the recorder
-decides that before anything gets here), definitions (catalog).
+Owns: `events`, `duplicates`, `conflicts`, `corrections` (facts), `staged` (events of open backfills) and `readings`,
+`rollups` (derived). Does not own: who is right (the recorder decides that before anything gets here), definitions
+(catalog).
+
+An event's content lives in versions, each named by a position: the one it was recorded with, and those that `replace`
+corrections put in its place. A correction supersedes the version that counted until then: `retract` leaves none,
+`replace` makes the next one (and restores an event that was retracted). As of a moment T those versions count that were
+recorded at or before T and not superseded at or before T.
 
 All calls are synchronous and may be made from any thread. Inserts carry a deduplication token: the same token with the
 same rows a second time changes nothing, which makes an insert whose outcome is unknown safe to repeat. Facts are synced
@@ -19,15 +25,45 @@ from typing import Literal, Protocol
 
 import pyarrow as pa
 
+from tallystick.metering.event import RECORDED_SCHEMA, TIMESTAMP
 from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
+
+STORED_SCHEMA = pa.schema(
+    [field for field in RECORDED_SCHEMA if field.name not in {"identity", "content", "action", "note"}]
+)
+"""RECORDED_SCHEMA without identity, content, action and note: what is kept of an event."""
+
+VERSION_SCHEMA = STORED_SCHEMA.append(pa.field("superseded_at", TIMESTAMP))
+"""A version of an event. `position` names it (that of the event, or of the correction that made it), `recorded_at` is
+when it began to count; `superseded_at` is when it ceased to, null while it counts."""
+
+CORRECTION_SCHEMA = pa.schema(
+    [
+        pa.field("original", pa.uint64(), nullable=False),  # position of the recorded event it cites
+        pa.field("superseded", pa.uint64(), nullable=False),  # of the version it ends; 0: none was left
+        pa.field("action", pa.string(), nullable=False),  # "retract" or "replace"
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("author", pa.string(), nullable=False),
+        pa.field("backfill", pa.string(), nullable=False),  # "": of none
+        *STORED_SCHEMA,
+    ]
+)
+"""A correction; `position` is its own. The columns of STORED_SCHEMA hold the new version of a `replace`; of a `retract`
+only tenant, source, id, received_at, position and recorded_at mean anything."""
+
+STAGED_SCHEMA = RECORDED_SCHEMA.append(pa.field("backfill", pa.string(), nullable=False))
+"""An event of an open backfill."""
+
+STAGED_BLOCK_ROWS = 100_000
 
 
 class DerivedMissing(Exception):
     """A table of derived data is not there. The question can be answered from events; `migrate` makes the table again."""
 
 
-EventStatus = Literal["recorded", "conflict"]
+EventStatus = Literal["recorded", "conflict", "retracted"]
+"""`recorded`: every event, as it was recorded, whatever became of it; `retracted`: those no version is left of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +87,7 @@ class EventSearch:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event as it was recorded (or kept as a conflict)."""
+    """An event as it was recorded (or kept as a conflict), or a later version of it."""
 
     tenant: str
     source: str
@@ -66,6 +102,24 @@ class StoredEvent:
     position: int
     data: bytes
     attributes: bytes
+    backfill: str = ""  # that it came with
+    original: int | None = None  # of a version made by a correction: position of the event
+    retracted: bool = False  # no version of the event counts
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A correction, as a fact. `made` is the version a `replace` put in place."""
+
+    position: int
+    original: int
+    superseded: int
+    action: Literal["retract", "replace"]
+    reason: str
+    author: str
+    backfill: str
+    recorded_at_us: int
+    made: StoredEvent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +133,8 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far the facts reach: the highest position and moment among events, duplicates and conflicts; 0 for none."""
+    """How far the facts reach: the highest position and the latest moment among all facts and what is staged; 0 for
+    none. They need not belong together: a backfill's events are recorded late, under early positions."""
 
     position: int
     recorded_at_us: int
@@ -109,7 +164,9 @@ class Store(Protocol):
     def close(self) -> None: ...
 
     # -- facts in (pa.Table of RECORDED_SCHEMA; identity, content, action and note may be absent) -----------------
-    def insert_events(self, events: pa.Table, *, token: str) -> None: ...
+    def insert_events(self, events: pa.Table, *, token: str) -> None:
+        """New events. May have a column `backfill` (string, "" for none)."""
+        ...
 
     def insert_duplicates(self, duplicates: pa.Table, *, token: str) -> None:
         """Duplicates: RECORDED_SCHEMA and `original` (uint64, the position of the recorded event). Data is not kept."""
@@ -119,8 +176,33 @@ class Store(Protocol):
         """Conflicts: RECORDED_SCHEMA and `original`; everything of the event is kept."""
         ...
 
+    def insert_corrections(self, corrections: pa.Table, *, token: str) -> None:
+        """Corrections: CORRECTION_SCHEMA."""
+        ...
+
+    def insert_staged(self, staged: pa.Table, *, token: str) -> None:
+        """Events of open backfills: STAGED_SCHEMA."""
+        ...
+
+    def staged(self, tenant: str, backfill: str, *, after: int = 0) -> Iterator[pa.RecordBatch]:
+        """What is staged for a backfill, behind position `after`, by position, in blocks of STAGED_BLOCK_ROWS (the last
+        may be smaller): the same blocks each time, so that what is made of them may be repeated. STAGED_SCHEMA."""
+        ...
+
+    def staged_count(self, tenant: str, backfill: str) -> int: ...
+
+    def delete_staged(self, tenant: str, backfill: str) -> None:
+        """Forget what is staged for a backfill, waiting until it is gone."""
+        ...
+
+    def delete_moment(self, recorded_at_us: int) -> None:
+        """Delete every row of events, duplicates, conflicts, corrections and readings that was recorded at this moment,
+        waiting until they are gone, and forget their tokens. Only for a moment that was never published: what a crash
+        left half done of a step too large to be repeated row by row."""
+        ...
+
     def reached(self) -> Reached:
-        """How far the facts reach. For a recorder that has lost its journal; cheap (metadata or a skip index)."""
+        """How far the facts reach. For a recorder that has lost its journal: reads a column or two in full."""
         ...
 
     # -- facts out -----------------------------------------------------------------------------------------------
@@ -130,13 +212,14 @@ class Store(Protocol):
         ...
 
     def events_at(self, positions: Sequence[int]) -> pa.Table:
-        """position, type, subject, data of the recorded events at these positions: for telling conflicts apart."""
+        """position, type, subject, data, customer of the recorded events at these positions, in no stated order: for
+        telling conflicts apart, and for what a repeated batch was recorded as."""
         ...
 
     def events_of(
         self,
         tenant: str,
-        types: Sequence[str],
+        types: Sequence[str] | None,
         *,
         from_us: int | None = None,
         to_us: int | None = None,
@@ -144,14 +227,48 @@ class Store(Protocol):
         after: int = 0,
         through: int | None = None,
         as_of_us: int | None = None,
+        recorded_by_us: int | None = None,
+        backfill: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Recorded events of these types in blocks of at most 100,000 rows: RECORDED_SCHEMA without identity, content,
-        action and note. What readings are derived from. `after`/`through` bound the position."""
+        """Versions of events of these types (None: all) in blocks of at most 100,000 rows, in no stated order:
+        VERSION_SCHEMA. What readings are derived from.
+
+        With `as_of_us` only those that count as of then (superseded_at is null in all of them). Without, all there ever
+        were: a build makes a reading at recorded_at of each, and one that takes it back at superseded_at.
+
+        `after` and `through` bound the position. What came behind `through`, or was recorded after `recorded_by_us`, is
+        as if it had not happened: a version superseded only then has a superseded_at of null. `backfill`: only versions
+        that this one made. Bounded in memory, whatever the number of corrections."""
+        ...
+
+    def versions_of(
+        self, originals: Sequence[int], *, through: int | None = None, recorded_by_us: int | None = None
+    ) -> pa.Table:
+        """All versions of the events at these positions: VERSION_SCHEMA and `original` (uint64), by original, then
+        in the order they began to count. At most one of an event has a superseded_at of null: the current one.
+        `through`, `recorded_by_us`: as for events_of."""
+        ...
+
+    def corrections_made(
+        self, tenant: str, backfill: str, *, recorded_by_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The corrections a backfill made, in blocks, in no stated order: CORRECTION_SCHEMA. What a revert undoes."""
         ...
 
     def search(self, search: EventSearch) -> list[StoredEvent]: ...
 
-    def lookup(self, tenant: str, source: str, event_id: str) -> StoredEvent | None: ...
+    def lookup(
+        self, tenant: str, source: str, event_id: str, *, as_of_us: int | None = None, as_sent: bool = False
+    ) -> StoredEvent | None:
+        """The event with this identity: its current version, or when it is retracted the last one there was, with
+        `retracted` set. `as_sent`: as it was recorded, whatever corrections came."""
+        ...
+
+    def corrections_of(
+        self, tenant: str, source: str, event_id: str, *, limit: int, as_of_us: int | None = None
+    ) -> tuple[int, list[Correction]]:
+        """How many corrections of an event there are in all, and the latest `limit` of them, latest first."""
+        ...
 
     def duplicates_of(
         self, tenant: str, source: str, event_id: str, *, limit: int
@@ -172,11 +289,14 @@ class Store(Protocol):
         from_us: int,
         to_us: int,
         as_of_us: int | None,
-    ) -> TypeTotals: ...
+    ) -> TypeTotals:
+        """Of the versions that count as of then."""
+        ...
 
     def counts(self) -> dict[str, int]:
-        """Rows of events, duplicates, conflicts and readings, by table name; a missing table counts 0. Cheap (reads
-        the parts' metadata): asked before and after every question that readings answer."""
+        """Rows of events, duplicates, conflicts, corrections, staged, readings and rollups, by table name; a missing
+        table counts 0. Cheap (reads the parts' metadata): asked before and after every question that readings
+        answer."""
         ...
 
     # -- derived data --------------------------------------------------------------------------------------------
@@ -194,7 +314,7 @@ class Store(Protocol):
 
     def scratch(self) -> str:
         """Make an empty table like readings for one question; the name it answers is for `insert_readings`, `usage`
-        and `drop_scratch`. Scratches of an earlier process are dropped by `migrate`."""
+        and `drop_scratch`. Scratches of an earlier process are dropped by `migrate`; those made here stay."""
         ...
 
     def drop_scratch(self, name: str) -> None: ...
@@ -220,5 +340,6 @@ class Store(Protocol):
         limit: int,
         readings: str = "readings",
     ) -> list[tuple[str | None, int]]:
-        """Distinct values of one dimension with their number of readings, most frequent first."""
+        """Distinct values of one dimension with their number of readings (less those taken back), most frequent
+        first."""
         ...

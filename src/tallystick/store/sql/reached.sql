@@ -1,12 +1,15 @@
--- The highest position among the facts, and its moment of recording (which grows with the position).
-SELECT position, at
+-- The highest position among the facts, and the latest moment: events of a backfill are recorded late, under the
+-- positions they were given when they were staged.
+SELECT max(position), toUnixTimestamp64Micro(max(at))
 FROM
 (
-    SELECT * FROM (SELECT position, toUnixTimestamp64Micro(recorded_at) AS at FROM events ORDER BY position DESC LIMIT 1)
+    SELECT max(position) AS position, max(recorded_at) AS at FROM events
     UNION ALL
-    SELECT * FROM (SELECT position, toUnixTimestamp64Micro(recorded_at) AS at FROM duplicates ORDER BY position DESC LIMIT 1)
+    SELECT max(position) AS position, max(recorded_at) AS at FROM duplicates
     UNION ALL
-    SELECT * FROM (SELECT position, toUnixTimestamp64Micro(recorded_at) AS at FROM conflicts ORDER BY position DESC LIMIT 1)
+    SELECT max(position) AS position, max(recorded_at) AS at FROM conflicts
+    UNION ALL
+    SELECT max(position) AS position, max(recorded_at) AS at FROM corrections
+    UNION ALL
+    SELECT max(position) AS position, max(recorded_at) AS at FROM staged
 )
-ORDER BY position DESC
-LIMIT 1

@@ -15,7 +15,8 @@ CREATE TABLE IF NOT EXISTS `{table}`
     recorded_at DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),
     sign Int8,
     INDEX position_minmax position TYPE minmax GRANULARITY 1,
-    INDEX recorded_at_minmax recorded_at TYPE minmax GRANULARITY 1
+    INDEX recorded_at_minmax recorded_at TYPE minmax GRANULARITY 1,
+    INDEX sign_minmax sign TYPE minmax GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY multiIf(time < toDateTime64('2015-01-01 00:00:00', 6, 'UTC'), 0, toYYYYMM(time))
