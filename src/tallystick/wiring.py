@@ -74,13 +74,10 @@ async def start(
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
     recorded = journal.adopt(store, now_us=clock.now_us()).recorded
     metrics = Metrics()
-    log = SqliteLog.open(
-        _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url"),
-        waiting_events_max=settings.log_waiting_events_max,
-        unrecorded_events_max=settings.log_unrecorded_events_max,
-        positions_after=recorded,
-        observe_commit=metrics.observe_commit,
-    )
+    log = _log(settings, directory, metrics, positions_after=recorded)
+    if journal.give_up_lost_batch(store, log_end=log.end):
+        await log.close()
+        log = _log(settings, directory, metrics, positions_after=journal.load().recorded)
     recorder = Recorder(
         log=log,
         open_index=lambda: RunsIndex(directory / "identity"),
@@ -108,6 +105,16 @@ async def start(
         asyncio.create_task(builder.run(), name="builder"),
     ]
     return Running(system, builder, journal, tasks, first_admin_key)
+
+
+def _log(settings: Settings, directory: Path, metrics: Metrics, *, positions_after: int) -> SqliteLog:
+    return SqliteLog.open(
+        _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url"),
+        waiting_events_max=settings.log_waiting_events_max,
+        unrecorded_events_max=settings.log_unrecorded_events_max,
+        positions_after=positions_after,
+        observe_commit=metrics.observe_commit,
+    )
 
 
 def _store(settings: Settings, directory: Path) -> Store:

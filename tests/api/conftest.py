@@ -34,6 +34,8 @@ class SmallRecorder:
         self._log = log
         self.position = 0
         self.recorded_at_us = 0
+        self.recovered = True
+        self.fault: str | None = None
         self.stuck = False
         self._seen: dict[bytes, int] = {}
         self._status: dict[int, str] = {}

@@ -83,7 +83,12 @@ class Readiness:
         return {"status": "down", "detail": failure.detail}
 
     def _recorder(self) -> dict[str, str]:
-        lag = self._system.recorder.lag()
+        recorder = self._system.recorder
+        if recorder.fault is not None:
+            return {"status": "degraded", "detail": recorder.fault}
+        if not recorder.recovered:
+            return {"status": "degraded", "detail": "It is making ready what it lost when the process ended."}
+        lag = recorder.lag()
         if lag.seconds > LAG_DEGRADED_S:
             return {"status": "degraded", "detail": f"{lag.events} events behind, {lag.seconds:.1f} s."}
         return {"status": "ok"}

@@ -4,10 +4,14 @@ The answer is written into the recorded event and never asked again: a subject t
 leaves its history where it was.
 """
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tallystick.catalog.interface import Catalog
+
+_compute: Any = pc  # its functions are made at import and unknown to type checkers
 
 
 class Attribution:
@@ -36,19 +40,19 @@ class Attribution:
 
     def customers(self, tenant: pa.ChunkedArray, subject: pa.ChunkedArray, *, now_us: int) -> pa.Array:
         """The customer of every row (dictionary-encoded strings). Unknown subjects get a customer of their own name."""
-        tenants = pc.unique(tenant).to_pylist()
+        tenants = _compute.unique(tenant).to_pylist()
         if len(tenants) == 1:
             return self._of_tenant(tenants[0], subject, now_us)
         customers = pa.nulls(len(subject), pa.string())
         for key in tenants:
-            mask = pc.equal(tenant, key)
+            mask = _compute.equal(tenant, key)
             mask = mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
-            own = self._of_tenant(key, pc.filter(subject, mask), now_us).cast(pa.string())
-            customers = pc.replace_with_mask(customers, mask, own)
+            own = self._of_tenant(key, _compute.filter(subject, mask), now_us).cast(pa.string())
+            customers = _compute.replace_with_mask(customers, mask, own)
         return customers.dictionary_encode()
 
     def _of_tenant(self, tenant: str, subject: pa.ChunkedArray, now_us: int) -> pa.DictionaryArray:
-        encoded = pc.dictionary_encode(subject)
+        encoded = _compute.dictionary_encode(subject)
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
         subjects: list[str] = encoded.dictionary.to_pylist()
         owners = self._owners.setdefault(tenant, {})

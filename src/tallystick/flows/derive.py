@@ -86,9 +86,11 @@ class ReadingsBuilder:
             if self._stopping.is_set() or generation != self._recorder.generation:
                 return None
             readings = derive(meters, pa.Table.from_batches([events]))
-            if readings.num_rows:
-                self._store.insert_readings(readings, token=f"build:{generation}:{through}:{ids}:{number}")
-                self._recorder.add_building_rows(readings.num_rows)
+            token = f"build:{generation}:{through}:{ids}:{number}"
+            if readings.num_rows and not self._recorder.insert_built(
+                readings, token=token, generation=generation
+            ):
+                return None
             rows.update(count_by_meter(readings))
             events_read += events.num_rows
             self.progress = (sum(rows.values()), events_read)

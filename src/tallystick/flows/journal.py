@@ -3,10 +3,14 @@
 The journal is the recorder's only memory besides the facts. It is small, replaced as a whole, and synced.
 """
 
+import structlog
 from msgspec import Struct, field, json
+from msgspec.structs import replace
 
 from tallystick.log.checkpoint import Checkpoint
 from tallystick.store.interface import Store
+
+_logger = structlog.get_logger("journal")
 
 
 class Intent(Struct, frozen=True):
@@ -78,18 +82,39 @@ class Journal:
         reached = store.reached()
         state = State()
         if reached.position:
-            counts = store.counts()
-            state = State(
-                recorded=reached.position,
-                recorded_at_us=reached.recorded_at_us,
-                events=counts["events"],
-                duplicates=counts["duplicates"],
-                conflicts=counts["conflicts"],
-                generation=now_us // 1_000_000,  # tokens of an unknown past must not come back
+            # The generation: tokens of an unknown past must not come back.
+            state = _by_the_facts(
+                store, reached.position, reached.recorded_at_us, generation=now_us // 1_000_000
             )
-            store.delete_readings(None)
         self.save(state)
         return state
+
+    def give_up_lost_batch(self, store: Store, *, log_end: int) -> bool:
+        """Give up the batch that was under way when the log no longer holds all of it (it was lost, or cut short, while
+        the process was down). True when there was such a batch; the log must then be told anew which positions were
+        given (`SqliteLog.open(positions_after=...)`), for new events must not get those of the batch's facts.
+
+        If facts of the batch are in the store, all its new events are (they go in as one, and first): it counts as
+        recorded; repeats that were not written yet are not listed. If none are, nothing of it happened, and what the
+        log still holds is recorded from there.
+
+        Raises Unavailable when there is such a batch and the store does not answer.
+        """
+        state = self.load()
+        intent = state.intent
+        if intent is None or log_end >= intent.through:
+            return False
+        store.migrate()
+        reached = store.reached()
+        if reached.position > intent.after:
+            state = _by_the_facts(
+                store, intent.through, intent.recorded_at_us, generation=state.generation + 1
+            )
+        else:
+            state = replace(state, intent=None)
+        self.save(state)
+        _logger.error("batch_lost_by_the_log", after=intent.after, through=intent.through, log_end=log_end)
+        return True
 
     def load(self) -> State:
         """What was last saved. `adopt` has seen to it that there is something."""
@@ -101,3 +126,17 @@ class Journal:
 
     def close(self) -> None:
         self._checkpoint.close()
+
+
+def _by_the_facts(store: Store, recorded: int, recorded_at_us: int, *, generation: int) -> State:
+    """A state that has only the facts to go by. Readings are built anew."""
+    counts = store.counts()
+    store.delete_readings(None)
+    return State(
+        recorded=recorded,
+        recorded_at_us=recorded_at_us,
+        events=counts["events"],
+        duplicates=counts["duplicates"],
+        conflicts=counts["conflicts"],
+        generation=generation,
+    )

@@ -17,8 +17,10 @@ where it has them already. Decisions are the same because the index is refilled 
 """
 
 import asyncio
+import contextlib
 import heapq
 import itertools
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +65,7 @@ _OUTCOMES_KEPT = 1024
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _IDLE_S = 0.2
 
+_compute: Any = pc  # its functions are made at import and unknown to type checkers
 _logger = structlog.get_logger("recorder")
 T = TypeVar("T")
 
@@ -138,6 +141,8 @@ class Recorder:
         self._meters: dict[int, Meter] = {}
         self._meters_revision = -1
         self._building_rows = 0
+        self._readings_change = threading.Lock()
+        """Held while builds put readings in, and while readings are taken out of service: never both at once."""
         self._rebuild_wanted = False
         self._stopping = False
         self._wake = asyncio.Event()
@@ -146,7 +151,9 @@ class Recorder:
         self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
         self._oldest_unrecorded_us: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._migrated = asyncio.Event()
         self.recovered = False
+        """Whether the index is as the facts are, so that events can be decided."""
         self.fault: str | None = None
         """Why the recorder does not get on at the moment, in words for /health/ready; None while it does."""
 
@@ -199,6 +206,17 @@ class Recorder:
         try:
             await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
+            self._forget_who_waits_no_more()
+            return False
+        return True
+
+    async def wait_until_migrated(self, timeout_s: float) -> bool:
+        """Wait until the store's tables are as this program wants them. False when the time ran out first."""
+        if self._migrated.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._migrated.wait(), timeout_s)
+        except TimeoutError:
             return False
         return True
 
@@ -208,7 +226,7 @@ class Recorder:
             return None
         duplicates: list[int] = []
         conflicts: list[int] = []
-        for batch in self._outcomes:
+        for batch in tuple(self._outcomes):  # the recorder's thread may append meanwhile
             if batch.through >= first and batch.after < last:
                 duplicates += _between(batch.duplicates, first, last)
                 conflicts += _between(batch.conflicts, first, last)
@@ -225,23 +243,33 @@ class Recorder:
         """Meters whose past has no readings yet."""
         return {key: covered for key, covered in self._state.coverage.items() if not covered.built}
 
-    def add_building_rows(self, rows: int) -> None:
-        self._building_rows += rows
+    def insert_built(self, readings: pa.Table, *, token: str, generation: int) -> bool:
+        """Insert readings of a build. False, and nothing done, when readings were taken out of service since it began.
+
+        Asked and done in one: rows of a given-up build that came in after the table was emptied would count beside
+        those of the next."""
+        with self._readings_change:
+            if generation != self._state.generation:
+                return False
+            self._store.insert_readings(readings, token=token)
+            self._building_rows += readings.num_rows
+            return True
 
     async def finish_build(self, rows: dict[int, int], *, generation: int) -> bool:
         """The past of these meters is built, with so many rows each. False when readings were taken out of service
         since the build began: then it counts for nothing."""
 
         def finish() -> bool:
-            if generation != self._state.generation:
-                return False
-            coverage = dict(self._state.coverage)
-            for meter_id, built in rows.items():
-                covered = coverage[meter_id]
-                coverage[meter_id] = replace(covered, built=True, rows=covered.rows + built)
-            self._save(replace(self._state, coverage=coverage))
-            self._building_rows = 0
-            return True
+            with self._readings_change:
+                if generation != self._state.generation:
+                    return False
+                coverage = dict(self._state.coverage)
+                for meter_id, built in rows.items():
+                    covered = coverage[meter_id]
+                    coverage[meter_id] = replace(covered, built=True, rows=covered.rows + built)
+                self._save(replace(self._state, coverage=coverage))
+                self._building_rows = 0
+                return True
 
         return await self._in_thread(finish)
 
@@ -294,15 +322,29 @@ class Recorder:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: State, outcome: _Recorded | None = None) -> None:
         self._journal.save(state)
+        if outcome is not None:
+            # Before anybody can see that the batch is recorded, and ask what became of its events.
+            self._outcomes.append(outcome)
         self._state = state
+
+    def _wake_who_waits(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._state.recorded:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+
+    def _forget_who_waits_no_more(self) -> None:
+        self._waiting = [entry for entry in self._waiting if not entry[2].done()]
+        heapq.heapify(self._waiting)
 
     # -- recovery -------------------------------------------------------------------------------------------------
     async def _recover(self) -> None:
         """Bring the index up to the last batch done, repeat the batch that was under way, begin builds anew that were
         cut short."""
         await self._in_thread(self._store.migrate)
+        self._migrated.set()
         await self._in_thread(self._refill_index)
         while self._state.intent is not None:
             if not await self._cycle():
@@ -310,6 +352,8 @@ class Recorder:
                     "The log has lost the batch that was being recorded.", code="log_lost_events"
                 )
         await self._in_thread(self._restart_builds)
+        self._wake_who_waits()
+        await self._log.trim(self._state.recorded)
         self.recovered = True
         _logger.info("recovered", position=self._state.recorded, events=self._state.events)
 
@@ -319,23 +363,34 @@ class Recorder:
         try:
             self._close_index()
             if self._index_suspect:
-                raise IndexDamagedError("it failed a check while in use")
-            index = self._open_index()
-            if index.covered > self._state.recorded:
-                raise IndexDamagedError(
-                    f"it covers position {index.covered}, recorded is {self._state.recorded}"
-                )
-            self._fill(index, after=index.covered)
-            if len(index) != self._state.events:
-                raise IndexDamagedError(
-                    f"it holds {len(index)} identities, recorded are {self._state.events}"
-                )
+                raise IndexDamagedError("it failed a check while in use")  # noqa: TRY301
+            index = self._filled_index()
         except IndexDamagedError as error:
             _logger.warning("identity_index_rebuilt", reason=str(error))
             self._discard_index()
-            index = self._open_index()
-            self._fill(index, after=0)
+            index = self._filled_index()
         self._index, self._index_suspect = index, False
+
+    def _filled_index(self) -> IdentityIndex:
+        """The index as it lies, brought up to the last batch done. Raises IndexDamagedError when it cannot be trusted;
+        whatever is raised, it is closed: two open at once would write over each other."""
+        index = self._open_index()
+        try:
+            self._check_index(index.covered <= self._state.recorded, index)
+            self._fill(index, after=index.covered)
+            self._check_index(len(index) == self._state.events, index)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                index.close()
+            raise
+        return index
+
+    def _check_index(self, is_sound: bool, index: IdentityIndex) -> None:
+        if not is_sound:
+            raise IndexDamagedError(
+                f"it holds {len(index)} identities and covers position {index.covered}; "
+                f"recorded are {self._state.events}, up to {self._state.recorded}"
+            )
 
     def _close_index(self) -> None:
         index, self._index = self._index, None
@@ -369,9 +424,12 @@ class Recorder:
             return
         for key in unbuilt:
             coverage[key] = Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
-        self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
-        self._building_rows = 0
-        self._store.delete_readings(unbuilt)
+        with self._readings_change:
+            self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
+            self._building_rows = 0
+            # Emptied as a whole where that is the same: it also takes along rows of meters no longer in service, which
+            # would hide a later loss from the count.
+            self._store.delete_readings(None if len(unbuilt) == len(coverage) else unbuilt)
 
     # -- definitions ----------------------------------------------------------------------------------------------
     def _refresh_meters(self) -> None:
@@ -398,10 +456,11 @@ class Recorder:
             for key, covered in self._state.coverage.items()
             if covered.until_us is None
         }
-        self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
-        self._building_rows = 0
-        self._store.migrate()
-        self._store.delete_readings(None)
+        with self._readings_change:
+            self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
+            self._building_rows = 0
+            self._store.migrate()
+            self._store.delete_readings(None)
 
     # -- one batch ------------------------------------------------------------------------------------------------
     async def _cycle(self) -> bool:
@@ -416,12 +475,10 @@ class Recorder:
                 await self._in_thread(self._refresh_meters)
             return False
         self._oldest_unrecorded_us = _first_receipt_us(blocks[0])
-        recorded = await self._in_thread(lambda: self._record(blocks))
-        self._outcomes.append(recorded)
-        while self._waiting and self._waiting[0][0] <= self._state.recorded:
-            _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
-                future.set_result(None)
+        try:
+            await self._in_thread(lambda: self._record(blocks))
+        finally:
+            self._wake_who_waits()  # a failure behind the commit does not undo it
         self._on_batch(self.totals)
         await self._log.trim(self._state.recorded)
         self._on_step("trimmed")
@@ -441,9 +498,10 @@ class Recorder:
             reached = more[-1].last
         return blocks
 
-    def _record(self, blocks: Sequence[Block]) -> _Recorded:
+    def _record(self, blocks: Sequence[Block]) -> None:
         index = self._index
         assert index is not None
+        repeated = self._state.intent is not None
         intent = self._state.intent or self._write_intent(blocks)
         batch = _table(blocks, intent)
         positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
@@ -471,6 +529,8 @@ class Recorder:
             duplicate, conflict = self._tell_apart(batch, decision.original, ~decision.new, decision.alike)
         if new.num_rows:
             self._store.insert_events(new, token=intent.token)
+            if repeated:
+                new = self._with_customers_as_stored(new)
         self._on_step("events")
         for kind, rows, insert in (
             ("duplicates", duplicate, self._store.insert_duplicates),
@@ -497,10 +557,11 @@ class Recorder:
                 duplicates=self._state.duplicates + len(duplicate),
                 conflicts=self._state.conflicts + len(conflict),
                 coverage=coverage,
-            )
+            ),
+            _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict]),
         )
-        self._on_step("committed")
         try:
+            self._on_step("committed")
             index.add(
                 Identities(identities.high[decision.new], identities.low[decision.new]),
                 (content[decision.new] & _LOW_32).astype(np.uint32),
@@ -512,7 +573,6 @@ class Recorder:
             self.recovered = False
             raise
         self._on_step("indexed")
-        return _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict])
 
     def _write_intent(self, blocks: Sequence[Block]) -> Intent:
         self._refresh_meters()
@@ -537,6 +597,16 @@ class Recorder:
         if readings.num_rows:
             self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
         return count_by_meter(readings)
+
+    def _with_customers_as_stored(self, new: pa.Table) -> pa.Table:
+        """A batch that is repeated may find its events in the store already, and its subjects with other customers than
+        the first time. What is stored counts: readings must belong to whom their events belong to."""
+        stored = self._store.events_at(new["position"].to_pylist())
+        if stored.num_rows != new.num_rows:
+            raise TallystickError("The store lacks events it has just confirmed.", code="store_lost_events")
+        stored = stored.sort_by("position")
+        at = new.schema.get_field_index("customer")
+        return new.set_column(at, "customer", stored["customer"])
 
     def _tell_apart(
         self,
@@ -578,7 +648,7 @@ def count_by_meter(readings: pa.Table) -> Counter[int]:
     """Rows of readings by meter id."""
     if readings.num_rows == 0:
         return Counter()
-    counted = pc.value_counts(readings["meter"])
+    counted = _compute.value_counts(readings["meter"])
     return Counter(
         dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     )

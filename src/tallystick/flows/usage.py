@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from tallystick.errors import Fault, Invalid, TimedOut
+from tallystick.errors import Fault, Invalid, TimedOut, Unavailable
 from tallystick.flows.derive import dimension_values_from_events, usage_from_events
 from tallystick.flows.system import System
 from tallystick.metering.meter import Meter
@@ -179,6 +179,8 @@ async def from_readings_or_events(
     """The answer from readings when they are complete before and after it was made; otherwise from events."""
     recorder = system.recorder
     assert query.as_of_us is not None
+    if not await recorder.wait_until_migrated(system.settings.wait_s_max):
+        raise Unavailable("The store is not ready yet.", retry_after_s=1)
     if recorder.readings_complete(query.meter, query.as_of_us):
         generation, expected = recorder.generation, recorder.readings_expected
         try:
@@ -206,7 +208,9 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         except ValueError:
             allowed = ", ".join(Window)
             faults.append(
-                Fault("window", "unknown_window", f"There is no window {request.window!r}; there are {allowed}.")
+                Fault(
+                    "window", "unknown_window", f"There is no window {request.window!r}; there are {allowed}."
+                )
             )
     bounds: tuple[int, ...] = (from_us, to_us)
     if to_us <= from_us:
@@ -240,7 +244,9 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         group_by=request.group_by,
         filters=request.filters,
         # A limit alone keeps the greatest.
-        descending=None if request.order_by is None and request.limit is None else request.order_by != "value",
+        descending=None
+        if request.order_by is None and request.limit is None
+        else request.order_by != "value",
         limit=request.limit,
         fill_zero=request.fill == "zero",
         as_of_us=moment(system, meter, request.as_of_us),
