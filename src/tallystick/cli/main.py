@@ -5,10 +5,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tallystick import __version__
-from tallystick.cli import serve
+from tallystick.cli import apply, ingest, meters, questions, serve
 from tallystick.errors import TallystickError
+
+_FAULTS_SHOWN_MAX = 50
 
 app = typer.Typer(
     name="tallystick",
@@ -34,7 +37,8 @@ def _common(
     """Usage-based metering: every event counted once, for ever, with exact figures you can check."""
 
 
-serve.register(app)
+for part in (serve, ingest, questions, meters, apply):
+    part.register(app)
 
 
 def main() -> None:
@@ -42,12 +46,21 @@ def main() -> None:
     try:
         app()
     except TallystickError as error:
-        console = Console(stderr=True)
-        console.print(f"[bold red]Error:[/bold red] {error.detail}", highlight=False)
-        for fault in error.faults[:50]:
-            if fault.detail != error.detail:
-                console.print(f"  {fault.pointer}: {fault.detail}", highlight=False, markup=False)
+        _print_error(error)
         sys.exit(1)
+
+
+def _print_error(error: TallystickError) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    faults = [fault for fault in error.faults if fault.detail != error.detail]
+    # A sentence that only strings the faults together is not said twice.
+    repeated = len(faults) > 1 and all(fault.detail in error.detail for fault in faults)
+    sentence = f"{len(faults)} things are wrong:" if repeated else error.detail
+    console.print("[bold red]Error:[/bold red] " + escape(sentence))
+    for fault in faults[:_FAULTS_SHOWN_MAX]:
+        console.print(f"  {fault.pointer}: {fault.detail}", markup=False)
+    if len(faults) > _FAULTS_SHOWN_MAX:
+        console.print(f"  … and {len(faults) - _FAULTS_SHOWN_MAX} more.")
 
 
 if __name__ == "__main__":

@@ -28,16 +28,24 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
         if default != "":
             help_text += f" Default: {default}."
         flag = typer.Option(
-            None, f"--{declared.name.replace('_', '-')}", help=help_text, rich_help_panel="Settings", show_default=False
+            None,
+            f"--{declared.name.replace('_', '-')}",
+            help=help_text,
+            rich_help_panel="Settings",
+            show_default=False,
         )
         parameters.append(
-            inspect.Parameter(declared.name, inspect.Parameter.KEYWORD_ONLY, default=flag, annotation=kind | None)
+            inspect.Parameter(
+                declared.name, inspect.Parameter.KEYWORD_ONLY, default=flag, annotation=kind | None
+            )
         )
     parameters.append(
         inspect.Parameter(
             "config",
             inspect.Parameter.KEYWORD_ONLY,
-            default=typer.Option(None, "--config", help=f"{CONFIG_HELP} [{environment_name('config')}]", show_default=False),
+            default=typer.Option(
+                None, "--config", help=f"{CONFIG_HELP} [{environment_name('config')}]", show_default=False
+            ),
             annotation=str | None,
         )
     )

@@ -6,18 +6,18 @@ import gc
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import typer
-import uvicorn
-import uvloop
 from rich.console import Console
 
 from tallystick import __version__, observe
-from tallystick.api.app import create_app, server_config
 from tallystick.cli.options import with_settings
 from tallystick.config import Settings
 from tallystick.errors import Invalid, TallystickError
-from tallystick.wiring import Running, start
+
+if TYPE_CHECKING:
+    from tallystick.wiring import Running
 
 _console = Console(stderr=True)
 
@@ -27,13 +27,21 @@ def serve(settings: Settings) -> None:
     """Start Tallystick: HTTP API, recorder and everything else, in this process, until Ctrl-C or SIGTERM."""
     # Threads that leave NumPy or Arrow wait for the interpreter at most this long; the default of 5 ms adds up.
     sys.setswitchinterval(0.001)
+    import uvloop
+
     uvloop.run(run_server(settings))
 
 
 async def run_server(
-    settings: Settings, *, when_ready: Callable[[Running, str], Awaitable[None]] | None = None
+    settings: Settings, *, when_ready: Callable[["Running", str], Awaitable[None]] | None = None
 ) -> None:
     """Serve until a signal comes. `when_ready` runs beside the server once it answers, and is cancelled with it."""
+    # Imported here, so that commands which only talk to a server start in a fraction of the time.
+    import uvicorn
+
+    from tallystick.api.app import create_app, server_config
+    from tallystick.wiring import start
+
     observe.configure(level=settings.log_level, form=settings.log_format)
     host, port = listen_address(settings.listen)
     listener = _bind(host, port)
@@ -86,7 +94,7 @@ def _bind(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _greet(running: Running, url: str, settings: Settings) -> None:
+def _greet(running: "Running", url: str, settings: Settings) -> None:
     _console.print(
         f"[bold]Tallystick {__version__}[/bold] on [link={url}]{url}[/link], data in {settings.data_dir}"
     )

@@ -1,0 +1,373 @@
+"""Rows of a data file, in blocks of columns, without losing a digit: every value is the text of a JSON value.
+
+A CSV cell in JSON number syntax is that number, any other cell a string, an empty one absent: what `POST /v1/events`
+makes of a CSV body. `null` and `""` are absent in every format, so that the same record is the same event from each.
+"""
+
+import contextlib
+import csv
+import enum
+import gzip
+import io
+import re
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet
+import zstandard
+
+from tallystick.errors import TallystickError
+
+ROWS_PER_BLOCK = 2000
+LINE_BYTES_MAX = 4 * 1024 * 1024
+ARRAY_BYTES_MAX = 256 * 1024 * 1024
+COLUMNS_MAX = 1000
+
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_compute = cast(Any, pyarrow.compute)
+_parquet = cast(Any, pyarrow.parquet)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+class FileFormat(enum.StrEnum):
+    """Formats of data files."""
+
+    NDJSON = "ndjson"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that is not sent, or that the server did not take: its number, why, and what it was."""
+
+    row: int
+    code: str
+    detail: str
+    content: str
+
+
+@dataclass(slots=True)
+class Rows:
+    """Some rows as columns: JSON texts, None where a row has no such value. `numbers` count from 1: lines of NDJSON and
+    CSV, rows otherwise. `objects` are the rows as they stood there, for JSON."""
+
+    numbers: list[int]
+    columns: dict[str, list[str | None]]
+    objects: list[bytes] | None = None
+    refused: list[Refused] = field(default_factory=list[Refused])
+    progress: int = 0
+    """How far into the file this is, in its own unit (`RowSource.size`)."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSource:
+    """An open file. `size`: what `Rows.progress` counts up to; None when nobody knows (standard input)."""
+
+    blocks: Iterator[Rows]
+    size: int | None
+
+
+def format_of(path: str) -> FileFormat | None:
+    """The format that a name tells."""
+    name = path.lower().removesuffix(".gz").removesuffix(".zst")
+    for suffix, found in (
+        (".ndjson", FileFormat.NDJSON),
+        (".jsonl", FileFormat.NDJSON),
+        (".json", FileFormat.JSON),
+        (".csv", FileFormat.CSV),
+        (".parquet", FileFormat.PARQUET),
+    ):
+        if name.endswith(suffix):
+            return found
+    return None
+
+
+@contextlib.contextmanager
+def open_rows(path: str, file_format: FileFormat | None) -> Generator[RowSource]:
+    """Open a file (`-`: standard input), decompressing by its name or its first bytes.
+
+    Raises TallystickError when it cannot be opened or its format is not known; reading the blocks raises it when the file
+    as a whole cannot be read on.
+    """
+    chosen = file_format or format_of(path)
+    if chosen is None:
+        raise TallystickError(f"{path}: say what it is with --format ndjson, json, csv or parquet.")
+    with contextlib.ExitStack() as stack:
+        if path == "-":
+            raw: BinaryIO = sys.stdin.buffer
+            size = None
+        else:
+            try:
+                raw = stack.enter_context(Path(path).open("rb"))
+                size = Path(path).stat().st_size
+            except OSError as error:
+                raise TallystickError(f"{path} cannot be opened: {error.strerror}.") from error
+        if chosen is FileFormat.PARQUET:
+            yield _parquet_source(path, raw)
+            return
+        counted = _Counted(raw)
+        stream = stack.enter_context(io.BufferedReader(cast("Any", counted), 1 << 18))
+        plain = _decompressed(stream)
+        blocks = _READERS[chosen](plain, lambda: counted.read_bytes)
+        yield RowSource(_guarded(path, blocks), size)
+
+
+def _guarded(path: str, blocks: Iterator[Rows]) -> Iterator[Rows]:
+    try:
+        yield from blocks
+    except (
+        OSError,
+        EOFError,
+        zstandard.ZstdError,
+        csv.Error,
+        UnicodeDecodeError,
+        pa.ArrowException,
+    ) as error:
+        raise TallystickError(f"{path} cannot be read on: {error}.") from error
+
+
+class _Counted(io.RawIOBase):
+    """A raw file that knows how much of it was read."""
+
+    def __init__(self, inner: BinaryIO) -> None:
+        self._inner = inner
+        self.read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._inner.read(len(buffer))
+        buffer[: len(piece)] = piece
+        self.read_bytes += len(piece)
+        return len(piece)
+
+
+def _decompressed(stream: io.BufferedReader) -> BinaryIO:
+    start = stream.peek(4)[:4]
+    if start[:2] == b"\x1f\x8b":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream, mode="rb"))
+    if start == b"\x28\xb5\x2f\xfd":
+        return cast(
+            "BinaryIO",
+            io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)),
+        )
+    return stream
+
+
+# -- CSV --------------------------------------------------------------------------------------------------------------
+def _csv_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]:
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    reader = csv.reader(text, strict=True)
+    csv.field_size_limit(LINE_BYTES_MAX)
+    header = next(reader, None)
+    if header is None:
+        return
+    names = [name.strip() for name in header]
+    if len(names) > COLUMNS_MAX or len(set(names)) != len(names) or not all(names):
+        raise TallystickError(
+            f"The first line must name the columns, each once, at most {COLUMNS_MAX}; it is {','.join(header)[:200]!r}."
+        )
+    cells: list[list[str]] = []
+    numbers: list[int] = []
+    refused: list[Refused] = []
+    for row in reader:
+        if not row:
+            continue
+        if len(row) != len(names):
+            detail = f"The row has {len(row)} cells; the header has {len(names)}."
+            refused.append(Refused(reader.line_num, "invalid_row", detail, ",".join(row)[:1000]))
+        else:
+            cells.append(row)
+            numbers.append(reader.line_num)
+        if len(cells) + len(refused) >= ROWS_PER_BLOCK:
+            yield _csv_rows(names, cells, numbers, refused, progress())
+            cells, numbers, refused = [], [], []
+    if cells or refused:
+        yield _csv_rows(names, cells, numbers, refused, progress())
+
+
+def _csv_rows(
+    names: Sequence[str], cells: list[list[str]], numbers: list[int], refused: list[Refused], progress: int
+) -> Rows:
+    columns: dict[str, list[str | None]] = {}
+    turned = zip(*cells, strict=True) if cells else ((),) * len(names)
+    for name, column in zip(names, turned, strict=True):
+        texts = {cell: _cell(cell) for cell in set(column)}
+        columns[name] = [texts[cell] for cell in column]
+    return Rows(numbers, columns, refused=refused, progress=progress)
+
+
+def _cell(cell: str) -> str | None:
+    if not cell:
+        return None
+    return cell if _NUMBER.fullmatch(cell) else json_string(cell)
+
+
+def json_string(text: str) -> str:
+    """A string as JSON."""
+    return _encoder.encode(text).decode()
+
+
+# -- JSON -------------------------------------------------------------------------------------------------------------
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_array_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _ndjson_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]:
+    def lines() -> Iterator[tuple[int, bytes]]:
+        number = 0
+        while line := stream.readline(LINE_BYTES_MAX + 1):
+            number += 1
+            if len(line) > LINE_BYTES_MAX:
+                raise TallystickError(f"Line {number} is longer than {LINE_BYTES_MAX:,} bytes.")
+            if line := line.strip():
+                yield number, line
+
+    yield from _object_blocks(lines(), progress)
+
+
+def _json_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]:
+    text = stream.read(ARRAY_BYTES_MAX + 1)
+    if len(text) > ARRAY_BYTES_MAX:
+        raise TallystickError(
+            f"A JSON array of more than {ARRAY_BYTES_MAX:,} bytes is too large; write NDJSON (one object a line)."
+        )
+    try:
+        parts = [msgspec.Raw(text)] if text.lstrip()[:1] == b"{" else _array_decoder.decode(text)
+    except msgspec.DecodeError as error:
+        raise TallystickError(f"This is not a JSON array: {error}.") from error
+    # Copied one by one, since a line break within an object would be two lines of NDJSON.
+    yield from _object_blocks(((n, bytes(part)) for n, part in enumerate(parts, 1)), progress)
+
+
+def _object_blocks(items: Iterator[tuple[int, bytes]], progress: Callable[[], int]) -> Iterator[Rows]:
+    rows = Rows([], {}, objects=[])
+    objects: list[bytes] = []
+    for number, text in items:
+        try:
+            members = _object_decoder.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            rows.refused.append(
+                Refused(
+                    number,
+                    "invalid_json",
+                    f"Not a JSON object: {error}.",
+                    text[:1000].decode(errors="replace"),
+                )
+            )
+        else:
+            at = len(rows.numbers)
+            rows.numbers.append(number)
+            objects.append(text)
+            for name, raw in members.items():
+                column = rows.columns.get(name)
+                if column is None:
+                    if len(rows.columns) >= COLUMNS_MAX:
+                        raise TallystickError(f"Row {number}: more than {COLUMNS_MAX} different members.")
+                    column = rows.columns[name] = []
+                if len(column) < at:
+                    column.extend([None] * (at - len(column)))
+                value = bytes(raw).decode(errors="replace")
+                column.append(None if value in ("null", '""') else value)
+        if len(rows.numbers) + len(rows.refused) >= ROWS_PER_BLOCK:
+            yield _even(rows, objects, progress())
+            rows, objects = Rows([], {}), []
+    if rows.numbers or rows.refused:
+        yield _even(rows, objects, progress())
+
+
+def _even(rows: Rows, objects: list[bytes], progress: int) -> Rows:
+    for column in rows.columns.values():
+        column.extend([None] * (len(rows.numbers) - len(column)))
+    rows.objects, rows.progress = objects, progress
+    return rows
+
+
+# -- Parquet ----------------------------------------------------------------------------------------------------------
+def _parquet_source(path: str, raw: BinaryIO) -> RowSource:
+    try:
+        # A pipe cannot be read from its end, where Parquet has its directory.
+        found = _parquet.ParquetFile(io.BytesIO(raw.read()) if path == "-" else raw)
+    except (pa.ArrowException, OSError) as error:
+        raise TallystickError(f"{path} is not a Parquet file: {error}.") from error
+    return RowSource(_guarded(path, _parquet_blocks(found)), found.metadata.num_rows)
+
+
+def _parquet_blocks(file: Any) -> Iterator[Rows]:
+    done = 0
+    for batch in file.iter_batches(batch_size=ROWS_PER_BLOCK):
+        columns = {
+            name: _arrow_texts(name, column)
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        done += batch.num_rows
+        yield Rows(list(range(done - batch.num_rows + 1, done + 1)), columns, progress=done)
+
+
+def _arrow_texts(name: str, column: Any) -> list[str | None]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    if pa.types.is_null(kind):
+        return [None] * len(column)
+    if (
+        pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
+        # Arrow prints the shortest digits that give the same binary number.
+        return column.cast(pa.string()).to_pylist()
+    if pa.types.is_timestamp(kind):
+        return [None if text is None else json_string(text) for text in _timestamps(column)]
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        values = column.to_pylist()
+        texts = {value: json_string(value) if value else None for value in set(values)}
+        return [texts[value] for value in values]
+    if pa.types.is_nested(kind):
+        return [None if value is None else _nested(name, value) for value in column.to_pylist()]
+    if pa.types.is_date(kind) or pa.types.is_time(kind):
+        return [None if text is None else json_string(text) for text in column.cast(pa.string()).to_pylist()]
+    raise TallystickError(
+        f"Column {name!r} has the type {kind}, which no JSON value stands for; leave it out with --data."
+    )
+
+
+def _nested(name: str, value: Any) -> str:
+    try:
+        return _encoder.encode(value).decode()
+    except (TypeError, msgspec.EncodeError, UnicodeDecodeError):
+        raise TallystickError(
+            f"Column {name!r} holds values that no JSON value stands for; leave it out with --data."
+        ) from None
+
+
+def _timestamps(column: Any) -> list[str | None]:
+    """RFC 3339; without an offset where the column has no zone."""
+    zoned = column.type.tz is not None
+    if zoned:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    # %S prints as many fractional digits as the unit has; the column's digits stay as they are.
+    return _compute.strftime(
+        column, format="%Y-%m-%dT%H:%M:%SZ" if zoned else "%Y-%m-%dT%H:%M:%S"
+    ).to_pylist()
+
+
+_READERS: dict[FileFormat, Callable[[BinaryIO, Callable[[], int]], Iterator[Rows]]] = {
+    FileFormat.NDJSON: _ndjson_blocks,
+    FileFormat.JSON: _json_blocks,
+    FileFormat.CSV: _csv_blocks,
+}
