@@ -49,16 +49,15 @@ def meter(
     )  # fmt: skip
 
 
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    events = events_of(count)
+def cases() -> dict[str, list[Meter]]:
+    """Meters to measure, by what they are."""
     ok = 'data.status == "ok"'
     usual = [
         meter(1, Aggregation.SUM, "$.tokens", "model", "region", expression=ok),
         meter(2, Aggregation.COUNT, None, "model", "status"),
         meter(3, Aggregation.SUM, "$.cost", "model"),
     ]
-    cases = {
+    return {
         "count": [meter(1, Aggregation.COUNT, None)],
         "sum of integers": [meter(1, Aggregation.SUM, "$.tokens")],
         "sum of integers, two dimensions": [meter(1, Aggregation.SUM, "$.tokens", "model", "region")],
@@ -71,15 +70,26 @@ def main() -> None:
         ],
         "three meters at once": usual,
     }
+
+
+def cost_us(meters: list[Meter], events: pa.Table) -> tuple[float, int]:
+    """Microseconds an event and meter (the best of some rounds), and how many readings there are."""
+    best = float("inf")
+    rows = 0
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        rows = derive(meters, events).num_rows
+        best = min(best, time.perf_counter() - started)
+    return best / events.num_rows / len(meters) * 1e6, rows
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    events = events_of(count)
     print(f"{count} events; best of {ROUNDS}; microseconds an event and meter")
-    for name, meters in cases.items():
-        best = float("inf")
-        rows = 0
-        for _ in range(ROUNDS):
-            started = time.perf_counter()
-            rows = derive(meters, events).num_rows
-            best = min(best, time.perf_counter() - started)
-        print(f"{best / count / len(meters) * 1e6:8.3f}  {name} ({rows} readings)")
+    for name, meters in cases().items():
+        cost, rows = cost_us(meters, events)
+        print(f"{cost:8.3f}  {name} ({rows} readings)")
 
 
 if __name__ == "__main__":
