@@ -6,14 +6,16 @@ Both ways use the definition of a reading that the recorder uses, so the figures
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
 from tallystick.catalog.interface import Catalog
 from tallystick.flows.record import Recorder, count_by_meter
-from tallystick.metering.meter import Meter
+from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import derive
 from tallystick.store.interface import Store
@@ -23,6 +25,8 @@ _RETRY_S = 1.0
 
 _logger = structlog.get_logger("builder")
 T = TypeVar("T")
+CARRIED = (Aggregation.TIME_WEIGHTED, Aggregation.DURATION, Aggregation.REGISTER)
+_compute: Any = pc  # its functions are made at import and unknown to type checkers
 
 
 class ReadingsBuilder:
@@ -62,39 +66,50 @@ class ReadingsBuilder:
         self._stopping.set()
 
     async def _build(self) -> None:
-        """One pass over the events of one tenant's types, for all its meters whose past ends at the same position."""
+        """One pass over the events of one tenant's types, for all its meters whose past ends at the same moment."""
         generation = self._recorder.generation
         unbuilt = self._recorder.unbuilt()
         meters = await asyncio.to_thread(self._catalog.meters_by_id, list(unbuilt))
         groups: defaultdict[tuple[str, int], list[Meter]] = defaultdict(list)
         for meter in meters.values():
-            groups[meter.tenant, unbuilt[meter.id].from_position].append(meter)
-        for (_, through), group in groups.items():
-            rows = await asyncio.to_thread(self._build_group, group, through, generation)
+            groups[meter.tenant, unbuilt[meter.id].from_us].append(meter)
+        for (_, moment_us), group in groups.items():
+            rows = await asyncio.to_thread(self._build_group, group, moment_us, generation)
             if rows is None or not await self._recorder.finish_build(rows, generation=generation):
                 return
             _logger.info("readings_built", meters=[meter.key for meter in group], rows=sum(rows.values()))
 
-    def _build_group(self, meters: Sequence[Meter], through: int, generation: int) -> dict[int, int] | None:
+    def _build_group(self, meters: Sequence[Meter], moment_us: int, generation: int) -> dict[int, int] | None:
+        """Readings of all versions there were at this moment, and those that take superseded ones back. What comes
+        later is the recorder's."""
         rows: Counter[int] = Counter({meter.id: 0 for meter in meters})
         ids = "-".join(str(meter.id) for meter in meters[:8])
         events_read = 0
-        blocks = self._store.events_of(
-            meters[0].tenant, sorted({meter.event_type for meter in meters}), through=through
-        )
-        for number, events in enumerate(blocks):
-            if self._stopping.is_set() or generation != self._recorder.generation:
+        types = sorted({meter.event_type for meter in meters})
+        blocks = self._store.events_of(meters[0].tenant, types, recorded_by_us=moment_us)
+        for number, block in enumerate(blocks):
+            if self._stopping.is_set():
                 return None
-            readings = derive(meters, pa.Table.from_batches([events]))
-            token = f"build:{generation}:{through}:{ids}:{number}"
-            if readings.num_rows and not self._recorder.insert_built(
-                readings, token=token, generation=generation
-            ):
-                return None
-            rows.update(count_by_meter(readings))
-            events_read += events.num_rows
+            versions = pa.Table.from_batches([block])
+            for sign, readings in ((1, derive(meters, versions)), (-1, _taken_back(meters, versions))):
+                token = f"build:{generation}:{moment_us}:{ids}:{number}:{sign}"
+                if readings.num_rows and not self._recorder.insert_built(
+                    readings, token=token, generation=generation
+                ):
+                    return None
+                rows.update(count_by_meter(readings))
+            events_read += versions.num_rows
             self.progress = (sum(rows.values()), events_read)
         return dict(rows)
+
+
+def _taken_back(meters: Sequence[Meter], versions: pa.Table) -> pa.Table:
+    """The readings that take back what superseded versions contributed, as of the moment that happened."""
+    superseded = versions.filter(_compute.is_valid(versions["superseded_at"]))
+    at = superseded.schema.get_field_index("recorded_at")
+    readings = derive(meters, superseded.set_column(at, "recorded_at", superseded["superseded_at"]))
+    signs = pa.array(np.full(readings.num_rows, -1, np.int8))
+    return readings.set_column(readings.schema.get_field_index("sign"), "sign", signs)
 
 
 def usage_from_events(store: Store, query: UsageQuery, *, rows_max: int) -> list[UsageRow]:
@@ -112,12 +127,14 @@ def dimension_values_from_events(
 
 def _from_events(store: Store, query: UsageQuery, ask: Callable[[str], T]) -> T:
     name = store.scratch()
+    aggregation = query.meter.aggregation
     try:
         blocks = store.events_of(
             query.meter.tenant,
             [query.meter.event_type],
-            from_us=query.from_us,
-            to_us=query.to_us,
+            # A level, a counter or a session may have begun long before the range; a session may end behind it.
+            from_us=None if aggregation in CARRIED else query.from_us,
+            to_us=None if aggregation is Aggregation.DURATION else query.to_us,
             customers=query.customers,
             as_of_us=query.as_of_us,
         )

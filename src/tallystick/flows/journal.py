@@ -30,12 +30,12 @@ class Intent(Struct, frozen=True):
 class Coverage(Struct, frozen=True):
     """Which readings of one meter version are in the store.
 
-    The recorder derives those of events behind `from_position` as it records them; those up to it are built in the
-    background, and are all there once `built`. `until_us` is set when the version left service: nothing recorded after
-    that moment has readings.
+    The recorder derives what is recorded, or taken back, after the moment `from_us`; what was there at that moment is
+    built in the background, and all of it is there once `built`. `until_us` is set when the version left service:
+    nothing recorded after that moment has readings.
     """
 
-    from_position: int
+    from_us: int
     built: bool
     rows: int = 0  # how many there must be (rows of a build under way not counted)
     until_us: int | None = None

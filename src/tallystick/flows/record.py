@@ -8,6 +8,7 @@ One batch goes through these steps, named so that a test can stop the process at
     duplicates  repeats with the same content are in the store
     conflicts   repeats with another content are in the store
     readings    what the new events contribute to the meters in force is in the store
+    action      (instead of the last four) a correction, or a step of a backfill, is in the store; see flows/actions.py
     committed   the batch is written down as done; questions see it from here on
     indexed     the identity index holds the new identities
     trimmed     the log may forget the batch
@@ -37,6 +38,7 @@ from numpy.typing import NDArray
 from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.errors import TallystickError
+from tallystick.flows.actions import Effects, Parts, carry_out, identities_from, identities_of_batch
 from tallystick.flows.attribute import Attribution
 from tallystick.flows.journal import Coverage, Intent, Journal, State
 from tallystick.identity.decide import decide
@@ -55,6 +57,7 @@ STEPS = (
     "duplicates",
     "conflicts",
     "readings",
+    "action",
     "committed",
     "indexed",
     "trimmed",
@@ -103,6 +106,7 @@ class _Recorded:
     through: int
     duplicates: NDArray[np.uint64]
     conflicts: NDArray[np.uint64]
+    statuses: Sequence[str] = ()  # of an action: one for each of its rows
 
 
 class Recorder:
@@ -232,11 +236,33 @@ class Recorder:
                 conflicts += _between(batch.conflicts, first, last)
         return Outcome(duplicates, conflicts)
 
+    async def statuses(self, first: int, last: int, timeout_s: float) -> list[str] | None:
+        """What became of the rows of an action at positions first … last (flows/actions.py); None when it is not
+        carried out in time."""
+        if not await self.wait_for(last, timeout_s):
+            return None
+        found: list[str] = []
+        for batch in tuple(self._outcomes):
+            if batch.statuses and batch.through >= first and batch.after < last:
+                offset = batch.after + 1
+                found += batch.statuses[max(first - offset, 0) : last - offset + 1]
+        return found
+
     def want_rebuild(self) -> None:
         """Readings are missing or wrong: take them out of service and build them again. Questions are answered from
         events meanwhile."""
         self._rebuild_wanted = True
         self._wake.set()
+
+    def want_index_rebuild(self) -> None:
+        """Throw the identity index away and fill a new one from the facts, before anything more is decided."""
+        self._index_suspect, self.recovered = True, False
+        self._wake.set()
+
+    async def between_batches(self, work: Callable[[State, IdentityIndex | None], T]) -> T:
+        """`work` with the state and the index (None: not open yet), while no batch is being recorded: what it sees of
+        store, index and state belongs together. Recording waits for it, so it must be short."""
+        return await self._in_thread(lambda: work(self._state, self._index))
 
     # -- what the builder of readings asks (flows/derive.py) ------------------------------------------------------
     def unbuilt(self) -> dict[int, Coverage]:
@@ -409,7 +435,7 @@ class Recorder:
             )
             # `through` stays where it was until all blocks are in: they come in no order.
             index.add(
-                _identities(b"".join(digests)),
+                identities_from(b"".join(digests)),
                 (content & _LOW_32).astype(np.uint32),
                 np.asarray(block["position"], dtype=np.uint64),
                 through=after,
@@ -423,7 +449,7 @@ class Recorder:
         if not unbuilt:
             return
         for key in unbuilt:
-            coverage[key] = Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+            coverage[key] = self._from_here()
         with self._readings_change:
             self._save(replace(self._state, coverage=coverage, generation=self._state.generation + 1))
             self._building_rows = 0
@@ -432,6 +458,9 @@ class Recorder:
             self._store.delete_readings(None if len(unbuilt) == len(coverage) else unbuilt)
 
     # -- definitions ----------------------------------------------------------------------------------------------
+    def _from_here(self) -> Coverage:
+        return Coverage(from_us=self._state.recorded_at_us, built=self._state.recorded == 0)
+
     def _refresh_meters(self) -> None:
         """Take meters into service and out of it, between batches. New ones count from here on as they are recorded;
         their past is built in the background."""
@@ -441,7 +470,7 @@ class Recorder:
         active = {meter.id: meter for meter in self._catalog.active_meters()}
         coverage = dict(self._state.coverage)
         for meter_id in active.keys() - coverage.keys():
-            coverage[meter_id] = Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+            coverage[meter_id] = self._from_here()
         for meter_id, covered in coverage.items():
             if meter_id not in active and covered.until_us is None:
                 coverage[meter_id] = replace(covered, until_us=self._state.recorded_at_us)
@@ -452,7 +481,7 @@ class Recorder:
 
     def _take_readings_out_of_service(self) -> None:
         coverage = {
-            key: Coverage(from_position=self._state.recorded, built=self._state.recorded == 0)
+            key: self._from_here()
             for key, covered in self._state.coverage.items()
             if covered.until_us is None
         }
@@ -504,8 +533,11 @@ class Recorder:
         repeated = self._state.intent is not None
         intent = self._state.intent or self._write_intent(blocks)
         batch = _table(blocks, intent)
+        if action := batch["action"][0].as_py():
+            self._carry_out(action, batch, intent, index, repeated=repeated)
+            return
         positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
-        identities = _identities(_bytes_of(batch["identity"]))
+        identities = identities_of_batch(batch)
         content = np.asarray(batch["content"].combine_chunks(), dtype=np.uint64)
         decision = decide(identities, content, positions, index.find(identities))
 
@@ -544,8 +576,68 @@ class Recorder:
         readings_by_meter = self._insert_readings(intent, new)
         self._on_step("readings")
 
+        added = (
+            Identities(identities.high[decision.new], identities.low[decision.new]),
+            (content[decision.new] & _LOW_32).astype(np.uint32),
+            positions[decision.new],
+        )
+        effects = Effects(
+            events=new.num_rows,
+            duplicates=len(duplicate),
+            conflicts=len(conflict),
+            readings=readings_by_meter,
+            added=[added],
+        )
+        self._finish(
+            intent,
+            index,
+            effects,
+            _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict]),
+        )
+
+    def _carry_out(
+        self, action: str, batch: pa.Table, intent: Intent, index: IdentityIndex, *, repeated: bool
+    ) -> None:
+        """An action instead of plain events: a correction, or a step of a backfill (flows/actions.py)."""
+        if repeated:
+            # It may be too large to be repeated row by row under remembered tokens. Nobody has seen this moment yet.
+            self._store.delete_moment(intent.recorded_at_us)
+        self._attribution.refresh()
+        positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
+        effects = carry_out(
+            action,
+            batch["note"][0].as_py(),
+            batch,
+            positions,
+            Parts(
+                store=self._store,
+                index=index,
+                attribution=self._attribution,
+                catalog=self._catalog,
+                meters=self._meters_of(intent),
+                tenant=batch["tenant"][0].as_py(),
+                moment_us=intent.recorded_at_us,
+                after=intent.after,
+                token=f"{self._state.generation}:{intent.token}:{self._clock.now_us()}",
+            ),
+        )
+        self._on_step("action")
+        nothing = np.zeros(0, np.uint64)
+        self._finish(
+            intent,
+            index,
+            effects,
+            _Recorded(intent.after, intent.through, nothing, nothing, tuple(effects.statuses)),
+        )
+        if effects.events:
+            # They have positions from when they were laid aside, which the index covers already: a restart would look
+            # for what it lacks behind them only.
+            index.flush()
+
+    def _finish(self, intent: Intent, index: IdentityIndex, effects: Effects, outcome: _Recorded) -> None:
+        """Write down that the batch is done, then let the index know its new identities."""
         coverage = dict(self._state.coverage)
-        for meter_id, rows in readings_by_meter.items():
+        for meter_id, rows in effects.readings.items():
             coverage[meter_id] = replace(coverage[meter_id], rows=coverage[meter_id].rows + rows)
         self._save(
             replace(
@@ -553,20 +645,20 @@ class Recorder:
                 recorded=intent.through,
                 recorded_at_us=intent.recorded_at_us,
                 intent=None,
-                events=self._state.events + new.num_rows,
-                duplicates=self._state.duplicates + len(duplicate),
-                conflicts=self._state.conflicts + len(conflict),
+                events=self._state.events + effects.events,
+                duplicates=self._state.duplicates + effects.duplicates,
+                conflicts=self._state.conflicts + effects.conflicts,
                 coverage=coverage,
             ),
-            _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict]),
+            outcome,
         )
         try:
             self._on_step("committed")
+            for identities, content, positions in effects.added:
+                index.add(identities, content, positions, through=intent.after)
+            nothing = np.zeros(0, np.uint64)
             index.add(
-                Identities(identities.high[decision.new], identities.low[decision.new]),
-                (content[decision.new] & _LOW_32).astype(np.uint32),
-                positions[decision.new],
-                through=intent.through,
+                Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=intent.through
             )
         except Exception:
             # The batch is done and the index lacks it: nothing may be decided before it is filled from the store.
@@ -578,7 +670,7 @@ class Recorder:
         self._refresh_meters()
         intent = Intent(
             after=self._state.recorded,
-            through=blocks[-1].last,
+            through=_end_of_one_kind(blocks),
             # Strictly later than the moment before, whatever the machine's clock does.
             recorded_at_us=max(self._clock.now_us(), self._state.recorded_at_us + 1),
             meters=tuple(self._meters),
@@ -590,13 +682,15 @@ class Recorder:
     def _insert_readings(self, intent: Intent, new: pa.Table) -> Counter[int]:
         if new.num_rows == 0 or not intent.meters:
             return Counter()
-        missing = [key for key in intent.meters if key not in self._meters]
-        known = self._catalog.meters_by_id(missing) if missing else {}
-        meters = [self._meters.get(key) or known[key] for key in intent.meters]
-        readings = derive(meters, new)
+        readings = derive(self._meters_of(intent), new)
         if readings.num_rows:
             self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
         return count_by_meter(readings)
+
+    def _meters_of(self, intent: Intent) -> list[Meter]:
+        missing = [key for key in intent.meters if key not in self._meters]
+        known = self._catalog.meters_by_id(missing) if missing else {}
+        return [self._meters.get(key) or known[key] for key in intent.meters]
 
     def _with_customers_as_stored(self, new: pa.Table) -> pa.Table:
         """A batch that is repeated may find its events in the store already, and its subjects with other customers than
@@ -644,6 +738,27 @@ class Recorder:
         return {at: (kind, subject, data) for at, kind, subject, data in zip(*columns, strict=True)}
 
 
+def _end_of_one_kind(blocks: Sequence[Block]) -> int:
+    """Position of the last row up to which a batch may go: plain events together, and each action alone.
+
+    The rows of one action come from one request: they are neighbours with the same action and note."""
+    plain = ("", "", b"")
+    kind: tuple[str, str, bytes] | None = None
+    for block in blocks:
+        events = block.events
+        if kind in (None, plain) and _compute.sum(_compute.binary_length(events["action"])).as_py() == 0:
+            kind = plain
+            continue
+        columns = [events[name].to_pylist() for name in ("action", "tenant", "note")]
+        for row, found in enumerate(zip(*columns, strict=True)):
+            of_row = found if found[0] else plain
+            if kind is None:
+                kind = of_row
+            elif of_row != kind:
+                return block.first + row - 1
+    return blocks[-1].last
+
+
 def count_by_meter(readings: pa.Table) -> Counter[int]:
     """Rows of readings by meter id."""
     if readings.num_rows == 0:
@@ -667,18 +782,3 @@ def _table(blocks: Sequence[Block], intent: Intent) -> pa.Table:
     table = pa.Table.from_batches([block.events for block in blocks])
     skipped = intent.after + 1 - blocks[0].first
     return table.slice(skipped, intent.through - intent.after)
-
-
-def _bytes_of(column: pa.ChunkedArray) -> bytes:
-    """The bytes of a fixed-size binary column, one value after the other."""
-    pieces: list[bytes] = []
-    for chunk in column.chunks:
-        width = chunk.type.byte_width
-        begin = chunk.offset * width
-        pieces.append(chunk.buffers()[1].slice(begin, len(chunk) * width).to_pybytes())
-    return b"".join(pieces)
-
-
-def _identities(digests: bytes) -> Identities:
-    halves = np.frombuffer(digests, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    return Identities(np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1]))

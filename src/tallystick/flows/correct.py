@@ -1,0 +1,187 @@
+"""Corrections and backfills, as they are asked for: into the log as actions, and an answer once they count.
+
+What they do is in flows/actions.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from tallystick.catalog.interface import Actor, Backfill, BackfillRange, BackfillState
+from tallystick.errors import Conflict, TimedOut
+from tallystick.flows import actions
+from tallystick.flows.actions import BackfillNote, CorrectionNote, Replaced
+from tallystick.flows.system import System
+from tallystick.flows.usage import in_questions
+from tallystick.metering.event import EventColumns, content_of, identities_of
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectionResult:
+    """`statuses`: one for each retracted identity, then one for each replacing event (see flows/actions.py)."""
+
+    position: int
+    statuses: list[str]
+
+
+async def correct(
+    system: System,
+    tenant: str,
+    *,
+    reason: str,
+    author: str,
+    retract: Sequence[tuple[str, str]],
+    replacements: EventColumns | None,
+) -> CorrectionResult:
+    """Retract events by (source, id), and replace events that are recorded by these with the same identities.
+
+    Answers when the corrections count. Raises TimedOut when they are not recorded in time: they are in the log then,
+    and will count; to ask for them again is safe.
+    """
+    note = msgspec.json.encode(CorrectionNote(reason=reason, author=author))
+    waiting: list[tuple[int, int]] = []
+    if retract:
+        waiting.append(await _append(system, _retracting(tenant, retract, system.clock.now_us(), note)))
+    if replacements is not None and len(replacements):
+        columns = replace(replacements, action=actions.REPLACE, note=note)
+        waiting.append(await _append(system, columns))
+    statuses: list[str] = []
+    for first, last in waiting:
+        found = await system.recorder.statuses(first, last, system.settings.wait_s_max)
+        if found is None:
+            raise TimedOut(
+                "The corrections are stored, and not counted yet: the recorder is behind. Asking for them again is safe.",
+                code="not_recorded_in_time",
+                retry_after_s=1,
+            )
+        statuses += found
+    return CorrectionResult(waiting[-1][1] if waiting else system.recorder.position, statuses)
+
+
+async def stage(system: System, tenant: str, key: str, events: EventColumns) -> int:
+    """Lay events aside for an open backfill; answers the position. Nothing counts before the backfill is closed.
+
+    Raises NotFound (backfill_not_found), Conflict (backfill_not_open).
+    """
+    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    _must_be(backfill, "open")
+    note = msgspec.json.encode(BackfillNote(backfill=key))
+    return await system.log.append(replace(events, action=actions.STAGE, note=note))
+
+
+async def close_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+    """Let a backfill count, all of it at once. Answers it closed, or still `closing` when that takes longer than a
+    request may wait. Closing it again changes nothing."""
+    backfill = await _carry_out(
+        system, tenant, key, author, actions.CLOSE, before="open", during="closing", after="closed"
+    )
+    if backfill.state == "closed":
+        await in_questions(system, lambda: system.store.delete_staged(tenant, key))
+    return backfill
+
+
+async def revert_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+    """Take a closed backfill back, all of it at once: its events are retracted, what it replaced is current again."""
+    return await _carry_out(
+        system, tenant, key, author, actions.REVERT, before="closed", during="reverting", after="reverted"
+    )
+
+
+async def discard_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+    """Throw away an open backfill and what was laid aside for it. Raises Conflict (backfill_not_open)."""
+    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    _must_be(backfill, "open")
+    note = msgspec.json.encode(BackfillNote(backfill=key, author=author))
+    await _append(system, _single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
+    return await in_questions(
+        system,
+        lambda: system.catalog.discard_backfill(
+            tenant, key, actor=Actor(author), now_us=system.clock.now_us()
+        ),
+    )
+
+
+async def _carry_out(
+    system: System,
+    tenant: str,
+    key: str,
+    author: str,
+    action: str,
+    *,
+    before: BackfillState,
+    during: BackfillState,
+    after: BackfillState,
+) -> Backfill:
+    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    if backfill.state == after:
+        return backfill
+    if backfill.state != during:
+        _must_be(backfill, before)
+        await in_questions(
+            system,
+            lambda: system.catalog.advance_backfill(
+                tenant, key, to_state=during, actor=Actor(author), now_us=system.clock.now_us()
+            ),
+        )
+    # Also when it was under way already: the process may have ended before the action was in the log. An action that
+    # has been carried out does nothing the second time.
+    note = BackfillNote(backfill=key, reason=backfill.reason, author=author, replace=_scope(backfill.replace))
+    _, last = await _append(
+        system, _single(tenant, key, action, msgspec.json.encode(note), system.clock.now_us())
+    )
+    await system.recorder.wait_for(last, system.settings.wait_s_max)
+    return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+
+
+def _must_be(backfill: Backfill, state: BackfillState) -> None:
+    if backfill.state != state:
+        raise Conflict(
+            f"The backfill {backfill.key!r} is {backfill.state}; this needs one that is {state}.",
+            code=f"backfill_not_{state}",
+        )
+
+
+def _scope(given: BackfillRange | None) -> Replaced | None:
+    if given is None:
+        return None
+    return Replaced(from_us=given.from_us, to_us=given.to_us, type=given.type, customer=given.customer)
+
+
+async def _append(system: System, columns: EventColumns) -> tuple[int, int]:
+    last = await system.log.append(columns)
+    return last - len(columns) + 1, last
+
+
+def _retracting(tenant: str, items: Sequence[tuple[str, str]], now_us: int, note: bytes) -> EventColumns:
+    sources, ids = [source for source, _ in items], [event_id for _, event_id in items]
+    return _bare(tenant, sources, ids, now_us, action=actions.RETRACT, note=note)
+
+
+def _single(tenant: str, key: str, action: str, note: bytes, now_us: int) -> EventColumns:
+    return _bare(tenant, ["tallystick:backfill"], [key], now_us, action=action, note=note)
+
+
+def _bare(
+    tenant: str, sources: list[str], ids: list[str], now_us: int, *, action: str, note: bytes
+) -> EventColumns:
+    """Rows of the log that carry no content of their own."""
+    rows = len(ids)
+    nothing, no_data = [""] * rows, [b""] * rows
+    return EventColumns(
+        tenant=tenant,
+        received_at_us=now_us,
+        source=sources,
+        id=ids,
+        type=nothing,
+        subject=nothing,
+        time_us=np.full(rows, now_us, np.int64),
+        time_given=np.zeros(rows, np.bool_),
+        data=no_data,
+        attributes=no_data,
+        identity=identities_of(tenant, sources, ids),
+        content=content_of(nothing, nothing, no_data),
+        action=action,
+        note=note,
+    )
