@@ -213,11 +213,16 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
                 )
             )
     bounds: tuple[int, ...] = (from_us, to_us)
+    inner: tuple[int, ...] | None = None
     if to_us <= from_us:
         faults.append(Fault("to", "empty_range", "`to` must be later than `from`."))
     else:
         try:
             bounds = edges(from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max)
+            if meter.of is not None:
+                inner = edges(
+                    from_us, to_us, meter.of.window, request.timezone, windows_max=settings.usage_windows_max
+                )
         except Invalid as error:
             faults += error.faults or (Fault("window", error.code, error.detail),)
     named = {*GROUPS_BESIDE_DIMENSIONS, *(dimension.name for dimension in meter.dimensions)}
@@ -250,6 +255,9 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         limit=request.limit,
         fill_zero=request.fill == "zero",
         as_of_us=moment(system, meter, request.as_of_us),
+        # What has not happened yet is not used yet. Asked as of a moment, that moment was now.
+        now_us=now_us if request.as_of_us is None else min(now_us, request.as_of_us),
+        inner_edges_us=inner,
     )
 
 
