@@ -1,0 +1,435 @@
+"""The parts of a run: what is measured, in which order, and the tables it makes."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from bench import ingest, lone, machine, peers
+from bench.dataset import Answer, Dataset, expected_answers
+from bench.questions import QUESTIONS, Timed, ask_tallystick, compare, time_question
+from bench.report import Findings, Table, ms, rate
+from bench.server import KEY, METERS, Server, serving
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARES = (0.0, 0.01, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much of everything. Seconds are of load or of asking, preparation and checks come on top."""
+
+    events: int = 10_000_000
+    events_more: int = 0  # a second, larger dataset for Tallystick alone
+    cell_s: float = 8.0
+    sustained_s: float = 60.0
+    countable_s: float = 20.0
+    countable_events_per_s: float = 50_000
+    peer_s: float = 30.0
+    bare_s: float = 10.0
+    log_s: float = 3.0
+    crash_s: float = 3.0
+    runs: int = 15
+    question_s_max: float = 30.0
+    identities: int = 5_000_000
+    derived_events: int = 100_000
+    bare_rows: int = 1_000_000
+    part_s_max: float = 3600.0
+
+
+QUICK = Sizes(
+    events=500_000, cell_s=3.0, sustained_s=8.0, countable_s=8.0, peer_s=5.0, bare_s=4.0, log_s=1.0, crash_s=1.5,
+    runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, bare_rows=500_000, part_s_max=300.0,
+)  # fmt: skip
+TINY = Sizes(
+    events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
+    log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, bare_rows=2_000,
+    part_s_max=120.0,
+)  # fmt: skip
+"""For the test that the harness runs. Its figures mean nothing."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """One run: where its data lies, what it found, and the state that later parts build on."""
+
+    directory: Path
+    sizes: Sizes
+    findings: Findings
+    console: Console
+    progress: Progress
+
+    questions: dict[str, dict[str, Timed]] = field(default_factory=dict[str, dict[str, Timed]])
+    """What was asked, by system and by question."""
+    expected: dict[int, dict[str, Answer]] = field(default_factory=dict[int, dict[str, Answer]])
+    """Calculated answers, by the size of the dataset and by question."""
+    run_number: int = 1
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return self.findings.figures
+
+    def next_run(self) -> int:
+        self.run_number += 1
+        return self.run_number
+
+    def say(self, text: str) -> None:
+        self.console.print(f"  {text}", markup=False, highlight=False)
+
+    def answers_of(self, dataset: Dataset) -> dict[str, Answer]:
+        if dataset.events not in self.expected:
+            self.expected[dataset.events] = expected_answers(dataset)
+        return self.expected[dataset.events]
+
+
+def part_ingest(bench: Bench) -> None:
+    """1. Ingest through the real server, and how soon events count."""
+    sizes = bench.sizes
+    table = Table(
+        "Ingest through the server",
+        f"The server process and the load generator (bench/load.py, a process of its own) on this machine, HTTP on "
+        f"loopback, every acknowledgement synced, {len(METERS)} meters in force (each event makes one reading with two "
+        "dimensions). acknowledged/s: answered with 202. recorded/s: events decided (new or duplicate, readings "
+        "included) by the whole time until none was waiting. CPU: seconds of the server's processor time for a million "
+        "events. Memory: the highest seen. After each line the counts were equal: acknowledged by the client = "
+        "accepted = recorded + duplicates + conflicts.",
+        ("batch, duplicates", "requests/s", "acknowledged/s", "recorded/s", "CPU s/M", "p50 ms", "p99 ms", "resident MB", "refused"),
+    )  # fmt: skip
+    directory = bench.directory / "ingest"
+    with serving(directory) as server:
+        server.make_meters()
+        ingest.measure_cell(
+            server, events=1000, repeat_share=0.0, seconds=min(2.0, sizes.cell_s), run=bench.next_run()
+        )
+        task = bench.progress.add_task("ingest", total=len(ingest.CONNECTIONS) * len(SHARES))
+        bench.findings.tables.append(table)
+        for events in sorted(ingest.CONNECTIONS, reverse=True):
+            for share in SHARES:
+                cell = ingest.measure_cell(
+                    server, events=events, repeat_share=share, seconds=sizes.cell_s, run=bench.next_run()
+                )
+                table.rows.append(_cell_row(f"{events:,}, {share:.0%}", cell))
+                bench.say(
+                    f"batches of {events:,}, {share:.0%} duplicates: {rate(cell.recorded_per_s)} recorded/s"
+                )
+                if share == 0:
+                    bench.figures[f"recorded_{events}"] = cell.recorded_per_s
+                    bench.figures[f"accepted_{events}"] = cell.load["accepted_per_s"]
+                    bench.figures[f"p99_s_{events}"] = cell.load["p99_ms"] / 1e3
+                _highest(bench, "resident_bytes", cell.resident_bytes)
+                bench.progress.advance(task)
+
+
+def part_countable(bench: Bench) -> None:
+    """2. How soon an acknowledged event counts, under a steady load."""
+    with serving(bench.directory / "countable") as server:
+        server.make_meters()
+        ingest.measure_cell(
+            server, events=1000, repeat_share=0.0, seconds=min(1.0, bench.sizes.cell_s), run=bench.next_run()
+        )
+        found = ingest.measure_countable(
+            server,
+            seconds=bench.sizes.countable_s,
+            events_per_s=bench.sizes.countable_events_per_s,
+            run=bench.next_run(),
+        )
+    offered = f"{found.load['accepted_per_s']:,.0f} of {found.offered_per_s:,.0f} events/s offered were acknowledged"
+    table = Table(
+        "Acknowledged → countable",
+        f"Single probe events beside a steady load ({offered}, batches of 1,000). First line: from the probe's "
+        "acknowledgement until a usage question that demands its position is answered, with the probe in it; the "
+        "question itself is part of the time. Every answer counted every probe exactly once.",
+        ("what", "probes", "p50 ms", "p99 ms", "longest ms"),
+    )
+    for what, values in (
+        ("acknowledged → counted by a question", found.usage_s),
+        ("sent → answered, with ?wait=recorded", found.wait_s),
+        ("the same question, nothing to wait for", found.question_s),
+    ):
+        p50_s, p99_s = ingest.spread(values)
+        table.rows.append((what, str(len(values)), ms(p50_s), ms(p99_s), ms(max(values))))
+    bench.figures["countable_p50_s"], bench.figures["countable_p99_s"] = ingest.spread(found.usage_s)
+    bench.findings.tables.append(table)
+
+
+def part_loaded(bench: Bench) -> None:
+    """3. The query mix, sizes, ingest on top and restart, with the datasets loaded."""
+    for events in (bench.sizes.events, bench.sizes.events_more):
+        if events:
+            _loaded(bench, Dataset(events))
+
+
+def _loaded(bench: Bench, dataset: Dataset) -> None:
+    sizes = bench.sizes
+    directory = bench.directory / f"loaded-{dataset.events}"
+    main = dataset.events == sizes.events
+    sent = 0
+    with serving(directory) as server:
+        server.make_meters()
+        if main:
+            sent = _send(bench, server, dataset)
+    fill_s = _fill(bench, directory, dataset, begin_with=sent)
+    expected = bench.answers_of(dataset)
+    machine.forget_cached(directory)
+    system = "Tallystick" if main else f"Tallystick, {dataset.events:,}"
+    with serving(directory) as server:
+        bench.questions[system] = {}
+        for question in QUESTIONS:
+            served: set[str] = set()
+
+            def ask(question: Any = question, served: set[str] = served, server: Server = server) -> Answer:
+                answer, served_from = ask_tallystick(server.http, question)
+                served.add(served_from)
+                return answer
+
+            timed = time_question(ask, runs=sizes.runs, seconds_max=sizes.question_s_max)
+            compare(question.name, system, timed.answer, expected[question.name])
+            if "events" in served:
+                bench.say(f"note: {question.title} was answered from events, not from readings")
+            bench.questions[system][question.name] = replace(timed, served_from=", ".join(sorted(served)))
+            bench.say(f"{dataset.events:,} events, {question.title}: {ms(timed.p50_s)} ms")
+        asked_bytes = server.resident_bytes()[0]
+        end_code = server.stop()
+    _disk(bench, directory, dataset)
+    server = Server(directory)
+    try:
+        ready_s = server.wait_until_ready()
+        cell = ingest.measure_cell(
+            server, events=1000, repeat_share=0.0, seconds=sizes.sustained_s, run=bench.next_run()
+        )
+        table = Table(
+            f"On top of {dataset.events:,} recorded events",
+            f"{_how_loaded(dataset, sent, fill_s)} Then {sizes.sustained_s:g} s of batches of 1,000, without duplicates, with that many identities in the index.",
+            ("batch, duplicates", "requests/s", "acknowledged/s", "recorded/s", "CPU s/M", "p50 ms", "p99 ms", "resident MB", "refused"),
+            [_cell_row("1,000, 0%", cell)],
+        )  # fmt: skip
+        bench.findings.tables.append(table)
+        bench.figures["recorded_loaded"] = cell.recorded_per_s
+        _highest(bench, "resident_bytes", cell.resident_bytes)
+        bench.say(f"on top of {dataset.events:,}: {rate(cell.recorded_per_s)} recorded/s")
+        server, restart = ingest.measure_restart(directory, server, seconds=sizes.crash_s)
+    finally:
+        server.stop()
+    bench.figures["restart_ready_s"] = restart.ready_s
+    bench.findings.tables.append(
+        Table(
+            f"Memory and restart with {dataset.events:,} events and more",
+            "Killed with kill -9 under load and started again on the same directory. Ready: acknowledges events. "
+            "Recovered: an event sent then is recorded, and so everything acknowledged before it. The "
+            f"{restart.acknowledged:,} events acknowledged shortly before the kill were all recorded, once.",
+            ("what", "figure"),
+            [
+                ("resident memory after the questions", f"{asked_bytes / 1e6:,.0f} MB"),
+                ("resident memory at full load, highest", f"{cell.resident_bytes / 1e6:,.0f} MB"),
+                ("  of it not backed by files", f"{cell.anonymous_bytes / 1e6:,.0f} MB"),
+                (f"start until ready, after SIGTERM (ended with {end_code})", f"{ready_s:.2f} s"),
+                ("start until ready, after kill -9", f"{restart.ready_s:.2f} s"),
+                ("start until recovered, after kill -9", f"{restart.recovered_s:.2f} s"),
+                ("  events recorded after the kill", f"{restart.replayed:,}"),
+            ],
+        )
+    )
+
+
+def _send(bench: Bench, server: Server, dataset: Dataset) -> int:
+    """Measure the first rows of the dataset through the API, as the other stores get them; how many went in."""
+    bench.progress.add_task("send the first rows", total=None)
+    seconds = bench.sizes.peer_s
+    found = _json_of(
+        [
+            sys.executable, "-m", "bench.send", "--port", str(server.port), "--key", KEY,
+            "--events", str(dataset.events), "--seconds", str(seconds),
+        ],
+        seconds_max=seconds * 10 + 300,
+    )  # fmt: skip
+    bench.figures["same_rows"] = found["measured"] / found["seconds"]
+    bench.say(f"{found['measured']:,} rows through the API: {rate(bench.figures['same_rows'])} recorded/s")
+    return found["sent"]
+
+
+def _how_loaded(dataset: Dataset, sent: int, fill_s: float) -> str:
+    filled = dataset.events - sent
+    through = f"The first {sent:,} came through the API, the others" if sent else "They"
+    if not filled:
+        return "All came through the API."
+    return (
+        f"{through} were handed to the log as decoding would ({rate(filled / fill_s)} events/s): synced log, identity "
+        "index, facts and readings are the recorder's, only HTTP and decoding were left out."
+    )
+
+
+def _fill(bench: Bench, directory: Path, dataset: Dataset, *, begin_with: int) -> float:
+    if begin_with >= dataset.events:
+        return 0.0
+    command = [
+        sys.executable,
+        "-m",
+        "bench.fill",
+        "--directory",
+        str(directory),
+        "--events",
+        str(dataset.events),
+    ]
+    command += ["--begin-with", str(begin_with)]
+    task = bench.progress.add_task(f"load {dataset.events:,}", total=dataset.events)
+    with (
+        directory.with_name(directory.name + ".fill.log").open("wb") as errors,
+        _child(command, errors) as child,
+    ):
+        last: dict[str, Any] = {}
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith('{"done"'):
+                last = json.loads(line)
+                bench.progress.update(task, completed=last["done"])
+        code = child.wait(60)
+    if code or "seconds" not in last:
+        words = Path(errors.name).read_text(errors="replace")[-800:]
+        raise RuntimeError(f"loading {dataset.events:,} events failed: {words}")
+    bench.say(f"loaded the other {dataset.events - begin_with:,} events in {last['seconds']:,.1f} s")
+    return last["seconds"]
+
+
+@contextlib.contextmanager
+def _child(command: list[str], errors: Any) -> Generator[subprocess.Popen[str]]:
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+
+
+def _disk(bench: Bench, directory: Path, dataset: Dataset) -> None:
+    found = _json_of([sys.executable, "-m", "bench.disk", str(directory)], seconds_max=300)
+    whole = found.pop("whole directory, parts merged away included")
+    kept = sum(found.values())
+    reserved = found.get("log file", 0)
+    table = Table(
+        f"On disk, {dataset.events:,} events",
+        "Each event with a random id of 16 hexadecimal digits (8 bytes at the least, in facts and identity index each), "
+        "about 85 bytes of data, and one reading. Tables by their active parts. The log keeps its file's size when it "
+        "forgets events, so that file does not grow with history.",
+        ("what", "bytes", "bytes an event"),
+        [(name, f"{size:,}", f"{size / dataset.events:.1f}") for name, size in sorted(found.items(), key=lambda pair: -pair[1])],
+    )  # fmt: skip
+    table.rows.append(("all of these", f"{kept:,}", f"{kept / dataset.events:.1f}"))
+    table.rows.append(
+        ("all but the log file", f"{kept - reserved:,}", f"{(kept - reserved) / dataset.events:.1f}")
+    )
+    table.rows.append(
+        ("whole directory, with parts not yet deleted", f"{whole:,}", f"{whole / dataset.events:.1f}")
+    )
+    bench.findings.tables.append(table)
+    bench.figures["bytes_per_event"] = (kept - reserved) / dataset.events
+
+
+def part_bare(bench: Bench) -> None:
+    """4. The bare engine: the same rows into the same table of facts, synced, and nothing else."""
+    for batch in (10_000, 100_000):
+        found = _json_of(
+            [
+                sys.executable, "-m", "bench.peers", "--directory", str(bench.directory / f"bare-{batch}"),
+                "--rows", str(bench.sizes.bare_rows), "--batch", str(batch), "--seconds", str(bench.sizes.bare_s),
+            ],
+            seconds_max=bench.sizes.bare_s + 240,
+        )  # fmt: skip
+        bench.figures[f"bare_chdb_{batch}"] = found["events_per_s"]
+        _highest(bench, "bare_chdb", found["events_per_s"])
+        bench.say(f"bare chDB insert, batches of {batch:,}: {rate(found['events_per_s'])} rows/s")
+
+
+def part_sqlite(bench: Bench) -> None:
+    """5. SQLite with the same rows and questions."""
+    with peers.sqlite_peer(bench.directory / "sqlite") as peer:
+        _peer(bench, peer, "sqlite")
+
+
+def part_postgres(bench: Bench) -> None:
+    """6. PostgreSQL with the same rows and questions."""
+    with peers.postgres_peer(bench.directory / "postgres") as (peer, settings):
+        bench.say(f"{peers.postgres_version()}: {settings}")
+        _peer(bench, peer, "postgres")
+
+
+def _peer(bench: Bench, peer: peers.Peer, key: str) -> None:
+    dataset = Dataset(bench.sizes.events)
+    bench.progress.add_task(f"load {peer.name}", total=None)
+    loaded = peer.load(dataset, seconds=bench.sizes.peer_s, seconds_max=bench.sizes.part_s_max * 0.6)
+    bench.figures[f"{key}_ingest"] = loaded.events_per_s
+    bench.figures[f"{key}_bytes"] = loaded.bytes_per_event
+    bench.say(
+        f"{peer.name}: {rate(loaded.events_per_s)} events/s in batches of 1,000 over {loaded.measured_events:,} events "
+        f"({loaded.way})"
+    )
+    expected = bench.answers_of(dataset)
+    peer.make_cold()
+    asked: dict[str, Timed] = {}
+    for question in QUESTIONS:
+        timed = time_question(
+            lambda question=question: peer.ask(question),
+            runs=bench.sizes.runs,
+            seconds_max=bench.sizes.question_s_max,
+        )
+        compare(question.name, peer.name, timed.answer, expected[question.name])
+        asked[question.name] = timed
+    bench.questions[peer.name] = asked
+
+
+def part_lone(bench: Bench) -> None:
+    """7. The parts on their own."""
+    bench.progress.add_task("parts on their own", total=None)
+    sizes = bench.sizes
+    table = lone.measure(
+        bench.directory, seconds=sizes.log_s, identities=sizes.identities, events=sizes.derived_events
+    )
+    bench.findings.tables.append(table)
+
+
+def _cell_row(name: str, cell: ingest.Cell) -> tuple[str, ...]:
+    load = cell.load
+    return (
+        name,
+        rate(load["requests_per_s"]),
+        rate(load["accepted_per_s"]),
+        rate(cell.recorded_per_s),
+        f"{cell.cpu_s / cell.accepted * 1e6:.2f}" if cell.accepted else "–",
+        f"{load['p50_ms']:.1f}",
+        f"{load['p99_ms']:.1f}",
+        f"{cell.resident_bytes / 1e6:,.0f}",
+        str(load["refused"]),
+    )
+
+
+def _highest(bench: Bench, key: str, value: float) -> None:
+    bench.figures[key] = max(value, bench.figures.get(key, 0.0))
+
+
+def _json_of(command: list[str], *, seconds_max: float) -> dict[str, Any]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds_max, check=False, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{command[2]} failed: {done.stderr[-800:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "ingest": part_ingest,
+    "countable": part_countable,
+    "loaded": part_loaded,
+    "bare": part_bare,
+    "sqlite": part_sqlite,
+    "postgres": part_postgres,
+    "lone": part_lone,
+}
