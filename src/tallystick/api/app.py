@@ -11,7 +11,7 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from tallystick.api import customers, explain, health, keys, meters, search, usage
+from tallystick.api import admin, customers, explain, health, keys, meters, search, usage
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
@@ -67,6 +67,7 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *search.ROUTES,
         *customers.ROUTES,
         *keys.ROUTES,
+        *admin.ROUTES,
     )
 
 

@@ -75,6 +75,7 @@ CODES: dict[str, tuple[int, str]] = {
     "log_unavailable": (503, "The log's file cannot be written at the moment."),
     "recorder_behind": (503, "Too much waits for the recorder."),
     "timed_out": (504, "The answer took longer than allowed."),
+    "rebuild_not_begun": (504, "The recorder has not got to the rebuild yet; it will."),
     "position_not_recorded": (504, "`min_position` was not recorded within `wait_s_max`."),
     "storage_full": (507, "The disk is full; nothing of the request was stored."),
 }
