@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.store.contract", "tests.store.versions_contract")
+pytest.register_assert_rewrite(
+    "tests.store.contract", "tests.store.questions_contract", "tests.store.versions_contract"
+)

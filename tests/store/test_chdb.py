@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
+from tests.store.questions_contract import QuestionsContract
 from tests.store.versions_contract import VersionsContract
 
 from tallystick.errors import Invalid, TimedOut, Unavailable
@@ -59,6 +60,10 @@ def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
 
 
 class TestChdb(StoreContract):
+    pass
+
+
+class TestChdbQuestions(QuestionsContract):
     pass
 
 
@@ -181,6 +186,20 @@ def test_a_late_question_sees_what_was_recorded_by_then(store: Store) -> None:
     record(store, [meter], late, token="late")
     assert store.usage(a_query(meter, as_of_us=events[2].recorded_at_us), rows_max=1) == before
     assert store.usage(a_query(meter), rows_max=1)[0].value == 4
+
+
+def test_too_many_values_are_refused_not_estimated(store: Store, engine_url: str) -> None:
+    percentile, total = a_meter(Aggregation.P99), a_meter(Aggregation.SUM, id=2)
+    record(store, [percentile, total], [an_event(i, customer=f"c{i}") for i in range(1, 5)])
+    narrow = ClickHouseStore(engine_url.replace("%", "%25"), usage_values_max=3)
+    try:
+        with pytest.raises(Invalid, match="more than 3 readings") as refused:
+            narrow.usage(a_query(percentile), rows_max=9)
+        assert refused.value.code == "too_many_values"
+        assert narrow.usage(a_query(percentile, customers=("c1", "c2", "c3")), rows_max=9)[0].value == 1
+        assert narrow.usage(a_query(total), rows_max=9)[0].value == 4
+    finally:
+        narrow.close()
 
 
 _WRITER = """

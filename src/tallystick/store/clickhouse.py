@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from tallystick.errors import Invalid
 from tallystick.metering.event import RECORDED_SCHEMA
 from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
@@ -70,11 +69,17 @@ class ClickHouseStore:
     """See store.interface.Store. `url` is chdb:///path or http(s)://user:password@host:port/database."""
 
     def __init__(
-        self, url: str, *, query_time_s_max: int = 60, query_memory_bytes_max: int = 8 * 1024**3
+        self,
+        url: str,
+        *,
+        query_time_s_max: int = 60,
+        query_memory_bytes_max: int = 8 * 1024**3,
+        usage_values_max: int = question.VALUES_MAX,
     ) -> None:
         self._connection = Connection(
             engine_of(url), query_time_s_max=query_time_s_max, query_memory_bytes_max=query_memory_bytes_max
         )
+        self._usage_values_max = usage_values_max
         self._scratches: set[str] = set()
         """Those in use in this process."""
 
@@ -426,61 +431,13 @@ class ClickHouseStore:
 
     # -- questions ----------------------------------------------------------------------------------------------
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:
-        table = _readings_table(readings)
-        if query.limit == 0:
-            return []
-        if len(query.edges_us) == 2:
-            return self._totals(query, table, rows_max)
-        return self._windows(query, table, rows_max)
-
-    def _totals(self, query: UsageQuery, table: str, rows_max: int) -> list[UsageRow]:
-        asked = question.totals(query, readings=table, rows_max=rows_max)
-        rows = self._derived_rows(asked.sql, asked.parameters)
-        _check_rows(len(rows), rows_max)
-        start_us, end_us = query.edges_us
-        aggregation = query.meter.aggregation
-        found = [
-            UsageRow(start_us, end_us, tuple(row[1:]), question.figure(aggregation, row[0])) for row in rows
-        ]
-        if not found and query.fill_zero and not query.group_by:
-            found = [UsageRow(start_us, end_us, (), question.zero(aggregation))]
-        return found
-
-    def _windows(self, query: UsageQuery, table: str, rows_max: int) -> list[UsageRow]:
-        edges_us = query.edges_us
-        aggregation = query.meter.aggregation
-        ranks: dict[tuple[str | None, ...], int] | None = None
-        if query.group_by and query.descending is not None:
-            ranking = question.totals(query, readings=table, rows_max=rows_max)
-            ranked = self._derived_rows(ranking.sql, ranking.parameters)
-            _check_rows(len(ranked), rows_max)
-            ranks = {tuple(row[1:]): rank for rank, row in enumerate(ranked)}
-        asked = question.windows(query, readings=table, rows_max=rows_max)
-        rows = self._derived_rows(asked.sql, asked.parameters)
-        _check_rows(len(rows), rows_max)
-        indexes = question.window_indexes(edges_us)
-        figures: dict[tuple[int, tuple[str | None, ...]], Any] = {}
-        for row in rows:
-            index = row[1] if indexes is None else indexes[row[1]]
-            figures[index, tuple(row[2:])] = question.figure(aggregation, row[0])
-        groups = {group for _, group in figures}
-        if query.fill_zero:
-            if not query.group_by:
-                groups = {()}
-            _check_rows(len(groups) * (len(edges_us) - 1), rows_max)
-            empty = question.zero(aggregation)
-            for index in range(len(edges_us) - 1):
-                for group in groups:
-                    figures.setdefault((index, group), empty)
-        if ranks is None:
-            ordered = sorted(figures, key=lambda key: (key[0], _group_order(key[1])))
-        else:
-            # A group that appeared between the two statements has no rank; without `as_of_us` that can happen.
-            known = ranks
-            ordered = sorted(
-                (key for key in figures if key[1] in known), key=lambda key: (key[0], known[key[1]])
-            )
-        return [UsageRow(edges_us[i], edges_us[i + 1], group, figures[i, group]) for i, group in ordered]
+        return question.answer(
+            self._derived_rows,
+            query,
+            readings=_readings_table(readings),
+            rows_max=rows_max,
+            values_max=self._usage_values_max,
+        )
 
     def dimension_values(
         self,
@@ -580,16 +537,3 @@ def _readings_table(name: str) -> str:
     if not _READINGS_NAME.fullmatch(name):
         raise ValueError(f"{name!r} names no readings.")
     return name
-
-
-def _group_order(group: tuple[str | None, ...]) -> tuple[tuple[bool, str], ...]:
-    return tuple((value is not None, value or "") for value in group)
-
-
-def _check_rows(rows: int, rows_max: int) -> None:
-    if rows > rows_max:
-        raise Invalid(
-            f"The answer would have more than {rows_max:,} rows (setting usage_rows_max). "
-            "Ask for a shorter range, larger windows, fewer groups, or the top groups with order_by and limit.",
-            code="too_many_rows",
-        )
