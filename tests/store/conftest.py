@@ -3,5 +3,8 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.store.contract", "tests.store.questions_contract", "tests.store.versions_contract"
+    "tests.store.contract",
+    "tests.store.questions_contract",
+    "tests.store.versions_contract",
+    "tests.store.rollups_contract",
 )

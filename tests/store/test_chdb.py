@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
 from tests.store.questions_contract import QuestionsContract
+from tests.store.rollups_contract import RollupsContract
 from tests.store.versions_contract import VersionsContract
 
 from tallystick.errors import Invalid, TimedOut, Unavailable
@@ -54,7 +55,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in ("events", "duplicates", "conflicts", "corrections", "staged", "readings"):
+    for name in ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 
@@ -68,6 +69,10 @@ class TestChdbQuestions(QuestionsContract):
 
 
 class TestChdbVersions(VersionsContract):
+    pass
+
+
+class TestChdbRollups(RollupsContract):
     pass
 
 

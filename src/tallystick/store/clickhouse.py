@@ -4,7 +4,7 @@
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +27,20 @@ from tallystick.store.interface import (
     EventSearch,
     Reached,
     Repeat,
+    RollupChunk,
+    RollupPlan,
     StoredEvent,
     TypeTotals,
 )
-from tallystick.store.statements import create_readings, migrations, readings_layout, statement
+from tallystick.store.rollups import Rollups
+from tallystick.store.statements import (
+    create_readings,
+    create_rollups,
+    migrations,
+    readings_layout,
+    rollups_layout,
+    statement,
+)
 from tallystick.store.versions import Range, Scan, ranges, retracted_among, retracted_originals, select
 
 _EVENT_COLUMNS = STORED_SCHEMA.names
@@ -80,6 +90,7 @@ class ClickHouseStore:
             engine_of(url), query_time_s_max=query_time_s_max, query_memory_bytes_max=query_memory_bytes_max
         )
         self._usage_values_max = usage_values_max
+        self._rollups = Rollups(self._connection)
         self._scratches: set[str] = set()
         """Those in use in this process."""
 
@@ -102,6 +113,9 @@ class ClickHouseStore:
         if tables.get("readings", readings_layout()) != readings_layout():
             run("DROP TABLE IF EXISTS readings SYNC")
         run(create_readings("readings"))
+        if tables.get("rollups", rollups_layout()) != rollups_layout():
+            run("DROP TABLE IF EXISTS rollups SYNC")
+        run(create_rollups())
 
     def ping(self) -> None:
         self._connection.rows("SELECT 1")
@@ -211,7 +225,6 @@ class ClickHouseStore:
     def versions_of(
         self, originals: Sequence[int], *, through: int | None = None, recorded_by_us: int | None = None
     ) -> pa.Table:
-        schema = VERSION_SCHEMA.append(CORRECTION_SCHEMA.field("original"))
         batches: list[pa.RecordBatch] = []
         wanted = sorted({int(original) for original in originals})
         for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
@@ -224,8 +237,8 @@ class ClickHouseStore:
                 bound,
                 more=" ORDER BY original, recorded_at, position",
             )
-            batches += self._connection.blocks(sql, bound.parameters, schema)
-        return pa.Table.from_batches(batches, schema=schema)
+            batches += self._connection.blocks(sql, bound.parameters, VERSION_SCHEMA)
+        return pa.Table.from_batches(batches, schema=VERSION_SCHEMA)
 
     def corrections_made(
         self, tenant: str, backfill: str, *, recorded_by_us: int | None = None
@@ -428,6 +441,33 @@ class ClickHouseStore:
             raise ValueError("readings is no scratch.")
         self._connection.command(f"DROP TABLE IF EXISTS `{table}` SYNC")
         self._scratches.discard(table)
+
+    # -- roll-ups -----------------------------------------------------------------------------------------------
+    def rollup_plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
+        return self._rollups.plan(meters, after_us=after_us, through_us=through_us)
+
+    def build_rollups(
+        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+    ) -> None:
+        self._rollups.build(meters, after_us=after_us, through_us=through_us, chunk=chunk, token=token)
+
+    def rolled_up(self) -> dict[int, tuple[int, int]]:
+        return self._rollups.rolled_up()
+
+    def rollup_groups(self, meters: Sequence[int]) -> Mapping[int, int]:
+        return self._rollups.groups(meters)
+
+    def delete_rollups(self, meters: Sequence[int] | None) -> None:
+        self._rollups.delete(meters)
+
+    def usage_from_rollups(
+        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int
+    ) -> list[UsageRow] | None:
+        if query.as_of_us is not None and query.as_of_us < rolled_up_to_us:
+            return None
+        return question.answer_from_rollups(
+            self._derived_rows, query, rolled_up_to_us=rolled_up_to_us, rows_max=rows_max
+        )
 
     # -- questions ----------------------------------------------------------------------------------------------
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:

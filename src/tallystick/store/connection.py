@@ -273,10 +273,16 @@ class Connection:
                     for start in range(0, batch.num_rows, BLOCK_ROWS_MAX):
                         yield _with_schema(batch.slice(start, BLOCK_ROWS_MAX), schema)
 
-    def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+    def command(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """A statement that changes something and answers nothing."""
         with self._writers.lend() as client:
-            client.command(sql, parameters=dict(parameters or {}))
+            client.command(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
 
     def insert(self, table: str, rows: pa.Table, *, token: str) -> None:
         """Insert as one block; the same token and rows again change nothing."""

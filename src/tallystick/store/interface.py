@@ -19,7 +19,7 @@ publishes a moment only after all rows of that moment are in, so that a question
 Every call raises errors.Unavailable when the store cannot be reached or refuses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -34,9 +34,11 @@ STORED_SCHEMA = pa.schema(
 )
 """RECORDED_SCHEMA without identity, content, action and note: what is kept of an event."""
 
-VERSION_SCHEMA = STORED_SCHEMA.append(pa.field("superseded_at", TIMESTAMP))
-"""A version of an event. `position` names it (that of the event, or of the correction that made it), `recorded_at` is
-when it began to count; `superseded_at` is when it ceased to, null while it counts."""
+VERSION_SCHEMA = STORED_SCHEMA.append(pa.field("original", pa.uint64(), nullable=False)).append(
+    pa.field("superseded_at", TIMESTAMP)
+)
+"""A version of an event. `position` names it (that of the event, or of the correction that made it), `original` is that
+of the event; `recorded_at` is when it began to count; `superseded_at` is when it ceased to, null while it counts."""
 
 CORRECTION_SCHEMA = pa.schema(
     [
@@ -138,6 +140,23 @@ class Reached:
 
     position: int
     recorded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollupChunk:
+    """Whole hours [from_us, to_us) of event time, with about so many readings to roll up."""
+
+    from_us: int
+    to_us: int
+    readings: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollupPlan:
+    """What rolling up a range of moments takes: chunks of bounded size, and how many rows of readings go in, by meter."""
+
+    chunks: tuple[RollupChunk, ...]
+    readings: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +263,8 @@ class Store(Protocol):
     def versions_of(
         self, originals: Sequence[int], *, through: int | None = None, recorded_by_us: int | None = None
     ) -> pa.Table:
-        """All versions of the events at these positions: VERSION_SCHEMA and `original` (uint64), by original, then
-        in the order they began to count. At most one of an event has a superseded_at of null: the current one.
+        """All versions of the events at these positions: VERSION_SCHEMA, by original, then in the order they began to
+        count. At most one of an event has a superseded_at of null: the current one.
         `through`, `recorded_by_us`: as for events_of."""
         ...
 
@@ -318,6 +337,41 @@ class Store(Protocol):
         ...
 
     def drop_scratch(self, name: str) -> None: ...
+
+    # -- roll-ups: readings summed per hour, meter, customer and dimensions ---------------------------------------
+    def rollup_plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
+        """What it takes to roll up the readings of these meters with after_us < recorded_at <= through_us."""
+        ...
+
+    def build_rollups(
+        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+    ) -> None:
+        """Roll up one chunk of a plan, in one insert: the readings of these meters (of aggregation count, sum, average,
+        min or max) with after_us < recorded_at <= through_us. The same token again changes nothing."""
+        ...
+
+    def rolled_up(self) -> dict[int, tuple[int, int]]:
+        """By meter id: how many rows of readings are in the roll-ups, and how many of these have sign -1. Whoever knows
+        how many there must be knows whether any are missing, or more than expected. Cheap: reads what has changed
+        since it was last asked."""
+        ...
+
+    def rollup_groups(self, meters: Sequence[int]) -> Mapping[int, int]:
+        """By meter id: how many rows its roll-ups come to once they are united, to about one in a hundred."""
+        ...
+
+    def delete_rollups(self, meters: Sequence[int] | None) -> None:
+        """Delete the roll-ups of these meters (None: all), waiting until they are gone. Tokens are not forgotten: what
+        is built again must bear new ones."""
+        ...
+
+    def usage_from_rollups(
+        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int
+    ) -> list[UsageRow] | None:
+        """As `usage`, from the roll-ups of readings recorded up to `rolled_up_to_us`, and the readings these do not hold.
+        None: the roll-ups do not hold what is asked for. The caller must know that they are complete, before and
+        after (`rolled_up`), and that as_of_us is not before `rolled_up_to_us`. Raises as `usage` does."""
+        ...
 
     # -- questions -------------------------------------------------------------------------------------------------
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:

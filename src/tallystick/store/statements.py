@@ -39,5 +39,22 @@ def create_readings(table: str) -> str:
     return text.replace("{table}", table).replace("{slots}", slots).replace("{layout}", readings_layout())
 
 
+def rollups_layout() -> str:
+    """The same for the table of roll-ups."""
+    return hashlib.sha256(statement("rollups_table").encode()).hexdigest()[:16]
+
+
+def create_rollups() -> str:
+    """CREATE TABLE for roll-ups."""
+    slots = ",\n    ".join(f"d{slot} LowCardinality(Nullable(String))" for slot in range(DIMENSIONS_MAX))
+    text = statement("rollups_table").replace("{slots}", slots).replace("{slot_names}", slot_names())
+    return text.replace("{layout}", rollups_layout())
+
+
+def slot_names() -> str:
+    """The columns of all dimensions, listed."""
+    return ", ".join(f"d{slot}" for slot in range(DIMENSIONS_MAX))
+
+
 def _without_comments(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("--")).strip()

@@ -1,0 +1,152 @@
+"""Roll-ups: readings summed per hour, meter, customer and dimensions; how they are made and how complete they are.
+
+Rows of one group are united by the engine in the background, so the number of rows says nothing. What is conserved is
+the sum of `readings`: how many rows of readings went in.
+"""
+
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Meter
+from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
+from tallystick.store.interface import RollupChunk, RollupPlan
+from tallystick.store.question.rollups import HOUR_SQL, HOUR_US
+from tallystick.store.statements import create_rollups, statement
+
+CHUNK_READINGS = 2_000_000
+"""Readings that are rolled up by one insert, about."""
+
+_SLOT_HOURS = 730  # a twelfth of a year
+_ATTEMPTS = 10
+Part = tuple[str, str]
+"""Name and hash of its files: names come back when the table is made again."""
+Held = dict[int, tuple[int, int]]
+"""By meter id: rows of readings, and how many of them have sign -1."""
+
+_SLOTS = [f"ifNull(d{slot}, char(0))" for slot in range(DIMENSIONS_MAX)]
+_TOKEN = re.compile(r"[0-9a-z:-]{1,200}")
+# One insert is one block: a block is what the deduplication token is checked for. One thread: rolling up is never urgent.
+_BUILD_SETTINGS: dict[str, Any] = {
+    "min_insert_block_size_rows": 1_000_000_000,
+    "min_insert_block_size_bytes": 0,
+    "max_threads": 1,
+    "max_insert_threads": 1,
+    "max_bytes_before_external_group_by": 512 * 1024**2,
+}
+
+
+class Rollups:
+    """The table of roll-ups. From any thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._held: dict[Part, Held] = {}
+
+    def plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
+        """See store.interface.Store."""
+        sql = statement("rollups_plan").replace("{slot_hours}", str(_SLOT_HOURS)).replace("{hour}", HOUR_SQL)
+        parameters = {
+            "meters": [meter.id for meter in meters],
+            "after_us": after_us,
+            "through_us": through_us,
+        }
+        readings: defaultdict[int, int] = defaultdict(int)
+        slots: defaultdict[int, int] = defaultdict(int)
+        for meter, slot, rows in self._connection.rows(sql, parameters):
+            readings[meter] += rows
+            slots[slot] += rows
+        chunks: list[RollupChunk] = []
+        for slot, rows in sorted(slots.items()):
+            first = slot * _SLOT_HOURS
+            pieces = -(-rows // CHUNK_READINGS)
+            if chunks and chunks[-1].readings + rows <= CHUNK_READINGS:
+                last = chunks.pop()
+                chunks.append(
+                    RollupChunk(last.from_us, (first + _SLOT_HOURS) * HOUR_US, last.readings + rows)
+                )
+                continue
+            width = -(-_SLOT_HOURS // pieces)
+            for begin in range(first, first + _SLOT_HOURS, width):
+                end = min(begin + width, first + _SLOT_HOURS)
+                share = rows * (end - begin) // _SLOT_HOURS
+                chunks.append(RollupChunk(begin * HOUR_US, end * HOUR_US, share))
+        return RollupPlan(tuple(chunks), dict(readings))
+
+    def build(
+        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+    ) -> None:
+        """See store.interface.Store."""
+        if not _TOKEN.fullmatch(token):
+            raise ValueError(f"{token!r} is no token.")
+        dimensions = max((len(meter.dimensions) for meter in meters), default=0)
+        slots = "".join(f", d{slot}" for slot in range(dimensions))
+        sql = statement("rollups_build").replace("{slots}", slots).replace("{hour}", HOUR_SQL)
+        summing, comparing = (Aggregation.SUM, Aggregation.AVERAGE), (Aggregation.MIN, Aggregation.MAX)
+        parameters = {
+            "tenants": sorted({meter.tenant for meter in meters}),
+            "meters": [meter.id for meter in meters],
+            "summed": [meter.id for meter in meters if meter.aggregation in summing],
+            "compared": [meter.id for meter in meters if meter.aggregation in comparing],
+            "from_us": chunk.from_us,
+            "to_us": chunk.to_us,
+            "after_us": after_us,
+            "through_us": through_us,
+        }
+        settings = {**_BUILD_SETTINGS, "insert_deduplication_token": f"rollups:{token}"}
+        try:
+            self._connection.command(sql, parameters, settings=settings)
+        except StoreRefusal as refusal:
+            if refusal.engine_code != UNKNOWN_TABLE:
+                raise
+            self._connection.command(create_rollups())
+            self._connection.command(sql, parameters, settings=settings)
+
+    def rolled_up(self) -> dict[int, tuple[int, int]]:
+        """See store.interface.Store. Parts never change, so that each is read once."""
+        for _ in range(_ATTEMPTS):
+            parts: set[Part] = {(row[0], row[1]) for row in self._connection.rows(statement("rollups_parts"))}
+            with self._lock:
+                known = {part: held for part, held in self._held.items() if part in parts}
+            unknown = parts - known.keys()
+            if unknown:
+                found: defaultdict[str, Held] = defaultdict(dict)
+                names = [name for name, _ in unknown]
+                try:
+                    rows = self._connection.rows(statement("rolled_up"), {"parts": names})
+                except StoreRefusal as refusal:
+                    if refusal.engine_code == UNKNOWN_TABLE:
+                        continue
+                    raise
+                for name, meter, readings, taken_back in rows:
+                    found[name][meter] = (readings, taken_back)
+                if found.keys() != set(names):  # merged meanwhile
+                    continue
+                known |= {part: found[part[0]] for part in unknown}
+            with self._lock:
+                self._held = known
+            total: Held = {}
+            for held in known.values():
+                for meter, (readings, taken_back) in held.items():
+                    before = total.get(meter, (0, 0))
+                    total[meter] = (before[0] + readings, before[1] + taken_back)
+            return total
+        raise StoreRefusal("The roll-ups are being changed too fast to be counted.", engine_code=None)
+
+    def groups(self, meters: Sequence[int]) -> Mapping[int, int]:
+        """See store.interface.Store."""
+        sql = statement("rollups_groups").replace("{slots}", ", ".join(_SLOTS))
+        return {row[0]: row[1] for row in self._connection.rows(sql, {"meters": list(meters)})}
+
+    def delete(self, meters: Sequence[int] | None) -> None:
+        """See store.interface.Store."""
+        run = self._connection.command
+        if meters is None:
+            run("TRUNCATE TABLE IF EXISTS rollups SYNC")
+            return
+        if not meters or "rollups" not in {row[0] for row in self._connection.rows(statement("tables"))}:
+            return
+        run("ALTER TABLE rollups DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
