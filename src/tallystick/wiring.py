@@ -17,6 +17,7 @@ from tallystick.errors import Invalid
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
 from tallystick.flows.record import Recorder
+from tallystick.flows.rollup import RollupKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
 from tallystick.log.checkpoint import SqliteCheckpoint
@@ -44,11 +45,13 @@ class Running:
     async def stop(self) -> None:
         """Clean shutdown: no more appends, the batch under way finished, everything closed."""
         await self.builder.stop()
+        await self.system.rollups.stop()
         self.system.recorder.stop()
         await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.system.log.close()
         self.system.questions.shutdown(cancel_futures=True)
         self.journal.close()
+        self.system.rollups.close()
         self.system.store.close()
         self.system.catalog.close()
 
@@ -90,6 +93,12 @@ async def start(
         on_step=on_step or _kill_at_step(os.environ.get("TALLYSTICK_TEST_KILL_AT_STEP")),
     )
     builder = ReadingsBuilder(store=store, catalog=catalog, recorder=recorder)
+    rollups = RollupKeeper(
+        store=store,
+        catalog=catalog,
+        recorder=recorder,
+        checkpoint=SqliteCheckpoint(directory / "rollups.sqlite"),
+    )
     system = System(
         settings=settings,
         clock=clock,
@@ -97,12 +106,14 @@ async def start(
         store=store,
         catalog=catalog,
         recorder=recorder,
+        rollups=rollups,
         metrics=metrics,
         questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
     )
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
+        asyncio.create_task(rollups.run(), name="rollups"),
     ]
     return Running(system, builder, journal, tasks, first_admin_key)
 

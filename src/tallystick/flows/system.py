@@ -7,6 +7,7 @@ from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
 from tallystick.flows.record import Recorder
+from tallystick.flows.rollup import RollupKeeper
 from tallystick.log.interface import Log
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
@@ -22,5 +23,6 @@ class System:
     store: Store
     catalog: Catalog
     recorder: Recorder
+    rollups: RollupKeeper
     metrics: Metrics
     questions: ThreadPoolExecutor

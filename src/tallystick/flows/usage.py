@@ -21,7 +21,7 @@ from tallystick.store.interface import DerivedMissing
 DAYS_30_US = 30 * 86_400 * 1_000_000
 GROUPS_BESIDE_DIMENSIONS = ("customer", "subject")
 
-ServedFrom = Literal["readings", "events"]
+ServedFrom = Literal["rollups", "readings", "events"]
 T = TypeVar("T")
 
 
@@ -82,7 +82,7 @@ async def usage(system: System, request: UsageRequest) -> UsageAnswer:
         rows, served_from = await from_readings_or_events(
             system,
             query,
-            lambda: system.store.usage(query, rows_max=system.settings.usage_rows_max),
+            lambda: _from_rollups_or_readings(system, query),
             lambda: usage_from_events(system.store, query, rows_max=system.settings.usage_rows_max),
         )
         answered(served_from)
@@ -139,7 +139,7 @@ async def dimension_values(
     values, _ = await from_readings_or_events(
         system,
         query,
-        lambda: ask("readings"),
+        lambda: (ask("readings"), "readings"),
         lambda: dimension_values_from_events(system.store, query, ask),
     )
     return values
@@ -174,25 +174,37 @@ def moment(system: System, meter: Meter, as_of_us: int | None) -> int:
 
 
 async def from_readings_or_events(
-    system: System, query: UsageQuery, readings: Callable[[], T], events: Callable[[], T]
+    system: System, query: UsageQuery, readings: Callable[[], tuple[T, ServedFrom]], events: Callable[[], T]
 ) -> tuple[T, ServedFrom]:
-    """The answer from readings when they are complete before and after it was made; otherwise from events."""
+    """The answer from readings (or roll-ups of them) when they are complete before and after it was made; otherwise
+    from events."""
     recorder = system.recorder
     assert query.as_of_us is not None
     if not await recorder.wait_until_migrated(system.settings.wait_s_max):
         raise Unavailable("The store is not ready yet.", retry_after_s=1)
     if recorder.readings_complete(query.meter, query.as_of_us):
         generation, expected = recorder.generation, recorder.readings_expected
-        try:
-            answer = await in_questions(system, readings)
-            held = (await in_questions(system, system.store.counts))["readings"]
-        except DerivedMissing:
-            held, answer = -1, None
+
+        def answer_and_count() -> tuple[tuple[T, ServedFrom] | None, int]:
+            try:
+                return readings(), system.store.counts()["readings"]
+            except DerivedMissing:
+                return None, -1
+
+        answer, held = await in_questions(system, answer_and_count)
         if answer is not None and held >= expected and recorder.generation == generation:
-            return answer, "readings"
+            return answer
         if recorder.generation == generation:
             recorder.want_rebuild()
     return await in_questions(system, events), "events"
+
+
+def _from_rollups_or_readings(system: System, query: UsageQuery) -> tuple[list[UsageRow], ServedFrom]:
+    rows_max = system.settings.usage_rows_max
+    rows = system.rollups.usage(query, rows_max=rows_max)
+    if rows is not None:
+        return rows, "rollups"
+    return system.store.usage(query, rows_max=rows_max), "readings"
 
 
 def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
