@@ -11,7 +11,20 @@ from litestar import Litestar, Request, Response, get, post
 from litestar.datastructures import State
 from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Send
 
-from tallystick.api import admin, customers, explain, health, keys, meters, search, usage
+from tallystick.api import (
+    admin,
+    backfills,
+    corrections,
+    customers,
+    explain,
+    formulas,
+    health,
+    keys,
+    meters,
+    overview,
+    search,
+    usage,
+)
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
@@ -46,6 +59,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
             {
                 "system": system,
                 "authenticator": authenticator,
+                "ingest": ingest,
                 "readiness": health.Readiness(system, ingest),
             }
         ),
@@ -63,8 +77,12 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
     return (
         *meters.ROUTES,
         *usage.ROUTES,
+        *formulas.ROUTES,
+        *overview.ROUTES,
         *explain.ROUTES,
         *search.ROUTES,
+        *corrections.ROUTES,
+        *backfills.ROUTES,
         *customers.ROUTES,
         *keys.ROUTES,
         *admin.ROUTES,

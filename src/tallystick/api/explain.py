@@ -12,8 +12,9 @@ from tallystick.api.search import contribution_document, encoded, event_document
 from tallystick.flows.customers import narrowed
 from tallystick.flows.explain import Explanation, Sample, explain
 from tallystick.flows.lookup import Contribution
+from tallystick.flows.overview import owner_values
 from tallystick.flows.position import token_of
-from tallystick.flows.usage import DAYS_30_US, dimension_values, in_questions
+from tallystick.flows.usage import DAYS_30_US, GROUPS_BESIDE_DIMENSIONS, dimension_values, in_questions
 from tallystick.metering.meter import Meter
 
 Connection = Request[Any, Any, Any]
@@ -139,7 +140,8 @@ def _range(fields: Fields, *, now_us: int) -> tuple[int, int]:
         "operation": operation(
             summary="Values of a dimension",
             tag="Usage",
-            description="Most frequent first; null stands for readings without the dimension.",
+            description="Most frequent first; null stands for readings without the dimension. `customer` and `subject` are "
+            "names here, too.",
             parameters=[
                 query("prefix", "Only values that begin so."),
                 query(
@@ -173,15 +175,16 @@ async def list_dimension_values(request: Connection) -> dict[str, Any]:
     from_us, to_us = _range(fields, now_us=system.clock.now_us())
     fields.close()
     meter = await in_questions(system, lambda: system.catalog.meter(who.tenant, key))
-    if meter.slot(name) is None:
-        declared = ", ".join(dimension.name for dimension in meter.dimensions) or "none"
+    beside = name in GROUPS_BESIDE_DIMENSIONS
+    if not beside and meter.slot(name) is None:
+        declared = ", ".join([*GROUPS_BESIDE_DIMENSIONS, *(dimension.name for dimension in meter.dimensions)])
         fields.fault(
             "name", "unknown_dimension", f"Meter {key!r} has no dimension {name[:60]!r}; it has {declared}."
         )
     fields.faults.raise_any()
     seen = await in_questions(system, lambda: narrowed(system.catalog, who.tenant, who.customer, customers))
     position = system.recorder.position
-    values = await dimension_values(
+    values = await (owner_values if beside else dimension_values)(
         system,
         meter,
         name,

@@ -24,11 +24,19 @@ TIME_END_US = 10_382_256_000_000_000
 class Fields:
     """The members of one request. Every reading method answers None (or its default) where it notes a fault."""
 
-    def __init__(self, raw: Mapping[str, Any], *, body: bool) -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        *,
+        body: bool,
+        place: tuple[str, ...] = (),
+        faults: wire.Faults | None = None,
+    ) -> None:
         self._raw = raw
         self._body = body
+        self._place = place
         self._read: dict[str, None] = {}
-        self.faults = wire.Faults()
+        self.faults = wire.Faults() if faults is None else faults
 
     @classmethod
     def of_query(cls, request: Request[Any, Any, Any]) -> "Fields":
@@ -53,6 +61,10 @@ class Fields:
         fields.faults.attempt(lambda: wire.check_parameters(request, ()), None)
         return fields
 
+    def within(self, raw: Mapping[str, Any], *place: str) -> "Fields":
+        """The members of an object further down in the body; its faults are noted here, too."""
+        return Fields(raw, body=True, place=(*self._place, *place), faults=self.faults)
+
     @property
     def in_body(self) -> bool:
         return self._body
@@ -60,7 +72,7 @@ class Fields:
     def pointer(self, name: str, *steps: str) -> str:
         """Where a member is: a JSON pointer into the body, or the parameter as it is spelled in a query string."""
         if self._body:
-            return wire.pointer_of(name, *steps)
+            return wire.pointer_of(*self._place, name, *steps)
         return name + "".join(f"[{step}]" for step in steps)
 
     def fault(self, name: str, code: str, detail: str, *steps: str) -> None:
@@ -98,6 +110,18 @@ class Fields:
             self.fault(name, "missing", f"{name} is required.")
             return ""
         return self.text(name, characters_max=characters_max) or ""
+
+    def key(self, name: str, pattern: str) -> str:
+        """A required key that users choose. Answers "" where it notes a fault."""
+        value = self.required_text(name)
+        if value and not re.fullmatch(pattern.removeprefix("^").removesuffix("$"), value, re.ASCII):
+            self.fault(
+                name,
+                "invalid_key",
+                f"{name} must begin with a letter or digit and have at most 128 of letters, digits and _ . : -",
+            )
+            return ""
+        return value
 
     def time_us(self, name: str) -> int | None:
         value = self._one(name)

@@ -134,6 +134,13 @@ class Ingest:
         query = scope["query_string"]
         wait = _waits(query) if query else False
 
+        decoded = await self.decoded(headers, receive, tenant=caller.tenant)
+        return await self._append(decoded, wait=wait)
+
+    async def decoded(self, headers: Mapping[bytes, bytes], receive: Receive, *, tenant: str) -> Decoded:
+        """The events in the body of a request that takes them, each judged. Counts the rejected ones.
+
+        Raises ClientGoneError, and what `decompress` and `decode` raise."""
         body = await self._body(headers, receive)
         held = len(body)
         self._held_bytes += held
@@ -151,7 +158,7 @@ class Ingest:
                 encoding=encoding,
                 content_type=content_type,
                 ce_headers=ce_headers,
-                tenant=caller.tenant,
+                tenant=tenant,
                 received_at_us=self._now_us(),
             )
             if held >= IN_THREAD_BYTES_MIN or (encoding and encoding != "identity"):
@@ -160,7 +167,9 @@ class Ingest:
                 decoded = work()
         finally:
             self._held_bytes -= held
-        return await self._append(decoded, wait=wait)
+        for rejection in decoded.rejected:
+            self._system.metrics.events_rejected.labels(rejection.code).inc()
+        return decoded
 
     def _decode(
         self,
@@ -184,11 +193,9 @@ class Ingest:
         )
 
     async def _append(self, decoded: Decoded, *, wait: bool) -> tuple[int, bytes]:
-        for rejection in decoded.rejected:
-            self._system.metrics.events_rejected.labels(rejection.code).inc()
         count = len(decoded.events)
         if not count:
-            return 422, _nothing_accepted(decoded)
+            return 422, nothing_accepted(decoded)
         try:
             position = await self._log_events.append(decoded.events)
         except TallystickError as error:
@@ -203,7 +210,7 @@ class Ingest:
                 count,
                 token_of(position).encode(),
             )
-        return 202, _accepted(decoded, position)
+        return 202, accepted(decoded, position)
 
     async def _recorded(self, decoded: Decoded, position: int) -> tuple[int, bytes]:
         """What became of the events; where the recorder is not that far in time, that they are accepted."""
@@ -211,7 +218,7 @@ class Ingest:
         first = position - count + 1
         outcome = await self._system.recorder.outcome(first, position, self._wait_s_max)
         if outcome is None:
-            return 202, _accepted(decoded, position, waited=True)
+            return 202, accepted(decoded, position, waited=True)
         results = _rejected(decoded)
         for status, positions in (("duplicate", outcome.duplicates), ("conflict", outcome.conflicts)):
             for at in positions:
@@ -360,7 +367,8 @@ def _rejected(decoded: Decoded) -> list[dict[str, Any]]:
     ]
 
 
-def _accepted(decoded: Decoded, position: int, *, waited: bool = False) -> bytes:
+def accepted(decoded: Decoded, position: int, *, waited: bool = False) -> bytes:
+    """The answer that says which events were taken."""
     answer: dict[str, Any] = {
         "accepted": len(decoded.events),
         "rejected": len(decoded.rejected),
@@ -372,7 +380,8 @@ def _accepted(decoded: Decoded, position: int, *, waited: bool = False) -> bytes
     return msgspec.json.encode(answer)
 
 
-def _nothing_accepted(decoded: Decoded) -> bytes:
+def nothing_accepted(decoded: Decoded) -> bytes:
+    """The problem document (422) of a request none of whose events was accepted."""
     if not decoded.rejected:
         error = Invalid("The request has no events.", code="no_events")
     else:

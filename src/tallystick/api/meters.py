@@ -24,8 +24,8 @@ from tallystick.api.openapi import (
 from tallystick.errors import PreconditionFailed
 from tallystick.flows import customers
 from tallystick.flows.usage import in_questions
-from tallystick.metering.definition import MeterDefinition, definition_to_wire, parse_meter
-from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.definition import definition_to_wire, parse_meter
+from tallystick.metering.meter import INNER, Aggregation, Meter, Window
 
 Connection = Request[Any, Any, Any]
 
@@ -33,26 +33,11 @@ Connection = Request[Any, Any, Any]
 def meter_document(meter: Meter) -> dict[str, Any]:
     """A meter on the wire: all members of its definition, and when this version began."""
     return {
-        **definition_to_wire(definition_of(meter)),
+        **definition_to_wire(meter),
         "version": meter.version,
         "created_at": wire.time_text(meter.created_at_us),
         "archived_at": wire.optional_time_text(meter.archived_at_us),
     }
-
-
-def definition_of(meter: Meter) -> MeterDefinition:
-    """What a user said of it."""
-    return MeterDefinition(
-        key=meter.key,
-        name=meter.name,
-        event_type=meter.event_type,
-        aggregation=meter.aggregation,
-        value=meter.value,
-        dimensions=meter.dimensions,
-        filter=meter.filter,
-        unit=meter.unit,
-        description=meter.description,
-    )
 
 
 def etag_of(document: dict[str, Any]) -> str:
@@ -85,13 +70,41 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "name": STRING,
     "event_type": STRING,
     "aggregation": {"type": "string", "enum": [*Aggregation]},
-    "value": nullable(
-        {"type": "string", "description": "RFC 9535 singular path into `data`; not for count."}
-    ),
+    "value": {
+        "anyOf": [
+            {"type": "string", "description": "RFC 9535 singular path into `data`."},
+            objects(
+                {"cel": {"type": "string", "description": "CEL over the event."}}, additionalProperties=False
+            ),
+            {"type": "null"},
+        ],
+        "description": "What an event contributes; not for count. For duration, what says `start` or `stop`.",
+    },
     "dimensions": {"type": "object", "additionalProperties": STRING},
     "filter": nullable({"type": "string", "description": "CEL over the event."}),
     "unit": nullable(STRING),
     "description": nullable(STRING),
+    "pair_by": nullable(
+        {"type": "string", "description": "duration: path of what a start and its stop have in common."}
+    ),
+    "timeout": nullable(
+        {
+            "type": "string",
+            "format": "duration",
+            "description": "time_weighted, duration: how long a level or a start holds at most, ISO 8601 without years "
+            "and months: PT1H.",
+        }
+    ),
+    "of": nullable(
+        objects(
+            {
+                "aggregation": {"type": "string", "enum": sorted(INNER)},
+                "window": {"type": "string", "enum": [*Window]},
+            },
+            additionalProperties=False,
+            description="`aggregation` is over the figures of this one: maximum a day, summed over the month.",
+        )
+    ),
 }
 _NEW = objects(_PROPERTIES, required=("key", "event_type", "aggregation"), additionalProperties=False)
 _CHANGE = objects(_PROPERTIES, required=(), additionalProperties=False)
@@ -241,7 +254,7 @@ async def change_meter(request: Connection) -> Response[dict[str, Any]]:
     present = await in_questions(system, lambda: system.catalog.meter(who.tenant, key))
     document = meter_document(present)
     check_if_match(request, document)
-    definition = parse_meter(definition_to_wire(definition_of(present)) | change)
+    definition = parse_meter(definition_to_wire(present) | change)
     actor, now_us = actor_of(request), system.clock.now_us()
     meter = await in_questions(
         system, lambda: system.catalog.change_meter(who.tenant, key, definition, actor=actor, now_us=now_us)

@@ -25,11 +25,13 @@ from tallystick.flows.lookup import STATUSES, Contribution, Found, Known, Status
 from tallystick.flows.position import token_of
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.reading import Reading
-from tallystick.store.interface import EventSearch, Repeat, StoredEvent
+from tallystick.store.interface import Correction, EventSearch, Repeat, StoredEvent
 
 Connection = Request[Any, Any, Any]
 
 SOURCE_DEFAULT = "/"
+RETRACTED = "retracted"
+"""Why a retracted event contributes nothing, beside the reasons of metering/reading.py."""
 
 
 def event_document(event: StoredEvent) -> dict[str, Any]:
@@ -91,8 +93,28 @@ def known_document(known: Known) -> dict[str, Any]:
         "duplicates": {"count": known.duplicates, "latest": [_repeat(one) for one in known.repeats]},
         "conflict_count": known.conflicts,
         "conflicts": [event_document(event) for event in known.conflicting],
-        "corrections": [],
-        "readings": [contribution_document(given) for given in known.contributions],
+        "retracted": known.event.retracted,
+        "as_sent": None if known.sent is None else event_document(known.sent),
+        "correction_count": known.corrected,
+        "corrections": [_correction(one) for one in known.corrections],
+        "readings": [
+            {"meter": given.meter.key, "version": given.meter.version, "excluded": RETRACTED}
+            if known.event.retracted
+            else contribution_document(given)
+            for given in known.contributions
+        ],
+    }
+
+
+def _correction(correction: Correction) -> dict[str, Any]:
+    return {
+        "action": correction.action,
+        "reason": correction.reason,
+        "author": correction.author,
+        "backfill": correction.backfill or None,
+        "recorded_at": wire.time_text(correction.recorded_at_us),
+        "position": token_of(correction.position),
+        "event": None if correction.made is None else event_document(correction.made),
     }
 
 
@@ -142,7 +164,26 @@ _KNOWN = objects(
         ),
         "conflict_count": _COUNT,
         "conflicts": {**array(_EVENT), "description": "The latest of them."},
-        "corrections": array({"type": "object"}),
+        "retracted": {"type": "boolean"},
+        "as_sent": {
+            **nullable(_EVENT),
+            "description": "The event as it was recorded, where corrections came after; null otherwise.",
+        },
+        "correction_count": _COUNT,
+        "corrections": array(
+            objects(
+                {
+                    "action": {"type": "string", "enum": ["retract", "replace"]},
+                    "reason": STRING,
+                    "author": STRING,
+                    "backfill": nullable(STRING),
+                    "recorded_at": TIME,
+                    "position": POSITION,
+                    "event": {**nullable(_EVENT), "description": "What `replace` put in its place."},
+                }
+            ),
+            description="The latest of them, latest first.",
+        ),
         "readings": array(
             objects(
                 {

@@ -3,17 +3,30 @@
 Both read the same members (api/fields.py) and go the same way from there (flows/usage.py).
 """
 
+import asyncio
 import dataclasses
 import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from litestar import Request, Response, get, post
+from litestar.response import Stream
 
 from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.fields import TEXT_CHARACTERS_MAX, Fields
-from tallystick.api.formats import CSV, JSON, chosen, usage_csv, usage_json
+from tallystick.api.formats import (
+    ARROW,
+    CHANGE_COLUMNS,
+    CSV,
+    JSON,
+    PARQUET,
+    chosen,
+    usage_columns,
+    usage_csv,
+    usage_json,
+)
 from tallystick.api.openapi import (
     DECIMAL,
     POSITION,
@@ -27,7 +40,9 @@ from tallystick.api.openapi import (
 )
 from tallystick.errors import Invalid
 from tallystick.flows import customers
+from tallystick.flows.overview import Change, compared
 from tallystick.flows.position import position_of, token_of
+from tallystick.flows.system import System
 from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage
 from tallystick.metering.meter import Meter
 from tallystick.metering.number import number_text
@@ -45,31 +60,20 @@ _LISTS = (Operator.IN, Operator.NOT_IN)
 _NUMERIC = (Operator.GT, Operator.GTE, Operator.LT, Operator.LTE)
 _FILLS = ("none", "zero")
 _ORDERS = ("value", "-value")
+_COMPARED = ("previous",)
 _EMPTY = "The range [from, to) is empty: from must be earlier than to (which is now where it is absent)."
 
 Connection = Request[Any, Any, Any]
 
 
-def read_request(fields: Fields, *, tenant: str, meter: str) -> UsageRequest:
-    """The question in the members of a request. Faults are left in `fields`: the members concerned are then absent."""
-    return UsageRequest(
-        tenant=tenant,
-        meter=meter,
-        from_us=fields.time_us("from"),
-        to_us=fields.time_us("to"),
-        window=fields.choice("window", tuple(Window)),
-        timezone=fields.text("timezone", characters_max=64) or "UTC",
-        customers=fields.texts("customer"),
-        include_children=fields.boolean("include_children"),
-        group_by=fields.texts("group_by", commas=True, items_max=GROUP_BY_MAX) or (),
-        filters=_filters(fields),
-        order_by=fields.choice("order_by", _ORDERS),
-        limit=fields.integer("limit", least=1, most=GROUPS_MAX),
-        fill=fields.choice("fill", _FILLS) or "none",
-        as_of_us=fields.time_us("as_of"),
-        min_position=_position(fields),
-        version=fields.integer("version", least=1, most=1_000_000_000),
-    )
+def read_request(
+    fields: Fields, *, tenant: str, meter: str, without: frozenset[str] = frozenset()
+) -> UsageRequest:
+    """The question in the members of a request. Faults are left in `fields`: the members concerned are then absent.
+
+    `without`: members that mean nothing here; they are not read, so that `fields.close` refuses them."""
+    members = {attribute: read(fields) for name, (attribute, read) in MEMBERS.items() if name not in without}
+    return UsageRequest(tenant=tenant, meter=meter, **members)
 
 
 def _position(fields: Fields) -> int | None:
@@ -168,13 +172,47 @@ def _operand(value: Any) -> str | None:
     return None
 
 
+MEMBERS: Mapping[str, tuple[str, Callable[[Fields], Any]]] = {
+    "from": ("from_us", lambda fields: fields.time_us("from")),
+    "to": ("to_us", lambda fields: fields.time_us("to")),
+    "window": ("window", lambda fields: fields.choice("window", tuple(Window))),
+    "timezone": ("timezone", lambda fields: fields.text("timezone", characters_max=64) or "UTC"),
+    "customer": ("customers", lambda fields: fields.texts("customer")),
+    "include_children": ("include_children", lambda fields: fields.boolean("include_children")),
+    "group_by": (
+        "group_by",
+        lambda fields: fields.texts("group_by", commas=True, items_max=GROUP_BY_MAX) or (),
+    ),
+    "filter": ("filters", _filters),
+    "order_by": ("order_by", lambda fields: fields.choice("order_by", _ORDERS)),
+    "limit": ("limit", lambda fields: fields.integer("limit", least=1, most=GROUPS_MAX)),
+    "fill": ("fill", lambda fields: fields.choice("fill", _FILLS) or "none"),
+    "as_of": ("as_of_us", lambda fields: fields.time_us("as_of")),
+    "min_position": ("min_position", _position),
+    "version": ("version", lambda fields: fields.integer("version", least=1, most=1_000_000_000)),
+}
+"""Member of a request → attribute of a UsageRequest, and how it is read."""
+
+
 # -- what only the meter can tell -------------------------------------------------------------------------------------
+class Place(Protocol):
+    """Where faults of a question are noted, under the member's name."""
+
+    def fault(self, name: str, code: str, detail: str, *steps: str) -> None: ...
+
+
 def check_against(
-    fields: Fields, question: UsageRequest, meter: Meter, *, now_us: int, windows_max: int
+    fields: Place, question: UsageRequest, meter: Meter, *, now_us: int, windows_max: int
 ) -> None:
     """Note what is wrong with a question to this meter, each fault at the place the client wrote it.
 
     flows/usage.py refuses the same; it does not know how a request was spelled."""
+    check_names(fields, question, meter)
+    check_range(fields, question, now_us=now_us, windows_max=windows_max)
+
+
+def check_names(fields: Place, question: UsageRequest, meter: Meter) -> None:
+    """The dimensions it names."""
     names = ("customer", "subject", *(dimension.name for dimension in meter.dimensions))
     for name in question.group_by:
         if name not in names:
@@ -182,6 +220,10 @@ def check_against(
     for name in dict.fromkeys(condition.name for condition in question.filters):
         if name not in names:
             fields.fault("filter", "unknown_dimension", _unknown_dimension(meter, name, names), name)
+
+
+def check_range(fields: Place, question: UsageRequest, *, now_us: int, windows_max: int) -> None:
+    """Its range, its zone and the number of its windows."""
     to_us = now_us if question.to_us is None else question.to_us
     from_us = to_us - DAYS_30_US if question.from_us is None else question.from_us
     # The end is named where it was given; where it is now, only the beginning can be wrong.
@@ -198,19 +240,31 @@ def check_against(
         edges(from_us, to_us, window, question.timezone, windows_max=windows_max)
     except Invalid as error:
         name = end if error.code == "empty_range" else error.faults[0].pointer if error.faults else "window"
-        fields.fault(name, error.code, _EMPTY if error.code == "empty_range" else error.detail)
+        setting = " (Setting usage_windows_max.)" if error.code == "too_many_windows" else ""
+        fields.fault(name, error.code, _EMPTY if error.code == "empty_range" else error.detail + setting)
 
 
 def _unknown_dimension(meter: Meter, name: str, names: tuple[str, ...]) -> str:
     return f"Meter {meter.key!r} has no dimension {name[:60]!r}; known: {', '.join(names)}."
 
 
+async def narrowed(system: System, tenant: str, bound: str | None, question: UsageRequest) -> UsageRequest:
+    """The question, cut down to the customers the caller sees."""
+    if bound is None:
+        return question
+    seen = await in_questions(
+        system, lambda: customers.narrowed(system.catalog, tenant, bound, question.customers)
+    )
+    return dataclasses.replace(question, customers=seen)
+
+
 # -- routes ----------------------------------------------------------------------------------------------------------
-async def _answer(request: Connection, fields: Fields) -> Response[bytes]:
+async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     who = caller(request)
     system = wire.system_of(request)
-    kind = chosen(request.headers.get("accept"), (JSON, CSV))
+    kind = chosen(request.headers.get("accept"), (JSON, CSV, PARQUET, ARROW))
     question = read_request(fields, tenant=who.tenant, meter=request.path_params["key"])
+    compares = fields.choice("compare", _COMPARED) is not None
     fields.close()
     meter = await in_questions(
         system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
@@ -219,28 +273,48 @@ async def _answer(request: Connection, fields: Fields) -> Response[bytes]:
         fields, question, meter, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max
     )
     fields.faults.raise_any()
-    if who.customer is not None:
-        seen = await in_questions(
-            system,
-            lambda: customers.narrowed(system.catalog, who.tenant, who.customer, question.customers),
-        )
-        question = dataclasses.replace(question, customers=seen)
-    answer = await usage(system, question)
-    content = await in_questions(system, lambda: (usage_json if kind == JSON else usage_csv)(answer))
+    question = await narrowed(system, who.tenant, who.customer, question)
+    changes: list[Change] | None = None
+    if compares:
+        both = await compared(system, question)
+        answer, changes = both.answer, both.changes
+    else:
+        answer = await usage(system, question)
     headers = {"Tallystick-Position": token_of(answer.position), "Vary": "Accept"}
+    if kind in (PARQUET, ARROW):
+        pieces = _in_threads(system, usage_columns(answer, kind, changes))
+        return Stream(pieces, media_type=kind, headers=headers, status_code=200)
+    written = await in_questions(system, lambda: (usage_json if kind == JSON else usage_csv)(answer, changes))
     media_type = kind if kind == JSON else f"{CSV}; charset=utf-8; header=present"
-    return Response(content=content, media_type=media_type, headers=headers, status_code=200)
+    return Response(content=written, media_type=media_type, headers=headers, status_code=200)
 
 
+async def _in_threads(system: System, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, each made in a thread when the one before has been sent."""
+    loop = asyncio.get_running_loop()
+    while (piece := await loop.run_in_executor(system.questions, next, pieces, None)) is not None:
+        if piece:
+            yield piece
+
+
+GROUP = {"type": "object", "additionalProperties": nullable(STRING)}
+SERVED_FROM = {"type": "string", "enum": ["rollups", "readings", "events"]}
 _ROW = objects(
     {
         "window_start": TIME,
         "window_end": TIME,
-        "group": {"type": "object", "additionalProperties": nullable(STRING)},
+        "group": GROUP,
         "value": nullable(DECIMAL),
-    }
+        "previous_start": TIME,
+        "previous_end": TIME,
+        "previous": nullable(DECIMAL),
+        "change": nullable(DECIMAL),
+        "change_percent": nullable(DECIMAL),
+    },
+    required=("window_start", "window_end", "group", "value"),
+    description=f"With `compare=previous` also {', '.join(CHANGE_COLUMNS)}.",
 )
-_USAGE = objects(
+USAGE = objects(
     {
         "meter": STRING,
         "version": {"type": "integer"},
@@ -252,7 +326,7 @@ _USAGE = objects(
         "timezone": STRING,
         "rows": array(_ROW),
         "position": POSITION,
-        "served_from": {"type": "string", "enum": ["rollups", "readings", "events"]},
+        "served_from": SERVED_FROM,
     }
 )
 _INTEGER = {"type": "integer", "minimum": 1}
@@ -277,12 +351,19 @@ _DESCRIPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "as_of": ("System time: answer as it was known then.", TIME),
     "min_position": ("Wait until this position is recorded: read your own writes.", STRING),
     "version": ("An older version of the meter.", _INTEGER),
+    "compare": (
+        "`previous`: beside each row that of the window before (the whole calendar window); without windows, of the "
+        "range of the same length before. `change_percent` is null where `previous` is 0 or null.",
+        {"type": "string", "enum": [*_COMPARED]},
+    ),
 }
-_PARAMETERS = [
-    *(query(name, text, schema=schema) for name, (text, schema) in _DESCRIPTIONS.items()),
-    query("customer", "Only these customers.", repeated=True),
-    query("group_by", "`customer`, `subject` or dimensions; also as a comma list.", repeated=True),
-    {
+PARAMETERS: Mapping[str, dict[str, Any]] = {
+    **{name: query(name, text, schema=schema) for name, (text, schema) in _DESCRIPTIONS.items()},
+    "customer": query("customer", "Only these customers.", repeated=True),
+    "group_by": query(
+        "group_by", "`customer`, `subject` or dimensions; also as a comma list.", repeated=True
+    ),
+    "filter": {
         "name": "filter",
         "in": "query",
         "style": "deepObject",
@@ -290,34 +371,43 @@ _PARAMETERS = [
         "description": "`filter[model]=a,b` (any of these), `filter[latency][gte]=5` (an operator).",
         "schema": {"type": "object", "additionalProperties": True},
     },
-]
+}
 _OPERAND = {"type": ["string", "number", "boolean"]}
-_BODY = objects(
-    {
-        **{name: {**schema, "description": text} for name, (text, schema) in _DESCRIPTIONS.items()},
-        "customer": {"anyOf": [STRING, array(STRING)]},
-        "group_by": {"anyOf": [STRING, array(STRING)]},
-        "filter": {
-            "type": "object",
-            "additionalProperties": objects(
-                {str(operator): array(_OPERAND) if operator in _LISTS else _OPERAND for operator in Operator},
-                required=(),
-                additionalProperties=False,
-                minProperties=1,
-            ),
-        },
+BODY_PROPERTIES: Mapping[str, dict[str, Any]] = {
+    **{name: {**schema, "description": text} for name, (text, schema) in _DESCRIPTIONS.items()},
+    "customer": {"anyOf": [STRING, array(STRING)]},
+    "group_by": {"anyOf": [STRING, array(STRING)]},
+    "filter": {
+        "type": "object",
+        "additionalProperties": objects(
+            {str(operator): array(_OPERAND) if operator in _LISTS else _OPERAND for operator in Operator},
+            required=(),
+            additionalProperties=False,
+            minProperties=1,
+        ),
     },
-    required=(),
-    additionalProperties=False,
-)
-_CSV = {
+}
+_BODY = objects(BODY_PROPERTIES, required=(), additionalProperties=False)
+_FILES = {
     CSV: {
         "schema": {
             "type": "string",
             "description": "RFC 4180: window_start, window_end, the groups, value. Cells are not escaped for "
             "spreadsheets that evaluate formulas.",
         }
-    }
+    },
+    **{
+        kind: {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": "The columns of the CSV: times in UTC to the microsecond, figures as decimal(38, 18), as "
+                "decimal(76, 18) or as strings, whichever all of a column fit first. Rows are bounded by "
+                "`usage_rows_max` here, too.",
+            }
+        }
+        for kind in (PARQUET, ARROW)
+    },
 }
 
 
@@ -328,14 +418,14 @@ _CSV = {
         "operation": operation(
             summary="Usage of a meter",
             tag="Usage",
-            parameters=_PARAMETERS,
-            answer=_USAGE,
-            answer_types=_CSV,
+            parameters=[*PARAMETERS.values()],
+            answer=USAGE,
+            answer_types=_FILES,
             errors=(406, 504),
         )
     },
 )
-async def get_usage(request: Connection) -> Response[bytes]:
+async def get_usage(request: Connection) -> Response[Any]:
     """Usage, asked in the query string."""
     return await _answer(request, Fields.of_query(request))
 
@@ -350,13 +440,13 @@ async def get_usage(request: Connection) -> Response[bytes]:
             tag="Usage",
             body=_BODY,
             body_example={"window": "day", "group_by": ["model"], "filter": {"region": {"in": ["eu", "us"]}}},
-            answer=_USAGE,
-            answer_types=_CSV,
+            answer=USAGE,
+            answer_types=_FILES,
             errors=(406, 504),
         )
     },
 )
-async def post_usage(request: Connection) -> Response[bytes]:
+async def post_usage(request: Connection) -> Response[Any]:
     """Usage, asked in a JSON body."""
     return await _answer(request, await Fields.of_body(request))
 

@@ -181,19 +181,23 @@ async def json_body(request: Request[Any, Any, Any]) -> Any:
 
     At most 1 MiB, nested at most 64 deep, in at most 30 s; duplicate keys, NaN and Infinity are refused. Raises
     BadRequest (invalid_json), TooLarge, UnsupportedMediaType, RequestTimeout."""
-    from tallystick.api.problem import RequestTimeout
-
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"Content-Type {media_type[:60]!r}: this route takes application/json.")
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMediaType("This route takes no Content-Encoding.", code="unsupported_encoding")
+    return parse_json(await arrived(request))
+
+
+async def arrived(request: Request[Any, Any, Any]) -> bytes:
+    """The body of a request. Raises RequestTimeout when it is not there in time."""
+    from tallystick.api.problem import RequestTimeout
+
     try:
         async with asyncio.timeout(BODY_TIME_S_MAX):
-            body = await request.body()
+            return await request.body()
     except TimeoutError:
         raise RequestTimeout(f"The body did not arrive within {BODY_TIME_S_MAX} s.") from None
-    return parse_json(body)
 
 
 async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
@@ -204,10 +208,10 @@ async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", document)
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, *, bytes_max: int = JSON_BODY_BYTES_MAX) -> Any:
     """See `json_body`."""
-    if len(body) > JSON_BODY_BYTES_MAX:
-        raise TooLarge(f"The body is larger than {JSON_BODY_BYTES_MAX} bytes.")
+    if len(body) > bytes_max:
+        raise TooLarge(f"The body is larger than {bytes_max} bytes.")
     if not body:
         raise BadRequest("A JSON body is needed.", code="invalid_json")
     try:

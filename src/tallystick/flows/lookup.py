@@ -15,7 +15,7 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.meter import Meter
 from tallystick.metering.reading import Exclusion, Reading, read
-from tallystick.store.interface import EventSearch, Repeat, StoredEvent
+from tallystick.store.interface import Correction, EventSearch, Repeat, StoredEvent
 
 Status = Literal["recorded", "conflict", "unmetered", "invalid", "retracted"]
 STATUSES: tuple[Status, ...] = ("recorded", "conflict", "unmetered", "invalid", "retracted")
@@ -55,14 +55,18 @@ class FoundPage:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Everything known of one event."""
+    """Everything known of one event. `event` is its current version (retracted: the last there was); `sent` is how it was
+    recorded, where that is not the same."""
 
     event: StoredEvent
+    sent: StoredEvent | None
     duplicates: int
     repeats: list[Repeat]  # the latest duplicates
     conflicts: int
     conflicting: list[StoredEvent]  # the latest conflicts
-    contributions: list[Contribution]
+    corrected: int
+    corrections: list[Correction]  # the latest
+    contributions: list[Contribution]  # of the current version; a retracted event makes none
 
 
 def active_meters(system: System, tenant: str) -> dict[str, list[Meter]]:
@@ -85,16 +89,14 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
 
     - `unmetered`: no active meter has its type;
     - `invalid`: at least one active meter of its type cannot read it;
-    - `retracted`: taken back by a correction. There are no corrections yet, so there is none.
+    - `retracted`: taken back by a correction.
     """
     published = replace(wanted, as_of_us=system.recorder.recorded_at_us)
 
     def work() -> FoundPage:
         customers = narrowed(system.catalog, wanted.tenant, bound, wanted.customers)
         asked = replace(published, customers=customers)
-        if status == "retracted":
-            return FoundPage([], None)
-        if status in ("recorded", "conflict"):
+        if status in ("recorded", "conflict", "retracted"):
             return _page(system, replace(asked, status=status))
         metered = active_meters(system, wanted.tenant)
         if status == "unmetered":
@@ -159,7 +161,8 @@ async def lookup(system: System, tenant: str, source: str, event_id: str, *, bou
     Raises NotFound (event_not_found) when there is none, or none the caller may see."""
 
     def work() -> Known:
-        event = system.store.lookup(tenant, source, event_id)
+        as_of_us = system.recorder.recorded_at_us
+        event = system.store.lookup(tenant, source, event_id, as_of_us=as_of_us)
         seen = visible(system.catalog, tenant, bound)
         if event is None or (seen is not None and event.customer not in seen):
             raise NotFound(
@@ -168,9 +171,26 @@ async def lookup(system: System, tenant: str, source: str, event_id: str, *, bou
             )
         duplicates, repeats = system.store.duplicates_of(tenant, source, event_id, limit=REPEATS_SHOWN_MAX)
         conflicts, conflicting = system.store.conflicts_of(tenant, source, event_id, limit=REPEATS_SHOWN_MAX)
+        corrected, corrections = system.store.corrections_of(
+            tenant, source, event_id, limit=REPEATS_SHOWN_MAX, as_of_us=as_of_us
+        )
+        sent = system.store.lookup(tenant, source, event_id, as_sent=True) if corrected else None
         meters = active_meters(system, tenant).get(event.type, [])
-        # A conflict may name another customer's subject: its content is not for this caller.
-        shown = [other for other in conflicting if seen is None or other.customer in seen]
-        return Known(event, duplicates, repeats, conflicts, shown, contributions(meters, event))
+
+        # Another content may name another customer's subject: it is not for this caller then.
+        def shown(other: StoredEvent | None) -> bool:
+            return other is not None and (seen is None or other.customer in seen)
+
+        return Known(
+            event=event,
+            sent=sent if shown(sent) else None,
+            duplicates=duplicates,
+            repeats=repeats,
+            conflicts=conflicts,
+            conflicting=[other for other in conflicting if shown(other)],
+            corrected=corrected,
+            corrections=[one if shown(one.made) else replace(one, made=None) for one in corrections],
+            contributions=contributions(meters, event),
+        )
 
     return await in_questions(system, work)

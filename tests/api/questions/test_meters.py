@@ -21,7 +21,8 @@ FULL = {
 def test_a_meter_is_answered_with_every_member(tenant: Tenant) -> None:
     response = tenant.post("/v1/meters", FULL)
     assert response.status_code == 201
-    assert response.json() == FULL | {"version": 1, "created_at": NOW, "archived_at": None}
+    unsaid = {"pair_by": None, "timeout": None, "of": None}
+    assert response.json() == FULL | unsaid | {"version": 1, "created_at": NOW, "archived_at": None}
     assert response.headers["location"] == "/v1/meters/tokens"
     read = tenant.get("/v1/meters/tokens")
     assert read.json() == response.json()
@@ -180,3 +181,35 @@ def test_every_route_asks_for_its_scope_before_it_looks_at_anything(live: Live, 
         assert further.status_code not in (401, 500), path
         assert further.status_code != 403 or further.json()["code"] == "other_tenant", path
         assert live.send(method, path).status_code == 401, path
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"aggregation": "p95", "value": "$.ms"},
+        {"aggregation": "sum", "value": {"cel": "ceil(data.ms / 1000.0)"}},
+        {"aggregation": "time_weighted", "value": "$.seats", "timeout": "PT1H"},
+        {"aggregation": "duration", "value": "$.state", "pair_by": "$.session", "timeout": "P1D"},
+        {"aggregation": "register", "value": "$.kwh"},
+        {"aggregation": "sum", "value": "$.n", "of": {"aggregation": "max", "window": "day"}},
+    ],
+)
+def test_every_aggregation_is_carried(tenant: Tenant, members: dict[str, Any]) -> None:
+    made = tenant.meter(key="m", event_type="t", **members)
+    assert made | members == made
+    assert tenant.answer("/v1/meters/m") == made
+    renamed = tenant.send("PATCH", "/v1/meters/m", json={"name": "M"}).json()
+    assert renamed == made | {"name": "M"}
+    assert renamed["version"] == 1
+    filtered = tenant.send("PATCH", "/v1/meters/m", json={"filter": "data.ok"}).json()
+    assert filtered == renamed | {"filter": "data.ok", "version": 2, "created_at": filtered["created_at"]}
+    assert tenant.answer("/v1/meters/m/versions")["items"][0]["version"] == 1
+
+
+def test_a_member_can_be_taken_away(tenant: Tenant) -> None:
+    tenant.meter(key="m", event_type="t", aggregation="time_weighted", value="$.n", timeout="PT1H")
+    changed = tenant.send("PATCH", "/v1/meters/m", json={"timeout": None}).json()
+    assert (changed["timeout"], changed["version"]) == (None, 2)
+    refused = tenant.send("PATCH", "/v1/meters/m", json={"aggregation": "sum", "pair_by": "$.x"})
+    assert refused.status_code == 422
+    assert [pointer for pointer, _ in faults(refused)] == ["/pair_by"]
