@@ -25,6 +25,7 @@ from tallystick.store.interface import (
     Correction,
     DerivedMissing,
     EventSearch,
+    FactRange,
     Reached,
     Repeat,
     RollupChunk,
@@ -32,6 +33,7 @@ from tallystick.store.interface import (
     StoredEvent,
     TypeTotals,
 )
+from tallystick.store.facts import Facts
 from tallystick.store.rollups import Rollups
 from tallystick.store.statements import (
     create_readings,
@@ -91,6 +93,7 @@ class ClickHouseStore:
         )
         self._usage_values_max = usage_values_max
         self._rollups = Rollups(self._connection)
+        self._facts = Facts(self._connection)
         self._scratches: set[str] = set()
         """Those in use in this process."""
 
@@ -107,6 +110,7 @@ class ClickHouseStore:
             rows = pa.table({"version": pa.array([version], pa.uint32()), "name": [name]})
             self._connection.insert("schema_versions", rows, token=f"migration-{version}")
         tables: dict[str, str] = {row[0]: row[1] for row in self._connection.rows(statement("tables"))}
+        self._facts.drop_left_over(tables)
         for table in tables:
             if re.fullmatch(r"scratch_[0-9a-f]{32}", table) and table not in self._scratches:
                 run(f"DROP TABLE IF EXISTS `{table}` SYNC")
@@ -390,6 +394,26 @@ class ClickHouseStore:
         return dict.fromkeys(_COUNTED, 0) | {
             row[0]: row[1] for row in self._connection.rows(statement("counts"))
         }
+
+    # -- facts as a whole ---------------------------------------------------------------------------------------
+    def snapshot(self) -> str:
+        return self._facts.snapshot()
+
+    def snapshot_ranges(
+        self, snapshot: str, table: str, *, recorded_by_us: int, span: int
+    ) -> list[FactRange]:
+        return self._facts.ranges(snapshot, table, recorded_by_us=recorded_by_us, span=span)
+
+    def snapshot_rows(
+        self, snapshot: str, table: str, number: int, *, recorded_by_us: int, span: int
+    ) -> Iterator[pa.RecordBatch]:
+        return self._facts.rows(snapshot, table, number, recorded_by_us=recorded_by_us, span=span)
+
+    def drop_snapshot(self, snapshot: str) -> None:
+        self._facts.drop(snapshot)
+
+    def insert_facts(self, table: str, rows: pa.Table, *, token: str) -> None:
+        self._facts.insert(table, rows, token=token)
 
     # -- derived data -------------------------------------------------------------------------------------------
     def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:

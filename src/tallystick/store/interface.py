@@ -57,6 +57,36 @@ only tenant, source, id, received_at, position and recorded_at mean anything."""
 STAGED_SCHEMA = RECORDED_SCHEMA.append(pa.field("backfill", pa.string(), nullable=False))
 """An event of an open backfill."""
 
+FORGOTTEN_SCHEMA = pa.schema(
+    [
+        pa.field("tenant", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),
+        pa.field("identity", pa.binary(16), nullable=False),
+        pa.field("content", pa.uint32(), nullable=False),  # as the identity index holds it
+        pa.field("position", pa.uint64(), nullable=False),
+        pa.field("recorded_at", TIMESTAMP, nullable=False),  # of the event
+    ]
+)
+"""What is kept of an event that retention has deleted: enough to know it for ever."""
+
+FACTS: Mapping[str, pa.Schema] = {
+    "events": STORED_SCHEMA.append(pa.field("backfill", pa.string(), nullable=False)),
+    "duplicates": pa.schema(
+        [
+            *(
+                STORED_SCHEMA.field(name)
+                for name in ("tenant", "source", "id", "received_at", "recorded_at", "position")
+            ),
+            pa.field("original", pa.uint64(), nullable=False),
+        ]
+    ),
+    "conflicts": STORED_SCHEMA.append(pa.field("original", pa.uint64(), nullable=False)),
+    "corrections": CORRECTION_SCHEMA,
+    "staged": STAGED_SCHEMA,
+    "forgotten": FORGOTTEN_SCHEMA,
+}
+"""Every table of facts with all it holds: what a backup must have. All else can be made again from these."""
+
 STAGED_BLOCK_ROWS = 100_000
 
 
@@ -131,6 +161,16 @@ class Repeat:
     position: int
     received_at_us: int
     recorded_at_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class FactRange:
+    """The rows of a table of facts at positions number × span < p <= (number + 1) × span: how many, and a digest that
+    another set of rows does not have."""
+
+    number: int
+    rows: int
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +356,31 @@ class Store(Protocol):
         """Rows of events, duplicates, conflicts, corrections, staged, readings and rollups, by table name; a missing
         table counts 0. Cheap (reads the parts' metadata): asked before and after every question that readings
         answer."""
+        ...
+
+    # -- facts as a whole ----------------------------------------------------------------------------------------
+    def snapshot(self) -> str:
+        """Keep all tables of FACTS as they are at this instant; the name it answers is for the three calls below. Costs
+        next to nothing. Whoever calls sees to it that nothing is being inserted. Snapshots of an earlier process are
+        dropped by `migrate`."""
+        ...
+
+    def snapshot_ranges(
+        self, snapshot: str, table: str, *, recorded_by_us: int, span: int
+    ) -> list[FactRange]:
+        """Which ranges of positions of a table hold rows recorded at or before a moment, in order."""
+        ...
+
+    def snapshot_rows(
+        self, snapshot: str, table: str, number: int, *, recorded_by_us: int, span: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one range by position, in blocks, with the table's schema in FACTS."""
+        ...
+
+    def drop_snapshot(self, snapshot: str) -> None: ...
+
+    def insert_facts(self, table: str, rows: pa.Table, *, token: str) -> None:
+        """Rows of a snapshot, into a table of FACTS: for a restore."""
         ...
 
     # -- derived data --------------------------------------------------------------------------------------------
