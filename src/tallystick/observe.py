@@ -4,6 +4,7 @@ Secrets are never logged: members with a telling name are blanked whatever they 
 rule, which is not to pass them.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -20,11 +21,31 @@ _SECRET_NAMES = frozenset(
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
+class _Forgiving:
+    """A stream whose failures are not the program's: a disk full of log lines, or a pipe that nobody reads any more,
+    must stop neither a request nor the recorder."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """Set up logging for the process. `form`: json, text, or auto (text on a terminal). Called by the command line only.
 
     Lines of libraries (uvicorn, SQLAlchemy) take the same form."""
-    out: TextIO = sys.stderr if stream is None else stream
+    out: Any = _Forgiving(sys.stderr if stream is None else stream)
     text = form == "text" or (form == "auto" and out.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

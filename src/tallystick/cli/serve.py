@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -57,6 +58,8 @@ async def run_server(
         server = uvicorn.Server(server_config(create_app(running.system), host=host, port=port))
         if when_ready is not None:
             beside = asyncio.create_task(_coroutine(when_ready(running, url)))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _second_signal_ends_at_once)
         await server.serve(sockets=[listener])
     finally:
         if beside is not None:
@@ -64,6 +67,12 @@ async def run_server(
             with contextlib.suppress(asyncio.CancelledError, TallystickError):
                 await beside
         await running.stop()
+
+
+def _second_signal_ends_at_once(number: int, _: object) -> None:
+    """uvicorn raises the signal it has served once more when it is done. The default would end the process there, with
+    the batch under way and every file open; so that one is taken, and the next one not."""
+    signal.signal(number, signal.SIG_DFL)
 
 
 async def _coroutine(awaitable: Awaitable[None]) -> None:
@@ -95,9 +104,10 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _greet(running: "Running", url: str, settings: Settings) -> None:
-    _console.print(
-        f"[bold]Tallystick {__version__}[/bold] on [link={url}]{url}[/link], data in {settings.data_dir}"
-    )
+    with contextlib.suppress(OSError):  # whoever reads this may be gone, or its disk full
+        _console.print(
+            f"[bold]Tallystick {__version__}[/bold] on [link={url}]{url}[/link], data in {settings.data_dir}"
+        )
     if running.first_admin_key is not None:
         _console.print(
             f"Your admin key, shown this once: [bold]{running.first_admin_key}[/bold]\n"
