@@ -45,5 +45,8 @@ requirements:    ## pin the newest versions that pyproject.toml allows
 	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --output-file requirements.txt pyproject.toml
 	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
 
+settings-docs: install    ## write docs/reference/settings.md from the table of settings
+	.venv/bin/tallystick settings-docs > docs/reference/settings.md
+
 clean:    ## remove what the verbs above made
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache .bench .demo dist build

@@ -50,20 +50,20 @@ def read_meters(path: Path) -> list[MeterDefinition]:
         raise TallystickError(f"{path} cannot be read: {error.strerror}.") from error
     if len(text) > FILE_BYTES_MAX:
         raise TallystickError(f"{path} is larger than {FILE_BYTES_MAX:,} bytes.")
-    loader = yaml.SafeLoader(text)
     try:
-        root = loader.get_single_node()
-        lines = dict(_lines(root, "", set())) if root is not None else {}
-        faults = list(_repeated_names(root, path, set())) if root is not None else []
-        document: Any = loader.construct_document(root) if root is not None else None
-    except (yaml.YAMLError, ValueError) as error:
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            lines = dict(_lines(root, "", set())) if root is not None else {}
+            faults = list(_repeated_names(root, path, set())) if root is not None else []
+            document: Any = loader.construct_document(root) if root is not None else None
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        raise TallystickError(
-            f"{path}{where}: not YAML: {getattr(error, 'problem', None) or error}."
-        ) from error
-    finally:
-        loader.dispose()
+        why = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise TallystickError(f"{path}{where}: not YAML: {why}.") from error
 
     def fault(pointer: str, code: str, detail: str) -> None:
         line = _line_of(lines, pointer)
