@@ -67,7 +67,15 @@ class FakeRecorder:
         self.meters[meter.id] = meter
         self.covered[meter.id] = Coverage(from_us=0, built=True)
 
-    def record(self, values: list[int], *, sign: int = 1, first: int | None = None, spread: int = 10) -> None:
+    def record(
+        self,
+        values: list[int],
+        *,
+        sign: int = 1,
+        first: int | None = None,
+        spread: int = 10,
+        gap_hours: int = 1,
+    ) -> None:
         """A batch: one reading a value for each meter, `spread` of them an hour."""
         self.recorded_at_us += 1
         n = len(values)
@@ -79,7 +87,7 @@ class FakeRecorder:
                 "meter": [meter.id] * n,
                 "customer": [f"c{(first + i) % 2}" for i in range(n)],
                 "subject": ["s"] * n,
-                "time": [NOW_US + (first + i) // spread * HOUR_US for i in range(n)],
+                "time": [NOW_US + (first + i) // spread * gap_hours * HOUR_US for i in range(n)],
                 "value": [Decimal(v) for v in values],
                 "text": [""] * n,
                 "d0": [f"model {(first + i) % 3}" for i in range(n)],
@@ -329,16 +337,32 @@ class Counted:
 
 def test_what_does_not_shrink_is_not_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollup, "JUDGED_FROM_READINGS", 40)
-    scene.recorder.record([1] * 48, spread=1)
+    scene.recorder.record([1] * 48, spread=1, gap_hours=24)
     scene.keeper.advance()
+    assert scene.keeper.status.by_day == (1,)
+    assert scene.keeper.status.not_kept == ()
+    scene.keeper.advance()
+    assert scene.keeper.status.by_day == ()
     assert scene.keeper.status.not_kept == (1,)
     assert scene.ask(a_meter()) is None
     assert scene.store.rolled_up() == {}
-    scene.recorder.record([1] * 48, spread=1)
+    scene.recorder.record([1] * 48, spread=1, gap_hours=24)
     scene.keep()
     scene.keeper.advance()
     assert scene.store.rolled_up() == {}
     assert scene.keeper.status.not_kept == (1,)
+
+
+def test_what_hours_do_not_shrink_is_rolled_up_by_day(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollup, "JUDGED_FROM_READINGS", 40)
+    scene.recorder.record([1] * 480, spread=2)
+    scene.keeper.advance()
+    scene.keeper.advance()
+    assert scene.keeper.status.by_day == (1,)
+    assert len(scene.ask(a_meter())) == 6
+    scene.keep()
+    assert len(scene.ask(a_meter())) == 6
+    assert scene.store.rollup_groups([1]) == {1: 66}
 
 
 def test_what_does_not_shrink_is_found_out_before_all_of_it_is_rolled_up(
@@ -346,7 +370,7 @@ def test_what_does_not_shrink_is_found_out_before_all_of_it_is_rolled_up(
 ) -> None:
     monkeypatch.setattr(rollup, "JUDGED_FROM_READINGS", 20)
     monkeypatch.setattr(store_rollups, "CHUNK_READINGS", 50)
-    scene.recorder.record([1] * 4000, spread=1)
+    scene.recorder.record([1] * 400, spread=1, gap_hours=24)
     built: list[Any] = []
     monkeypatch.setattr(
         scene.failing,
@@ -356,6 +380,8 @@ def test_what_does_not_shrink_is_found_out_before_all_of_it_is_rolled_up(
     )
     scene.keeper.advance()
     assert len(built) < 5
+    scene.keeper.advance()
+    assert len(built) < 8
     assert scene.keeper.status.not_kept == (1,)
     assert scene.store.rolled_up() == {}
 

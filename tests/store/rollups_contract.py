@@ -40,7 +40,13 @@ LATER = 2 * 10**15
 
 
 def roll_up(
-    store: Store, meters: list[Meter], after_us: int, through_us: int, token: str = "t"
+    store: Store,
+    meters: list[Meter],
+    after_us: int,
+    through_us: int,
+    *,
+    token: str = "t",
+    span_hours: int = 1,
 ) -> dict[int, int]:
     plan = store.rollup_plan(meters, after_us=after_us, through_us=through_us)
     for number, chunk in enumerate(plan.chunks):
@@ -127,11 +133,13 @@ class RollupsContract:
     ) -> None:
         meter = a_meter(aggregation)
         whole = a_query(meter)
-        assert can_answer(whole) == (aggregation in ROLLED)
-        assert not can_answer(replace(whole, group_by=("subject",)))
-        assert not can_answer(replace(whole, filters=(Filter("subject", Operator.EQ, ("s1",)),)))
-        assert not can_answer(a_query(meter, (NOON, NOON + HOUR // 2, NOON + DAY)))
-        assert not can_answer(a_query(meter, (NOON + 1, NOON + HOUR + 1)))
+        assert can_answer(whole, span_hours=1) == (aggregation in ROLLED)
+        assert not can_answer(replace(whole, group_by=("subject",)), span_hours=1)
+        assert not can_answer(
+            replace(whole, filters=(Filter("subject", Operator.EQ, ("s1",)),)), span_hours=1
+        )
+        assert not can_answer(a_query(meter, (NOON, NOON + HOUR // 2, NOON + DAY)), span_hours=1)
+        assert not can_answer(a_query(meter, (NOON + 1, NOON + HOUR + 1)), span_hours=1)
         if aggregation not in ROLLED:
             assert store.usage_from_rollups(whole, rolled_up_to_us=0, rows_max=1) is None
         late = replace(whole, as_of_us=NOON)
@@ -194,13 +202,16 @@ class RollupsContract:
         take_back(store, meters, taken, last + data.draw(st.integers(1, 2)), token=tenant)
         cut = data.draw(st.integers(events[0].recorded_at_us - 1, last + 2))
         half = data.draw(st.integers(events[0].recorded_at_us - 1, cut))
-        roll_up(store, meters, 0, half, token=f"{tenant}:1")
-        roll_up(store, meters, half, cut, token=f"{tenant}:2")
+        span_hours = data.draw(st.sampled_from([1, 24]))
+        roll_up(store, meters, 0, half, token=f"{tenant}:1", span_hours=span_hours)
+        roll_up(store, meters, half, cut, token=f"{tenant}:2", span_hours=span_hours)
         for meter in meters:
             asked = data.draw(some_question(meter, events))
             if asked.as_of_us is not None:
                 asked = replace(asked, as_of_us=max(cut, asked.as_of_us))
-            found = store.usage_from_rollups(asked, rolled_up_to_us=cut, rows_max=100_000)
+            found = store.usage_from_rollups(
+                asked, rolled_up_to_us=cut, rows_max=100_000, span_hours=span_hours
+            )
             if found is not None:
                 assert found == store.usage(asked, rows_max=100_000)
 

@@ -33,7 +33,8 @@ AGGREGATIONS = frozenset(
 )
 """Those roll-ups are kept for."""
 SHRINK_MIN = 4
-"""Readings there must be to a group and hour on average; roll-ups that shrink less are not kept."""
+"""Readings there must be to a group and hour on average; what shrinks less is rolled up by day, or not at all."""
+HOUR, DAY = 1, 24
 JUDGED_FROM_READINGS = 100_000
 """Roll-ups of fewer readings are kept whatever they save."""
 
@@ -49,7 +50,8 @@ class Rolled(Struct, frozen=True):
 
     upto_us: int = 0  # readings recorded up to this moment are in
     readings: int = 0  # rows of readings that are in
-    kept: bool = True  # False: rolling up would not shrink it
+    span_hours: int = HOUR  # by what: hours, or days where hours would not shrink it
+    kept: bool = True  # False: not even days would
     judged_readings: int = 0  # how many there were when that was last decided
 
 
@@ -57,6 +59,7 @@ class Step(Struct, frozen=True):
     """A step about to be done."""
 
     meters: tuple[int, ...]
+    span_hours: int
     after_us: int
     through_us: int
     readings: dict[int, int]  # that it adds, by meter id
@@ -79,6 +82,7 @@ class RollupStatus:
 
     readings: int  # rolled up
     meters: int  # whose roll-ups are kept
+    by_day: tuple[int, ...]  # ids of those that hours would not shrink
     not_kept: tuple[int, ...]  # ids of meters that rolling up would not shrink
     upto_us: int  # the moment up to which all that are kept are rolled up; 0 while one has only begun
     pending: int  # readings of the step under way that are not rolled up yet
@@ -139,7 +143,7 @@ class RollupKeeper:
                 return None
             try:
                 rows = self._store.usage_from_rollups(
-                    query, rolled_up_to_us=rolled.upto_us, rows_max=rows_max
+                    query, rolled_up_to_us=rolled.upto_us, rows_max=rows_max, span_hours=rolled.span_hours
                 )
                 too_many = None
             except Invalid as error:  # too many rows, maybe only because a step came in between
@@ -169,6 +173,9 @@ class RollupKeeper:
         return RollupStatus(
             readings=sum(rolled.readings for rolled in kept),
             meters=len(kept),
+            by_day=tuple(
+                sorted(key for key, rolled in meters.items() if rolled.kept and rolled.span_hours == DAY)
+            ),
             not_kept=tuple(sorted(key for key, rolled in meters.items() if not rolled.kept)),
             upto_us=min((rolled.upto_us for rolled in kept), default=0),
             pending=self._pending,
@@ -223,16 +230,16 @@ class RollupKeeper:
             if meter.of is None and meter.aggregation in AGGREGATIONS
         }
         self._forget([key for key in self._progress.meters if key not in wanted])
-        alike: defaultdict[tuple[int, int], list[Meter]] = defaultdict(list)
+        alike: defaultdict[tuple[int, int, int], list[Meter]] = defaultdict(list)
         for key, meter in wanted.items():
             rolled = self._progress.meters.get(key, Rolled())
             # What left service has no readings after that, and is asked as of then.
             until_us = coverage[key].until_us
             end_us = through_us if until_us is None else min(through_us, until_us)
             if rolled.kept and rolled.upto_us < end_us:
-                alike[rolled.upto_us, end_us].append(meter)
-        for (after_us, end_us), meters in sorted(alike.items(), key=lambda item: -item[0][0]):
-            if not self._step(meters, after_us, end_us, generation):
+                alike[rolled.upto_us, end_us, rolled.span_hours].append(meter)
+        for (after_us, end_us, span_hours), some in sorted(alike.items(), key=lambda item: -item[0][0]):
+            if not self._step(some, after_us, end_us, span_hours, generation):
                 return
         self._judge()
         self._step_at_s, self._step_at_readings = self._elapsed_s(), readings
@@ -274,22 +281,23 @@ class RollupKeeper:
             self._suspect.clear()
 
     def _forget(self, meters: Sequence[int], *, kept: bool = True) -> None:
-        """Delete the roll-ups of these meters. They are rolled up anew, unless they are not to be kept."""
+        """Delete the roll-ups of these meters. They are rolled up anew; those not to be `kept` as they were, by coarser
+        spans, or not at all."""
         if not meters:
             return
         left = {key: rolled for key, rolled in self._progress.meters.items() if key not in meters}
         if not kept:
-            left |= {
-                key: replace(self._progress.meters[key], upto_us=0, readings=0, kept=False) for key in meters
-            }
+            left |= {key: _coarser(self._progress.meters[key]) for key in meters}
         self._save(replace(self._progress, step=None, builds=self._progress.builds + 1, meters=left))
         self._store.delete_rollups(meters)
 
-    def _step(self, meters: Sequence[Meter], after_us: int, through_us: int, generation: int) -> bool:
+    def _step(
+        self, meters: Sequence[Meter], after_us: int, through_us: int, span_hours: int, generation: int
+    ) -> bool:
         """Roll up what was recorded in a range of moments. False when it was given up: `advance` will begin it anew."""
         plan = self._store.rollup_plan(meters, after_us=after_us, through_us=through_us)
         ids = tuple(sorted(meter.id for meter in meters))
-        step = Step(ids, after_us, through_us, dict(plan.readings))
+        step = Step(ids, span_hours, after_us, through_us, dict(plan.readings))
         self._save(replace(self._progress, step=step))
         self._pending = sum(plan.readings.values())
         token = f"{generation}:{self._progress.builds}:{ids[0]}:{after_us}-{through_us}"
@@ -298,7 +306,12 @@ class RollupKeeper:
             if self._stopping.is_set() or generation != self._recorder.generation:
                 return False
             self._store.build_rollups(
-                left, after_us=after_us, through_us=through_us, chunk=chunk, token=f"{token}:{number}"
+                left,
+                after_us=after_us,
+                through_us=through_us,
+                chunk=chunk,
+                token=f"{token}:{number}",
+                span_hours=span_hours,
             )
             self._pending = max(0, self._pending - chunk.readings)
             if after_us == 0 and number < len(plan.chunks) - 1:
@@ -326,9 +339,8 @@ class RollupKeeper:
 
     def _without(self, step: Step, meters: Sequence[int]) -> Step:
         left = tuple(key for key in step.meters if key not in meters)
-        smaller = Step(
-            left, step.after_us, step.through_us, {key: n for key, n in step.readings.items() if key in left}
-        )
+        readings = {key: n for key, n in step.readings.items() if key in left}
+        smaller = replace(step, meters=left, readings=readings)
         self._save(replace(self._progress, step=smaller))
         return smaller
 
@@ -357,7 +369,7 @@ class RollupKeeper:
         self._save(replace(self._progress, meters=meters))
         if useless:
             self._forget(useless, kept=False)
-            _logger.info("rollups_not_kept", meters=useless)
+            _logger.info("rollups_shrink_too_little", meters=useless)
 
     def _shrink_too_little(self, meters: Sequence[int]) -> list[int]:
         held = self._store.rolled_up()
@@ -373,4 +385,9 @@ class RollupKeeper:
         self._save(replace(self._progress, meters={**self._progress.meters, **known}))
         self._forget(meters, kept=False)
         self._save(replace(self._progress, step=step))
-        _logger.info("rollups_not_kept", meters=list(meters))
+        _logger.info("rollups_shrink_too_little", meters=list(meters))
+
+
+def _coarser(rolled: Rolled) -> Rolled:
+    """What comes next when rolling up shrinks a meter too little."""
+    return Rolled(span_hours=DAY, kept=rolled.span_hours == HOUR)

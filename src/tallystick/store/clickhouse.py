@@ -16,6 +16,7 @@ from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import question
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal, engine_of
+from tallystick.store.facts import Facts
 from tallystick.store.interface import (
     CORRECTION_SCHEMA,
     STAGED_BLOCK_ROWS,
@@ -33,7 +34,6 @@ from tallystick.store.interface import (
     StoredEvent,
     TypeTotals,
 )
-from tallystick.store.facts import Facts
 from tallystick.store.rollups import Rollups
 from tallystick.store.statements import (
     create_readings,
@@ -471,9 +471,18 @@ class ClickHouseStore:
         return self._rollups.plan(meters, after_us=after_us, through_us=through_us)
 
     def build_rollups(
-        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+        self,
+        meters: Sequence[Meter],
+        *,
+        after_us: int,
+        through_us: int,
+        chunk: RollupChunk,
+        token: str,
+        span_hours: int = 1,
     ) -> None:
-        self._rollups.build(meters, after_us=after_us, through_us=through_us, chunk=chunk, token=token)
+        self._rollups.build(
+            meters, after_us=after_us, through_us=through_us, chunk=chunk, token=token, span_hours=span_hours
+        )
 
     def rolled_up(self) -> dict[int, tuple[int, int]]:
         return self._rollups.rolled_up()
@@ -485,12 +494,16 @@ class ClickHouseStore:
         self._rollups.delete(meters)
 
     def usage_from_rollups(
-        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int
+        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int, span_hours: int = 1
     ) -> list[UsageRow] | None:
         if query.as_of_us is not None and query.as_of_us < rolled_up_to_us:
             return None
         return question.answer_from_rollups(
-            self._derived_rows, query, rolled_up_to_us=rolled_up_to_us, rows_max=rows_max
+            self._derived_rows,
+            query,
+            rolled_up_to_us=rolled_up_to_us,
+            span_hours=span_hours,
+            rows_max=rows_max,
         )
 
     # -- questions ----------------------------------------------------------------------------------------------

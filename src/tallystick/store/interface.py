@@ -409,10 +409,18 @@ class Store(Protocol):
         ...
 
     def build_rollups(
-        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+        self,
+        meters: Sequence[Meter],
+        *,
+        after_us: int,
+        through_us: int,
+        chunk: RollupChunk,
+        token: str,
+        span_hours: int = 1,
     ) -> None:
-        """Roll up one chunk of a plan, in one insert: the readings of these meters (of aggregation count, sum, average,
-        min or max) with after_us < recorded_at <= through_us. The same token again changes nothing."""
+        """Roll up one chunk of a plan, in one insert, by spans of so many hours (1, or 24 for days of UTC): the readings of
+        these meters (of aggregation count, sum, average, min or max) with after_us < recorded_at <= through_us. The
+        same token again changes nothing. All roll-ups of one meter have the same span."""
         ...
 
     def rolled_up(self) -> dict[int, tuple[int, int]]:
@@ -431,7 +439,7 @@ class Store(Protocol):
         ...
 
     def usage_from_rollups(
-        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int
+        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int, span_hours: int = 1
     ) -> list[UsageRow] | None:
         """As `usage`, from the roll-ups of readings recorded up to `rolled_up_to_us`, and the readings these do not hold.
         None: the roll-ups do not hold what is asked for. The caller must know that they are complete, before and

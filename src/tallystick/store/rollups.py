@@ -13,13 +13,15 @@ from typing import Any
 from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Meter
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
 from tallystick.store.interface import RollupChunk, RollupPlan
-from tallystick.store.question.rollups import HOUR_SQL, HOUR_US
+from tallystick.store.question.rollups import HOUR_US, span_sql
 from tallystick.store.statements import create_rollups, statement
 
 CHUNK_READINGS = 2_000_000
 """Readings that are rolled up by one insert, about."""
 
 _SLOT_HOURS = 730  # a twelfth of a year
+_SUMMED = frozenset({Aggregation.SUM, Aggregation.AVERAGE})
+_COMPARED = frozenset({Aggregation.MIN, Aggregation.MAX})
 _ATTEMPTS = 10
 Part = tuple[str, str]
 """Name and hash of its files: names come back when the table is made again."""
@@ -48,7 +50,9 @@ class Rollups:
 
     def plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
         """See store.interface.Store."""
-        sql = statement("rollups_plan").replace("{slot_hours}", str(_SLOT_HOURS)).replace("{hour}", HOUR_SQL)
+        sql = (
+            statement("rollups_plan").replace("{slot_hours}", str(_SLOT_HOURS)).replace("{hour}", span_sql(1))
+        )
         parameters = {
             "meters": [meter.id for meter in meters],
             "after_us": after_us,
@@ -77,20 +81,36 @@ class Rollups:
         return RollupPlan(tuple(chunks), dict(readings))
 
     def build(
-        self, meters: Sequence[Meter], *, after_us: int, through_us: int, chunk: RollupChunk, token: str
+        self,
+        meters: Sequence[Meter],
+        *,
+        after_us: int,
+        through_us: int,
+        chunk: RollupChunk,
+        token: str,
+        span_hours: int,
     ) -> None:
         """See store.interface.Store."""
         if not _TOKEN.fullmatch(token):
             raise ValueError(f"{token!r} is no token.")
         dimensions = max((len(meter.dimensions) for meter in meters), default=0)
         slots = "".join(f", d{slot}" for slot in range(dimensions))
-        sql = statement("rollups_build").replace("{slots}", slots).replace("{hour}", HOUR_SQL)
-        summing, comparing = (Aggregation.SUM, Aggregation.AVERAGE), (Aggregation.MIN, Aggregation.MAX)
-        parameters = {
+        sql = statement("rollups_build").replace("{slots}", slots)
+        sql = sql.replace("{hour}", span_sql(span_hours))
+        summed = [meter.id for meter in meters if meter.aggregation in _SUMMED]
+        compared = [meter.id for meter in meters if meter.aggregation in _COMPARED]
+        sql = sql.replace("{total}", "sum({value})" if summed else "0")
+        sql = sql.replace(
+            "{value}", _among(summed, meters, "summed", "CAST(value, 'Decimal(76, 18)') * sign")
+        )
+        value = _among(compared, meters, "compared", "value")
+        sql = sql.replace("{minimum}", f"min({value})" if compared else "0")
+        sql = sql.replace("{maximum}", f"max({value})" if compared else "0")
+        parameters: dict[str, Any] = {
             "tenants": sorted({meter.tenant for meter in meters}),
             "meters": [meter.id for meter in meters],
-            "summed": [meter.id for meter in meters if meter.aggregation in summing],
-            "compared": [meter.id for meter in meters if meter.aggregation in comparing],
+            "summed": summed,
+            "compared": compared,
             "from_us": chunk.from_us,
             "to_us": chunk.to_us,
             "after_us": after_us,
@@ -150,3 +170,10 @@ class Rollups:
         if not meters or "rollups" not in {row[0] for row in self._connection.rows(statement("tables"))}:
             return
         run("ALTER TABLE rollups DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
+
+
+def _among(ids: Sequence[int], meters: Sequence[Meter], name: str, value: str) -> str:
+    """A value that only readings of some of the meters have to show."""
+    if len(ids) == len(meters):
+        return value
+    return f"if(meter IN {{{name}:Array(UInt32)}}, {value}, 0)"

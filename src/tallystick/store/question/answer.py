@@ -12,7 +12,7 @@ from tallystick.store.question.ask import totals, window_indexes, windows
 from tallystick.store.question.bound import Bound
 from tallystick.store.question.figure import figure, zero
 from tallystick.store.question.rollups import COMPARED, can_answer
-from tallystick.store.question.source import Asked, where_of
+from tallystick.store.question.source import Asked, RolledUp, where_of
 
 VALUES_MAX = 20_000_000
 """Readings that one question may hold in memory: of percentiles 16 bytes each, of series and pairs up to 100."""
@@ -37,16 +37,16 @@ def answer(
 
 
 def answer_from_rollups(
-    rows: Rows, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int
+    rows: Rows, query: UsageQuery, *, rolled_up_to_us: int, span_hours: int, rows_max: int
 ) -> list[UsageRow] | None:
     """See store.interface.Store.usage_from_rollups."""
-    if not can_answer(query):
+    if not can_answer(query, span_hours=span_hours):
         return None
     if query.limit == 0:
         return []
     if query.meter.aggregation in COMPARED and _taken_back(rows, query, "readings"):
         return None
-    return _answer(rows, Asked(query, "readings", False, rolled_up_to_us), rows_max)
+    return _answer(rows, Asked(query, "readings", False, RolledUp(rolled_up_to_us, span_hours)), rows_max)
 
 
 def _answer(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:

@@ -55,8 +55,8 @@ def window_indexes(query: UsageQuery) -> dict[int, int] | None:
 
 def _source(asked: Asked, bound: Bound, edges_us: tuple[int, ...]) -> Source | Spans:
     meter = asked.query.meter
-    if asked.rolled_up_to_us is not None:
-        return of_rollups(asked, bound, rolled_up_to_us=asked.rolled_up_to_us)
+    if asked.rolled_up is not None:
+        return of_rollups(asked, bound, rolled_up=asked.rolled_up)
     if meter.of is not None:
         return of_figures(asked, bound, outer_edges_us=edges_us)
     match meter.aggregation:
@@ -103,21 +103,22 @@ def _spread(spans: Spans, query: UsageQuery, bound: Bound, kept: str) -> str:
     """
     borders = Borders(query.edges_us, bound)
     keys = _keys(query)
-    none = "toInt256(0)"
-    pieces = (
-        f"if(first = last, [(first, level * (b_us - a_us), {none}, toInt64(0), toUInt64(1))], arrayConcat("
-        f"[(first, level * ({borders.end_of('first')} - a_us), {none}, toInt64(0), toUInt64(1)),"
-        f" (last, level * (b_us - {borders.start_of('last')}), {none}, toInt64(0), toUInt64(1))],"
-        f" if(last - first < 2, [], [(first + 1, {none}, level, toInt64(1), toUInt64(0)),"
-        f" (last, {none}, -level, toInt64(-1), toUInt64(0))])))"
-    )
     placed = (
         f"SELECT level, a_us, b_us, {borders.index('a_us')} AS first,"
-        f" {borders.index('greatest(a_us, b_us - 1)')} AS last{_selected(spans.groups)} FROM {spans.relation} WHERE 1{kept}"
+        f" {borders.index('greatest(a_us, b_us - 1)')} AS last{_selected(spans.groups)}"
+        f" FROM {spans.relation} WHERE 1{kept}"
     )
+    # Pieces: 0 in the first window, 1 in the last, 2 entering those between, 3 leaving them.
+    pieces = "multiIf(first = last, [0], first + 1 = last, [0, 1], [0, 1, 2, 3])"
+    at = "multiIf(piece = 0, first, piece = 2, first + 1, last)"
+    length_us = (
+        f"multiIf(piece = 0, least(b_us, {borders.end_of('first')}) - a_us,"
+        f" piece = 1, b_us - {borders.start_of('last')}, 0)"
+    )
+    turn = "multiIf(piece = 2, 1, piece = 3, -1, 0)"
     summed = (
-        "SELECT piece.1 AS at, sum(piece.2) AS partly, sum(piece.3) AS change, sum(piece.4) AS entered,"
-        f" sum(piece.5) AS parts{_listed(keys)} FROM ({placed}) ARRAY JOIN {pieces} AS piece"
+        f"SELECT {at} AS at, sum(level * {length_us}) AS partly, sum(level * {turn}) AS change, sum({turn}) AS entered,"
+        f" countIf(piece < 2) AS parts{_listed(keys)} FROM ({placed}) ARRAY JOIN {pieces} AS piece"
         f" GROUP BY {', '.join(['at', *keys])}"
     )
     partition = f"PARTITION BY {', '.join(keys)} " if keys else ""
@@ -128,7 +129,7 @@ def _spread(spans: Spans, query: UsageQuery, bound: Bound, kept: str) -> str:
         f" leadInFrame(at, 1, at + 1) OVER {course} ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS next"
         f"{_listed(keys)} FROM ({summed})"
     )
-    area = f"if(w = at, partly, {none}) + held * ({borders.end_of('w')} - {borders.start_of('w')})"
+    area = f"if(w = at, partly, 0) + held * ({borders.end_of('w')} - {borders.start_of('w')})"
     return (
         f"SELECT {spans.figure(f'({area})')} AS figure, w{_listed(keys)} FROM ({running}) "
         f"ARRAY JOIN if(holding > 0, range(at, next), [at]) AS w WHERE parts > 0 OR holding > 0"

@@ -1,6 +1,6 @@
-"""Questions answered from roll-ups: whole hours from them, and from readings what they do not hold.
+"""Questions answered from roll-ups: whole hours (or days) from them, and from readings what they do not hold.
 
-That is what was recorded after the roll-ups were made, and the partial hours at both ends of the range.
+That is what was recorded after the roll-ups were made, and the partial hours (or days) at both ends of the range.
 """
 
 # ruff: noqa: S608 (identifiers come from fixed lists, values are bound)
@@ -10,11 +10,16 @@ from tallystick.metering.query import UsageQuery
 from tallystick.store.question import figure
 from tallystick.store.question.bound import Bound
 from tallystick.store.question.condition import column_of, condition_of, conditions
-from tallystick.store.question.source import TIME_US, Asked, Source, group_columns
+from tallystick.store.question.source import TIME_US, Asked, RolledUp, Source, group_columns
 
 HOUR_US = 3_600_000_000
-HOUR_SQL = f"toInt32(intDiv({TIME_US} - positiveModulo({TIME_US}, {HOUR_US:d}), {HOUR_US:d}))"
-"""The hour a reading lies in, counted from 1970; rounded downwards, also before."""
+
+
+def span_sql(span_hours: int) -> str:
+    """The hour, counted from 1970, that the span of so many hours a reading lies in begins with."""
+    span_us = span_hours * HOUR_US
+    return f"toInt32(intDiv({TIME_US} - positiveModulo({TIME_US}, {span_us:d}), {HOUR_US:d}))"
+
 
 ADDED = frozenset({Aggregation.COUNT, Aggregation.SUM, Aggregation.AVERAGE})
 COMPARED = frozenset({Aggregation.MIN, Aggregation.MAX})
@@ -29,31 +34,36 @@ _FIGURES = {
 }
 
 
-def whole_hours(query: UsageQuery) -> tuple[int, int]:
-    """The first whole hour within the range, and the first behind the last one, counted from 1970."""
-    return -(-query.from_us // HOUR_US), query.to_us // HOUR_US
+def _whole_spans_us(query: UsageQuery, span_hours: int) -> tuple[int, int]:
+    """Where the first whole span within the range begins, and where the last one ends."""
+    span_us = span_hours * HOUR_US
+    return -(-query.from_us // span_us) * span_us, query.to_us // span_us * span_us
 
 
-def can_answer(query: UsageQuery) -> bool:
-    """Whether roll-ups hold what this question asks for."""
+def can_answer(query: UsageQuery, *, span_hours: int) -> bool:
+    """Whether roll-ups by spans of so many hours hold what this question asks for."""
     meter = query.meter
     if meter.of is not None or meter.aggregation not in ADDED | COMPARED:
         return False
     if "subject" in query.group_by or any(one.name == "subject" for one in query.filters):
         return False
-    first, last = whole_hours(query)
-    return first < last and all(edge % HOUR_US == 0 for edge in query.edges_us[1:-1])
+    first_us, last_us = _whole_spans_us(query, span_hours)
+    return first_us < last_us and all(edge % (span_hours * HOUR_US) == 0 for edge in query.edges_us[1:-1])
 
 
-def of_rollups(asked: Asked, bound: Bound, *, rolled_up_to_us: int) -> Source:
-    """Rows of hours and of single readings. The question must be one that roll-ups can answer."""
+def of_rollups(asked: Asked, bound: Bound, *, rolled_up: RolledUp) -> Source:
+    """Rows of spans and of single readings. The question must be one that roll-ups can answer."""
     query = asked.query
     names = [*query.group_by, *(one.name for one in query.filters)]
     columns = ", ".join(sorted({"customer", *(column_of(query.meter, name)[0] for name in names)}))
-    first, last = whole_hours(query)
+    first_us, last_us = _whole_spans_us(query, rolled_up.span_hours)
     filters = [condition_of(query.meter, one, bound) for one in query.filters]
     kept = conditions(query.meter, bound, customers=query.customers, from_us=None, to_us=None, as_of_us=None)
-    kept += [f"hour >= {bound.value(first, 'Int32')}", f"hour < {bound.value(last, 'Int32')}", *filters]
+    kept += [
+        f"hour >= {bound.value(first_us // HOUR_US, 'Int32')}",
+        f"hour < {bound.value(last_us // HOUR_US, 'Int32')}",
+        *filters,
+    ]
     branches = [
         f"SELECT {columns}, toInt64(hour) * {HOUR_US:d} AS time_us, counted, total, minimum, maximum"
         f" FROM rollups WHERE {' AND '.join(kept)}"
@@ -76,10 +86,10 @@ def of_rollups(asked: Asked, bound: Bound, *, rolled_up_to_us: int) -> Source:
             f" FROM {asked.readings} WHERE {' AND '.join([*where, *filters, *more])}"
         )
 
-    readings(query.from_us, first * HOUR_US)
-    readings(last * HOUR_US, query.to_us)
-    if query.as_of_us is None or query.as_of_us > rolled_up_to_us:
-        readings(first * HOUR_US, last * HOUR_US, f"recorded_at > {bound.time(rolled_up_to_us)}")
+    readings(query.from_us, first_us)
+    readings(last_us, query.to_us)
+    if query.as_of_us is None or query.as_of_us > rolled_up.upto_us:
+        readings(first_us, last_us, f"recorded_at > {bound.time(rolled_up.upto_us)}")
     return Source(
         relation=f"({' UNION ALL '.join(branches)})",
         where="1",

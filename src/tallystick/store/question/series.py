@@ -50,7 +50,7 @@ def of_register(asked: Asked, bound: Bound) -> Source:
     """What each reading is above the one before it; all of it where it is less, for then the register began anew."""
     query = asked.query
     courses = _courses(asked, bound, after_us=None, to_us=query.to_us)
-    before = "arrayPushFront(arrayPopBack(levels), if(earlier > 0, carried, levels[1]))"
+    before = "arrayPopBack(arrayPushFront(levels, if(earlier > 0, carried, levels[1])))"
     increases = f"arrayMap((level, before) -> level - if(level >= before, before, 0), levels, {before})"
     return Source(
         relation=f"(SELECT {_named(query)}time_us, toInt256(increase) AS value FROM ({courses}) "

@@ -13,13 +13,21 @@ TIME_US = "toUnixTimestamp64Micro(time)"
 
 
 @dataclass(frozen=True, slots=True)
+class RolledUp:
+    """Roll-ups of readings recorded up to a moment, by spans of so many hours."""
+
+    upto_us: int
+    span_hours: int
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A question, the table of readings it goes to, and whether readings in that table are taken back (sign -1)."""
 
     query: UsageQuery
     readings: str
     taken_back: bool
-    rolled_up_to_us: int | None = None  # to be answered from roll-ups made at this moment
+    rolled_up: RolledUp | None = None  # to be answered from these roll-ups
 
 
 @dataclass(frozen=True, slots=True)

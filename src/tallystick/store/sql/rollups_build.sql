@@ -9,9 +9,9 @@ SELECT
     count(),
     sum(sign),
     countIf(sign = -1),
-    sum(if(meter IN {summed:Array(UInt32)}, CAST(value, 'Decimal(76, 18)') * sign, CAST(0, 'Decimal(76, 18)'))),
-    min(if(meter IN {compared:Array(UInt32)}, value, CAST(0, 'Decimal(38, 18)'))),
-    max(if(meter IN {compared:Array(UInt32)}, value, CAST(0, 'Decimal(38, 18)')))
+    {total},
+    {minimum},
+    {maximum}
 FROM readings
 WHERE tenant IN {tenants:Array(String)}
     AND meter IN {meters:Array(UInt32)}

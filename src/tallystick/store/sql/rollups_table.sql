@@ -1,4 +1,4 @@
--- Readings summed per hour (of UTC, counted from 1970), meter, customer and dimensions. Derived: not synced, made again
+-- Readings summed per hour (counted from 1970, in UTC) or day (by its first hour), meter, customer and dimensions. Derived: not synced, made again
 -- when its layout changes. Rows of one group are united by merges, so that only sums over them mean anything:
 -- `readings` is how many rows of readings went in, `counted` their signs, `taken_back` how many of them have sign -1.
 -- `total` is kept for meters that sum, `minimum` and `maximum` for those that compare, and hold only while nothing is
