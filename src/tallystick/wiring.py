@@ -17,6 +17,7 @@ from tallystick.errors import Invalid
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
 from tallystick.flows.record import Recorder
+from tallystick.flows.restore import check_finished
 from tallystick.flows.rollup import RollupKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
@@ -69,6 +70,7 @@ async def start(
     """
     clock = clock or SystemClock()
     directory = Path(settings.data_dir)
+    check_finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
     catalog = _catalog(settings, directory)
     catalog.migrate()
@@ -134,6 +136,11 @@ def _store(settings: Settings, directory: Path) -> Store:
         query_time_s_max=settings.query_time_s_max,
         query_memory_bytes_max=settings.store_memory_bytes_max,
     )
+
+
+def open_store(settings: Settings) -> Store:
+    """The store alone: for a restore into an installation that does not run."""
+    return _store(settings, Path(settings.data_dir))
 
 
 def _catalog(settings: Settings, directory: Path) -> Catalog:

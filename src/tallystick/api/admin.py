@@ -45,7 +45,7 @@ def progress_document(made: Progress) -> dict[str, Any]:
     }
 
 
-def _check_installation_admin(request: Connection) -> None:
+def check_installation_admin(request: Connection) -> None:
     who = caller(request)
     if who.tenant != DEFAULT_TENANT or who.customer is not None:
         raise Forbidden(f"Only an admin of the tenant {DEFAULT_TENANT!r} may do that.", code="other_tenant")
@@ -86,7 +86,7 @@ _PROGRESS = objects({"done": _BOOLEAN, "meters_left": _COUNT, "readings": _COUNT
 )
 async def doctor(request: Connection) -> dict[str, Any]:
     """What is not as it must be."""
-    _check_installation_admin(request)
+    check_installation_admin(request)
     fields = Fields.of_query(request)
     full = fields.boolean("full")
     fields.finish()
@@ -115,7 +115,7 @@ async def doctor(request: Connection) -> dict[str, Any]:
 )
 async def start_rebuild(request: Connection) -> dict[str, Any]:
     """Begin; `GET` tells how far it is."""
-    _check_installation_admin(request)
+    check_installation_admin(request)
     document = await wire.json_object(request)
     faults = wire.Faults()
     wire.check_members(document, ("parts",), faults)
@@ -136,7 +136,7 @@ async def start_rebuild(request: Connection) -> dict[str, Any]:
 )
 async def rebuild_progress(request: Connection) -> dict[str, Any]:
     """What is left to do."""
-    _check_installation_admin(request)
+    check_installation_admin(request)
     wire.check_parameters(request, ())
     return progress_document(progress(wire.system_of(request)))
 

@@ -13,6 +13,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 
 from tallystick.api import (
     admin,
+    admin_backup,
     backfills,
     corrections,
     customers,
@@ -86,6 +87,7 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *customers.ROUTES,
         *keys.ROUTES,
         *admin.ROUTES,
+        *admin_backup.ROUTES,
     )
 
 

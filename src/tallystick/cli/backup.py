@@ -158,9 +158,7 @@ async def _recovered(running: Any) -> None:
     give_up = time.monotonic() + RECOVER_S_MAX
     while not (recorder.recovered and recorder.lag().events == 0):
         if time.monotonic() > give_up or recorder.fault is not None:
-            raise TallystickError(
-                f"The recorder does not get on: {recorder.fault or 'it takes too long'}."
-            )
+            raise TallystickError(f"The recorder does not get on: {recorder.fault or 'it takes too long'}.")
         await asyncio.sleep(POLL_S)
 
 
