@@ -107,6 +107,8 @@ class QuestionsContract:
         hours = tuple(NOON + at * HOUR for at in range(5))
         assert values(store.usage(a_query(meter, hours), rows_max=9)) == ["0", "30", "5", "1"]
         assert values(store.usage(a_query(meter, (NOON + 1, NOON + DAY)), rows_max=9)) == ["36"]
+        # Nothing in the range, and a series before it.
+        assert store.usage(a_query(meter, (NOON + DAY, NOON + 2 * DAY)), rows_max=9) == []
 
     def test_a_duration_is_closed_by_its_stop_or_its_timeout(self, store: Store) -> None:
         meter = a_meter_of(Aggregation.DURATION)
@@ -170,12 +172,12 @@ class QuestionsContract:
         events = [event, replaced, stop]
         record_readings(store, meters, events)
         for meter in meters:
-            for later in (-1, 0, 9, 10, 19, 20, 10**9):
+            for later in (-1, 9, 10, 20):
                 asked = a_query(meter, as_of_us=event.recorded_at_us + later)
                 assert store.usage(asked, rows_max=9) == evaluate(asked, events), (meter.aggregation, later)
 
     # -- any question -------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("examples", [30, pytest.param(600, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.slow)])
     def test_answers_equal_the_oracle(self, store: Store, examples: int) -> None:
         ids = iter(range(1, 1_000_000))
 
@@ -187,10 +189,16 @@ class QuestionsContract:
             events = data.draw(some_course(tenant))
             meters = data.draw(some_meters(tenant, number))
             record_readings(store, meters, events, token=tenant)
-            for _ in range(6):
-                asked = data.draw(some_question_of(data.draw(st.sampled_from(meters)), events))
-                answered = store.usage(asked, rows_max=100_000)
-                assert answered == evaluate(asked, events), asked
+            # Each question of every meter: what breaks one aggregation is rarely drawn for it alone.
+            question = data.draw(some_question_of(meters[0], events))
+            for meter in meters:
+                asked = replace(question, meter=meter)
+                if meter.of is not None:
+                    inner_edges_us = window.edges(
+                        asked.from_us, asked.to_us, meter.of.window, "Europe/Berlin", windows_max=100_000
+                    )
+                    asked = replace(asked, inner_edges_us=inner_edges_us)
+                assert store.usage(asked, rows_max=100_000) == evaluate(asked, events), asked
 
         check()
 
@@ -208,8 +216,8 @@ def some_meters(draw: st.DrawFn, tenant: str, number: int) -> list[Meter]:
     """One of each aggregation, more of those with a timeout, and some aggregates of aggregates."""
     timed = (Aggregation.TIME_WEIGHTED, Aggregation.DURATION)
     meters = [a_meter_of(aggregation) for aggregation in Aggregation]
-    meters += [a_meter_of(aggregation, timeout_us=draw(_timeouts)) for aggregation in timed for _ in range(4)]
-    for _ in range(8):
+    meters += [a_meter_of(aggregation, timeout_us=draw(_timeouts)) for aggregation in timed for _ in range(2)]
+    for _ in range(5):
         inner = InnerAggregation(draw(st.sampled_from(sorted(INNER))), draw(_kinds))
         meters.append(a_meter_of(draw(st.sampled_from(sorted(OUTER))), of=inner))
     return [replace(meter, id=number * 100 + i, tenant=tenant) for i, meter in enumerate(meters)]
@@ -242,14 +250,9 @@ def some_question_of(draw: st.DrawFn, meter: Meter, events: list[OracleEvent]) -
     asked = draw(some_question(meter, [replace(event, time_us=event.time_us + away) for event in events]))
     moments = {event.recorded_at_us for event in events}
     moments |= {event.superseded_at_us for event in events if event.superseded_at_us is not None}
-    inner_edges_us = None
-    if meter.of is not None:
-        zone = draw(st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kathmandu"]))
-        inner_edges_us = window.edges(asked.from_us, asked.to_us, meter.of.window, zone, windows_max=100_000)
     reached = asked.from_us + draw(st.integers(-10, 100)) * HOUR
     return replace(
         asked,
         as_of_us=draw(st.sampled_from([None, *sorted(moments)])),
         now_us=draw(st.sampled_from([None, asked.from_us, reached, asked.to_us + HOUR])),
-        inner_edges_us=inner_edges_us,
     )
