@@ -316,7 +316,7 @@ class RollupKeeper:
             self._pending = max(0, self._pending - chunk.readings)
             if after_us == 0 and number < len(plan.chunks) - 1:
                 # The past of a meter that will not shrink need not be rolled up to the end to be found out.
-                useless = self._shrink_too_little([meter.id for meter in left])
+                useless = self._shrink_too_little([meter.id for meter in left], united=True)
                 if useless:
                     self._give_up(useless, step)
                     step = self._without(step, useless)
@@ -362,7 +362,7 @@ class RollupKeeper:
         ]
         if not due:
             return
-        useless = self._shrink_too_little(due)
+        useless = self._shrink_too_little(due, united=False)
         meters = dict(self._progress.meters)
         for key in due:
             meters[key] = replace(meters[key], judged_readings=meters[key].readings)
@@ -371,13 +371,18 @@ class RollupKeeper:
             self._forget(useless, kept=False)
             _logger.info("rollups_shrink_too_little", meters=useless)
 
-    def _shrink_too_little(self, meters: Sequence[int]) -> list[int]:
+    def _shrink_too_little(self, meters: Sequence[int], *, united: bool) -> list[int]:
+        """`united`: all were made in one plan, and none of their rows will be united with another."""
         held = self._store.rolled_up()
         judged = [key for key in meters if held.get(key, (0, 0))[0] >= JUDGED_FROM_READINGS]
         if not judged:
             return []
-        groups = self._store.rollup_groups(judged)
-        return [key for key in judged if held[key][0] < SHRINK_MIN * groups.get(key, 0)]
+        rows = self._store.rollup_rows(judged)
+        doubtful = [key for key in judged if held[key][0] < SHRINK_MIN * rows.get(key, 0)]
+        if united or not doubtful:
+            return doubtful
+        groups = self._store.rollup_groups(doubtful)
+        return [key for key in doubtful if held[key][0] < SHRINK_MIN * groups.get(key, 0)]
 
     def _give_up(self, meters: Sequence[int], step: Step) -> None:
         """In the midst of a step: these meters are not to be kept."""

@@ -487,6 +487,9 @@ class ClickHouseStore:
     def rolled_up(self) -> dict[int, tuple[int, int]]:
         return self._rollups.rolled_up()
 
+    def rollup_rows(self, meters: Sequence[int]) -> Mapping[int, int]:
+        return self._rollups.rows(meters)
+
     def rollup_groups(self, meters: Sequence[int]) -> Mapping[int, int]:
         return self._rollups.groups(meters)
 

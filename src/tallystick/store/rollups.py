@@ -156,6 +156,13 @@ class Rollups:
             return total
         raise StoreRefusal("The roll-ups are being changed too fast to be counted.", engine_code=None)
 
+    def rows(self, meters: Sequence[int]) -> Mapping[int, int]:
+        """See store.interface.Store."""
+        return {
+            row[0]: row[1]
+            for row in self._connection.rows(statement("rollups_rows"), {"meters": list(meters)})
+        }
+
     def groups(self, meters: Sequence[int]) -> Mapping[int, int]:
         """See store.interface.Store."""
         sql = statement("rollups_groups").replace("{slots}", ", ".join(_SLOTS))

@@ -1,0 +1,5 @@
+-- How many rows the roll-ups of some meters have now.
+SELECT meter, count()
+FROM rollups
+WHERE meter IN {meters:Array(UInt32)}
+GROUP BY meter
