@@ -4,8 +4,9 @@ import pytest
 from tests.api.questions.live import Live, Tenant, opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """One a module: the engine opens one directory a process, and the tests of other rooms need theirs."""
     with opened(tmp_path_factory.mktemp("live")) as made:
         yield made
 

@@ -1,6 +1,6 @@
 """A whole system (log, recorder, store, catalog) in process, for tests that ask it over HTTP without a socket.
 
-One for all tests of a session, because chDB opens one directory a process; each test gets a tenant of its own.
+One for all tests of a module, because chDB opens one directory a process; each test gets a tenant of its own.
 """
 
 import asyncio
