@@ -46,56 +46,29 @@ def of_pairs(asked: Asked, bound: Bound) -> Spans:
     order = order_of(TIME_US, "position")
     inside = f"{TIME_US} < {to_sql}"
     later_stop = f"value = 0 AND {TIME_US} >= {to_sql}"
-    kept = "".join(
-        f", arraySort((name, place) -> place, groupArrayIf(tuple(CAST({name}, 'Nullable(String)')), {inside}), orders)"
-        f" AS names_{name}"
-        for name in dimensions
-    )
+    columns = [
+        "arrayMap(place -> toInt64(bitShiftRight(place, 64)), arraySort(orders))",
+        f"arraySort((is_start, place) -> place, groupArrayIf(toUInt8(value = 1), {inside}), orders)",
+        *(
+            f"arraySort((name, place) -> place, groupArrayIf(tuple(CAST({name}, 'Nullable(String)')), {inside}), orders)"
+            for name in dimensions
+        ),
+    ]
+    nowhere = "".join(", tuple(CAST(NULL, 'Nullable(String)'))" for _ in dimensions)
+    # Points are (time, whether it is a start, dimensions …), and the first stop behind the range.
     histories = (
-        f"SELECT {_PAIR}, groupArrayIf({order}, {inside}) AS orders,"
-        f" arraySort((is_start, place) -> place, groupArrayIf(toUInt8(value = 1), {inside}), orders) AS before_end,"
-        f" arrayMap(place -> toInt64(bitShiftRight(place, 64)), arraySort(orders)) AS times_before_end,"
+        f"SELECT {_PAIR}, groupArrayIf({order}, {inside}) AS orders, arrayZip({', '.join(columns)}) AS known,"
         f" countIf({later_stop}) AS later, minIf({TIME_US}, {later_stop}) AS later_us,"
-        " if(later > 0, arrayPushBack(before_end, toUInt8(0)), before_end) AS states,"
-        f" if(later > 0, arrayPushBack(times_before_end, later_us), times_before_end) AS times{kept}"
+        f" if(later > 0, arrayPushBack(known, (later_us, toUInt8(0){nowhere})), known) AS points"
         f" FROM {asked.readings} WHERE {everything} AND {in_question} GROUP BY {_PAIR}"
     )
-    # Runs: what lies behind a stop does not depend on what lies before it; nor does what comes a timeout later.
-    fresh = "previous = 0"
-    timeout = ""
-    if timeout_us is not None:
-        timeout = bound.value(timeout_us, "Int64")
-        fresh = f"(previous = 0 OR times[place] >= times[place - 1] + {timeout})"
-    runs = (
-        f"arraySplit((place, previous) -> place > 1 AND {fresh}, arrayEnumerate(states),"
-        " arrayPushFront(arrayPopBack(states), toUInt8(0)))"
-    )
-    starts = "arrayFilter(place -> states[place] = 1, run)"
-    stop_us = "if(states[run[-1]] = 0, times[run[-1]], NULL)"
     if timeout_us is None:
-        opened = f"arraySlice({starts}, 1, 1)"
-        end_us, counts = "stop_us", "isNotNull(stop_us)"
+        stretches = _closed(histories)
     else:
-        opened = (
-            f"if(length({starts}) < 2, {starts}, arrayFold((found, place) -> if(empty(found) OR times[place] >="
-            f" times[found[-1]] + {timeout}, arrayPushBack(found, place), found), {starts}, emptyArrayUInt32()))"
-        )
-        timed_out_us = f"(times[opening] + {timeout})"
-        stopped = f"(opening = openings[-1] AND ifNull(stop_us < {timed_out_us}, 0))"
-        end_us = f"if({stopped}, assumeNotNull(stop_us), {timed_out_us})"
-        counts = (
-            stopped
-            if query.now_us is None
-            else f"({stopped} OR {timed_out_us} <= {bound.value(query.now_us, 'Int64')})"
-        )
-        if query.now_us is None:
-            counts = "1"
-    names = "".join(f", (names_{name}[opening]).1 AS {name}" for name in dimensions)
-    stretches = (
-        f"SELECT customer, subject, times[opening] AS start_us, assumeNotNull({end_us}) AS end_us{names}"
-        f" FROM (SELECT *, {opened} AS openings, {stop_us} AS stop_us FROM ({histories}) ARRAY JOIN {runs} AS run)"
-        f" ARRAY JOIN openings AS opening WHERE {counts}"
-    )
+        now = None if query.now_us is None else bound.value(query.now_us, "Int64")
+        stretches = _closed_or_timed_out(histories, bound.value(timeout_us, "Int64"), now)
+    names = "".join(f", tupleElement(opening, {i + 3}).1 AS {name}" for i, name in enumerate(dimensions))
+    stretches = f"SELECT customer, subject, opening.1 AS start_us, end_us{names} FROM ({stretches})"
     filters = [
         condition_of(query.meter, one, bound)
         for one in query.filters
@@ -110,3 +83,52 @@ def of_pairs(asked: Asked, bound: Bound) -> Spans:
         multiplier=10**18 // _US_PER_S,
         divisor=1,
     )
+
+
+# An array that a lambda, or a row of ARRAY JOIN, takes from around it is copied for each element. So what they need is
+# handed to them element by element.
+
+
+def _closed(histories: str) -> str:
+    """Rows with opening (a point) and end_us: each start that nothing open precedes, with its stop."""
+    before = "arrayPopBack(arrayPushFront(arrayMap(point -> point.2, points), toUInt8(0)))"
+    starts = f"arrayFilter((point, before) -> point.2 = 1 AND before = 0, points, {before})"
+    stops = f"arrayFilter((point, before) -> point.2 = 0 AND before = 1, points, {before})"
+    return (
+        "SELECT customer, subject, opening, closing.1 AS end_us FROM"
+        f" (SELECT customer, subject, {starts} AS starts, {stops} AS stops FROM ({histories}))"
+        " ARRAY JOIN arraySlice(starts, 1, length(stops)) AS opening, stops AS closing"
+    )
+
+
+def _closed_or_timed_out(histories: str, timeout: str, now: str | None) -> str:
+    """The same; what has no stop within the timeout ends there.
+
+    A history falls into runs: what comes behind a stop, or a timeout later than the reading before, does not depend on
+    anything before. A run is some starts, and a stop or none. The first start opens, and so does each that comes
+    a timeout after the one that opened last.
+    """
+    times, states = "arrayMap(point -> point.1, points)", "arrayMap(point -> point.2, points)"
+    fresh = (
+        f"arrayMap((time, time_before, state_before) -> state_before = 0 OR time >= time_before + {timeout}, {times},"
+        f" arrayPopBack(arrayPushFront({times}, toInt64(0))), arrayPopBack(arrayPushFront({states}, toUInt8(1))))"
+    )
+    runs = f"arraySplit((point, is_fresh) -> is_fresh, points, {fresh})"
+    openings = (
+        f"if(length(starts) < 2, starts, arrayFold((found, point) -> if(point.1 >= found[-1].1 + {timeout},"
+        " arrayPushBack(found, point), found), arraySlice(starts, 2), arraySlice(starts, 1, 1)))"
+    )
+    split = f"SELECT customer, subject, {runs} AS runs FROM ({histories})"
+    starts = (
+        "SELECT customer, subject, arrayFilter(point -> point.2 = 1, run) AS starts,"
+        f" if(run[-1].2 = 0, run[-1].1, NULL) AS stop_us FROM ({split}) ARRAY JOIN runs AS run"
+    )
+    opened = f"SELECT customer, subject, stop_us, {openings} AS openings, length(openings) AS number FROM ({starts})"
+    ended = (
+        f"SELECT customer, subject, opening, opening.1 + {timeout} AS timed_out_us,"
+        " nth = number AND ifNull(stop_us < timed_out_us, 0) AS stopped,"
+        " if(stopped, assumeNotNull(stop_us), timed_out_us) AS end_us"
+        f" FROM ({opened}) ARRAY JOIN openings AS opening, arrayEnumerate(openings) AS nth"
+    )
+    counts = "1" if now is None else f"stopped OR end_us <= {now}"
+    return f"SELECT customer, subject, opening, end_us FROM ({ended}) WHERE {counts}"
