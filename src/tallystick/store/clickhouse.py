@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +26,10 @@ from tallystick.store.interface import (
     VERSION_SCHEMA,
     Correction,
     DerivedMissing,
+    EventPart,
     EventSearch,
     FactRange,
+    PartSpan,
     Reached,
     Repeat,
     RollupChunk,
@@ -75,6 +78,8 @@ _COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "readi
 _AT_MOMENT = ("readings", "events", "duplicates", "conflicts", "corrections")
 _READINGS_NAME = re.compile(r"readings|scratch_[0-9a-f]{32}")
 _POSITIONS_AT_ONCE = 20_000
+_DAY_US = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ClickHouseStore:
@@ -390,6 +395,41 @@ class ClickHouseStore:
         counts, firsts, lasts = zip(*found, strict=True)
         return TypeTotals(sum(counts), min(firsts), max(lasts))
 
+    def event_parts(
+        self,
+        tenant: str,
+        types: Sequence[str] | None,
+        *,
+        span: PartSpan,
+        customers: Sequence[str] | None,
+        from_us: int | None,
+        to_us: int | None,
+        recorded_by_us: int,
+    ) -> list[EventPart]:
+        scan = Scan(
+            tenant=tenant,
+            types=types,
+            from_us=from_us,
+            to_us=to_us,
+            customers=customers,
+            recorded_by_us=recorded_by_us,
+        )
+        found: dict[int, tuple[int, int]] = {}
+        for within in ranges(self._connection, scan):
+            bound = question.Bound()
+            sql = f"""SELECT toUnixTimestamp64Micro(time) - positiveModulo(toUnixTimestamp64Micro(time), {_DAY_US:d})
+                    AS day, countIf(superseded_at IS NULL),
+                    max(ifNull(toUnixTimestamp64Micro(superseded_at), toUnixTimestamp64Micro(recorded_at)))
+                FROM ({select(scan, within, bound)}) GROUP BY day"""
+            for day_us, events, changed_at_us in self._connection.rows(sql, bound.parameters):
+                from_part_us = day_us if span == "day" else _month_us(day_us, 0)
+                before = found.get(from_part_us, (0, 0))
+                found[from_part_us] = (before[0] + events, max(before[1], changed_at_us))
+        return [
+            EventPart(start, start + _DAY_US if span == "day" else _month_us(start, 1), *figures)
+            for start, figures in sorted(found.items())
+        ]
+
     def counts(self) -> dict[str, int]:
         return dict.fromkeys(_COUNTED, 0) | {
             row[0]: row[1] for row in self._connection.rows(statement("counts"))
@@ -581,6 +621,13 @@ class ClickHouseStore:
         )
         rows = self._connection.rows(sql, bound.parameters, column_formats=_STORED_EVENT_FORMATS)
         return [StoredEvent(*row) for row in rows]
+
+
+def _month_us(time_us: int, later: int) -> int:
+    """The beginning of the month (UTC) a time lies in, or of a later one."""
+    day = _EPOCH + timedelta(microseconds=time_us)
+    months = day.year * 12 + day.month - 1 + later
+    return (date(months // 12, months % 12 + 1, 1) - _EPOCH.date()).days * _DAY_US
 
 
 def _correction(row: tuple[Any, ...]) -> Correction:

@@ -163,6 +163,21 @@ class Repeat:
     recorded_at_us: int
 
 
+PartSpan = Literal["day", "month"]
+PART_SPANS: tuple[PartSpan, ...] = ("day", "month")
+
+
+@dataclass(frozen=True, slots=True)
+class EventPart:
+    """A day or month (UTC) that versions of events lie in: [from_us, to_us) of event time. `events` count; at
+    `changed_at_us` the latest version in it was recorded, or superseded."""
+
+    from_us: int
+    to_us: int
+    events: int
+    changed_at_us: int
+
+
 @dataclass(frozen=True, slots=True)
 class FactRange:
     """The rows of a table of facts at positions number × span < p <= (number + 1) × span: how many, and a digest that
@@ -350,6 +365,20 @@ class Store(Protocol):
         as_of_us: int | None,
     ) -> TypeTotals:
         """Of the versions that count as of then."""
+        ...
+
+    def event_parts(
+        self,
+        tenant: str,
+        types: Sequence[str] | None,
+        *,
+        span: PartSpan,
+        customers: Sequence[str] | None,
+        from_us: int | None,
+        to_us: int | None,
+        recorded_by_us: int,
+    ) -> list[EventPart]:
+        """The days or months that versions of such events lie in, in order. Retracted ones make a part, too."""
         ...
 
     def counts(self) -> dict[str, int]:
