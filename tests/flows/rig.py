@@ -105,7 +105,7 @@ class Rig:
         if running is not None:
             await running.stop()
 
-    async def restart(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+    async def restart(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         await self.stop()
         meanwhile()
         await self.start()
