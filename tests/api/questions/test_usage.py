@@ -134,7 +134,8 @@ def test_post_is_the_same_question(filled: Tenant) -> None:
     posted = filled.post("/v1/meters/tokens/usage", body)
     assert posted.status_code == 200
     query = f"/v1/meters/tokens/usage?{JULY}&window=day&group_by=customer&filter[model]=a,b"
-    assert posted.json() == filled.answer(query)
+    # Roll-ups may have come up in between.
+    assert posted.json() | {"served_from": "any"} == filled.answer(query) | {"served_from": "any"}
 
 
 def test_no_data_is_no_rows_and_null_where_there_is_no_zero(filled: Tenant) -> None:
