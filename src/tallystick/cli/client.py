@@ -1,10 +1,11 @@
 """A small client of the public HTTP API: what every command but `serve` and `demo` speaks through."""
 
+import contextlib
 import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Annotated, Any, cast
 
 import httpx
@@ -137,6 +138,22 @@ class Api:
                 response.status_code, _problem(response), retry_after_s=_retry_after_s(response.headers)
             )
         return response
+
+    @contextlib.contextmanager
+    def stream(self, path: str, **options: Any) -> Generator[Iterator[bytes]]:
+        """A GET whose answer is read piece by piece. Raises Unavailable when it breaks off before its end."""
+        try:
+            with self._client.stream("GET", path, **options) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise ApiError(
+                        response.status_code,
+                        _problem(response),
+                        retry_after_s=_retry_after_s(response.headers),
+                    )
+                yield response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise Unavailable(f"The connection to {self.url} broke: {error}.") from error
 
     def send_until_through(
         self,

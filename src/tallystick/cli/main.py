@@ -8,7 +8,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from tallystick import __version__
-from tallystick.cli import apply, backup, demo, ingest, maintenance, meters, questions, serve, settings_page
+from tallystick.cli import (
+    apply,
+    backup,
+    demo,
+    export,
+    ingest,
+    maintenance,
+    meters,
+    questions,
+    serve,
+    settings_page,
+)
 from tallystick.errors import TallystickError
 
 _FAULTS_SHOWN_MAX = 50
@@ -37,7 +48,7 @@ def _common(
     """Usage-based metering: every event counted once, for ever, with exact figures you can check."""
 
 
-for part in (serve, demo, ingest, questions, meters, apply, maintenance, settings_page, backup):
+for part in (serve, demo, ingest, questions, meters, apply, maintenance, settings_page, backup, export):
     part.register(app)
 
 
