@@ -25,7 +25,7 @@ test: install system-packages    ## everything
 	$(PY) -m pytest
 
 unit: install    ## the fast ring, under 20 s
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow and not engine"
 
 lint: install    ## style and import directions
 	.venv/bin/ruff check .
