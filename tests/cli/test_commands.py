@@ -419,7 +419,14 @@ def test_demo_makes_history_and_goes_on(tmp_path: Path) -> None:
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
-PAGES = ["README.md", "docs/howto/quickstart.md", "docs/howto/meters.md", "docs/howto/ingest-files.md"]
+PAGES = [
+    "README.md",
+    "docs/howto/quickstart.md",
+    "docs/howto/meters.md",
+    "docs/howto/ingest-files.md",
+    "docs/howto/backup.md",
+    "docs/howto/export.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
