@@ -11,7 +11,10 @@ identity = st.tuples(st.integers(0, 3), st.integers(0, 2))  # few values, so tha
 event = st.tuples(identity, st.sampled_from([7, 8, 2**32 + 7]))
 
 
-@given(st.dictionaries(identity, st.tuples(st.integers(1, 50), st.sampled_from([7, 8]))), st.lists(event, max_size=30))
+@given(
+    st.dictionaries(identity, st.tuples(st.integers(1, 50), st.sampled_from([7, 8]))),
+    st.lists(event, max_size=30),
+)
 def test_decides_like_a_dictionary(seen: dict[tuple[int, int], tuple[int, int]], events: list) -> None:
     first_position = 100
     model = dict(seen)
@@ -38,6 +41,9 @@ def test_decides_like_a_dictionary(seen: dict[tuple[int, int], tuple[int, int]],
 def test_an_event_the_index_already_holds_under_its_own_position_stays_new() -> None:
     one = Identities(np.array([1], np.uint64), np.array([2], np.uint64))
     decision = decide(
-        one, np.array([9], np.uint64), np.array([5], np.uint64), Found(np.array([5], np.uint64), np.array([9], np.uint32))
+        one,
+        np.array([9], np.uint64),
+        np.array([5], np.uint64),
+        Found(np.array([5], np.uint64), np.array([9], np.uint32)),
     )
     assert decision.new.tolist() == [True]
