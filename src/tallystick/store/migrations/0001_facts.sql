@@ -1,5 +1,6 @@
 -- Facts lie in the order of their positions, and in one partition: an insert is then one part, all of it or nothing,
--- whatever times its events bear. Event time, moment of recording and subject have skip indexes; ids a Bloom filter.
+-- whatever times its events bear. Fewer, wider merges (merge_selector_base): at full load merging took a third of all
+-- processor time. Event time, moment of recording and subject have skip indexes; ids a Bloom filter.
 CREATE TABLE IF NOT EXISTS events
 (
     tenant LowCardinality(String),
@@ -22,7 +23,7 @@ CREATE TABLE IF NOT EXISTS events
 )
 ENGINE = MergeTree
 ORDER BY position
-SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1, merge_selector_base = 10;
 
 CREATE TABLE IF NOT EXISTS duplicates
 (

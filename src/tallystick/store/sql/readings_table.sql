@@ -23,6 +23,7 @@ PARTITION BY multiIf(time < toDateTime64('2015-01-01 00:00:00', 6, 'UTC'), 0, to
 ORDER BY (tenant, meter, customer, time)
 SETTINGS
     non_replicated_deduplication_window = 1000,
+    merge_selector_base = 10,
     min_age_to_force_merge_seconds = 3600,
     min_age_to_force_merge_on_partition_only = 1
 COMMENT '{layout}'
