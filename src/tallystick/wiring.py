@@ -18,6 +18,7 @@ from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
 from tallystick.flows.record import Recorder
 from tallystick.flows.restore import check_finished
+from tallystick.flows.retention import RetentionKeeper
 from tallystick.flows.rollup import RollupKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
@@ -38,6 +39,7 @@ class Running:
 
     system: System
     builder: ReadingsBuilder
+    retention: RetentionKeeper
     journal: Journal
     tasks: list[asyncio.Task[None]]
     first_admin_key: str | None
@@ -46,6 +48,7 @@ class Running:
     async def stop(self) -> None:
         """Clean shutdown: no more appends, the batch under way finished, everything closed."""
         await self.builder.stop()
+        await self.retention.stop()
         await self.system.rollups.stop()
         self.system.recorder.stop()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -112,12 +115,14 @@ async def start(
         metrics=metrics,
         questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
     )
+    retention = RetentionKeeper(store=store, catalog=catalog, recorder=recorder, clock=clock)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
         asyncio.create_task(rollups.run(), name="rollups"),
+        asyncio.create_task(retention.run(), name="retention"),
     ]
-    return Running(system, builder, journal, tasks, first_admin_key)
+    return Running(system, builder, retention, journal, tasks, first_admin_key)
 
 
 def _log(settings: Settings, directory: Path, metrics: Metrics, *, positions_after: int) -> SqliteLog:

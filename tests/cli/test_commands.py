@@ -426,6 +426,7 @@ PAGES = [
     "docs/howto/ingest-files.md",
     "docs/howto/backup.md",
     "docs/howto/export.md",
+    "docs/howto/retention.md",
 ]
 
 

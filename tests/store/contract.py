@@ -24,7 +24,7 @@ from tallystick.store.interface import DerivedMissing, EventSearch, Reached, Rep
 NOON = 1_700_049_600_000_000  # 2023-11-15T12:00:00Z
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
-COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups")
+COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "forgotten", "readings", "rollups")
 
 
 def an_event(position: int, **changes: Any) -> OracleEvent:

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 from tallystick.api import (
     admin,
     admin_backup,
+    admin_retention,
     backfills,
     corrections,
     customers,
@@ -90,6 +91,7 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *keys.ROUTES,
         *admin.ROUTES,
         *admin_backup.ROUTES,
+        *admin_retention.ROUTES,
     )
 
 

@@ -24,6 +24,8 @@ DEFAULT_TENANT = "default"
 LIMIT_MAX = 1000
 SUBJECTS_PER_CUSTOMER_MAX = 10_000
 METERS_PER_TENANT_MAX = 10_000
+RETENTIONS_MAX = 1000
+"""Types of a tenant whose facts are not kept for ever."""
 BACKFILLS_OPEN_MAX = 100
 """Backfills of a tenant that are open or closing at the same time."""
 
@@ -148,6 +150,17 @@ class NewApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long facts of one type are kept, in event time; None: for ever. Facts from before `forgotten_before_us` are
+    deleted, or are being deleted; None: none ever were."""
+
+    tenant: str
+    type: str
+    keep_days: int | None
+    forgotten_before_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Customer:
     """Who pays. `subjects` are those declared for it, sorted; the subject named like its key is its own besides,
     unless another customer declares it."""
@@ -269,6 +282,21 @@ class AuditRow:
 
 class Catalog(Protocol):
     """One contract suite (tests/catalog/contract.py) holds for every implementation."""
+
+    # -- retention ---------------------------------------------------------------------------------------------
+    def set_retention(
+        self, tenant: str, event_type: str, keep_days: int | None, *, actor: Actor, now_us: int
+    ) -> Retention:
+        """Raises Conflict (too_many_retentions)."""
+        ...
+
+    def retentions(self, tenant: str | None = None) -> list[Retention]:
+        """Of one tenant, or of all, by tenant and type."""
+        ...
+
+    def advance_forgotten(self, tenant: str, event_type: str, before_us: int, *, now_us: int) -> None:
+        """Note, before the first of them is deleted, that facts from before this moment go. Never moves back."""
+        ...
 
     # -- keeping house ------------------------------------------------------------------------------------------
     def migrate(self) -> None:

@@ -11,11 +11,14 @@ from tallystick.catalog.database import Database
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.meters import Meters
+from tallystick.catalog.retention import Retentions
 from tallystick.catalog.subjects import Subjects
 from tallystick.catalog.tenants import Tenants
 
 
-class RelationalCatalog(Meters, Customers, Subjects, Tenants, ApiKeys, Backfills, IdempotencyKeys, Audit):
+class RelationalCatalog(
+    Meters, Customers, Subjects, Tenants, ApiKeys, Backfills, Retentions, IdempotencyKeys, Audit
+):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 
     Opening does not connect. Raises Invalid (code invalid_setting) for a URL that cannot be used."""

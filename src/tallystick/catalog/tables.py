@@ -230,3 +230,14 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 """Append-only: triggers refuse changes and deletions."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
+    Column("type", UserText, nullable=False),
+    Column("keep_days", Integer),
+    Column("forgotten_before_us", BigInteger),
+    PrimaryKeyConstraint("tenant", "type"),
+)
+"""`keep_days` null: for ever from now on. `forgotten_before_us` stays: what is deleted does not come back."""

@@ -161,7 +161,7 @@ def _correct(action: str, note: CorrectionNote, batch: pa.Table, positions: U64,
     made: list[int] = []
     for row, original in enumerate(originals):
         before = current.get(original)
-        if original == 0:
+        if original == 0 or original not in current:  # never recorded, or deleted by retention
             effects.statuses.append(NOT_FOUND)
         elif action == RETRACT and before is None:
             effects.statuses.append(ALREADY_RETRACTED)
@@ -212,11 +212,11 @@ def _same_version(one: _Version, other: _Version) -> bool:
 
 
 def _current_versions(originals: Sequence[int], store: Store) -> dict[int, _Version | None]:
-    """By original: its current version, None when it is retracted."""
+    """By original: its current version, None when it is retracted. Those that retention has deleted are absent."""
     if not originals:
         return {}
     versions = store.versions_of(sorted(set(originals)))
-    current: dict[int, _Version | None] = dict.fromkeys(originals)
+    current: dict[int, _Version | None] = dict.fromkeys(versions["original"].to_pylist())
     superseded_at = versions["superseded_at"].to_pylist()
     for row, original in enumerate(versions["original"].to_pylist()):
         if superseded_at[row] is None:

@@ -183,9 +183,9 @@ def _check_facts(seen: _Snapshot) -> list[Finding]:
         return []  # a batch is half in the store: the recorder repeats it, and only then do the figures mean something
     findings: list[Finding] = []
     for name, told in (
-        ("events", state.events),
-        ("duplicates", state.duplicates),
-        ("conflicts", state.conflicts),
+        ("events", state.events - state.forgotten),
+        ("duplicates", state.duplicates - state.forgotten_duplicates),
+        ("conflicts", state.conflicts - state.forgotten_conflicts),
     ):
         held = counts.get(name, 0)
         if held != told:
@@ -194,7 +194,7 @@ def _check_facts(seen: _Snapshot) -> list[Finding]:
                 Finding(
                     "facts",
                     f"{name}_count",
-                    f"The recorder has recorded {told:,} {name}, the store holds {held:,}: {difference}. Facts cannot be "
+                    f"There must be {told:,} {name}, the store holds {held:,}: {difference}. Facts cannot be "
                     "made again: restore the store from a copy.",
                 )
             )

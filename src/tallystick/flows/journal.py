@@ -44,15 +44,28 @@ class Coverage(Struct, frozen=True):
         return self.built and (self.until_us is None or moment_us <= self.until_us)
 
 
+class Forgetting(Struct, frozen=True):
+    """A step of retention about to be done: the positions its events lie between, both inclusive (flows/retention.py).
+    Before `counted` nothing is deleted, and the step can be undone; after it, it is finished by doing it again."""
+
+    first: int
+    last: int
+    counted: bool = False
+
+
 class State(Struct, frozen=True):
     """Everything the recorder must remember."""
 
     recorded: int = 0  # every event up to this position is recorded
     recorded_at_us: int = 0  # the last published moment
     intent: Intent | None = None
-    events: int = 0
+    events: int = 0  # since the beginning, those that retention has deleted included; so the next two
     duplicates: int = 0
     conflicts: int = 0
+    forgotten: int = 0  # of the events: deleted by retention; so the next two
+    forgotten_duplicates: int = 0
+    forgotten_conflicts: int = 0
+    forgetting: Forgetting | None = None
     generation: int = 0  # counts builds begun anew; part of the tokens of readings
     coverage: dict[int, Coverage] = field(default_factory=dict[int, Coverage])  # by meter id
 
@@ -135,7 +148,8 @@ def _by_the_facts(store: Store, recorded: int, recorded_at_us: int, *, generatio
     return State(
         recorded=recorded,
         recorded_at_us=recorded_at_us,
-        events=counts["events"],
+        events=counts["events"] + counts["forgotten"],
+        forgotten=counts["forgotten"],
         duplicates=counts["duplicates"],
         conflicts=counts["conflicts"],
         generation=generation,

@@ -40,7 +40,7 @@ from tallystick.clock import Clock
 from tallystick.errors import TallystickError
 from tallystick.flows.actions import Effects, Parts, carry_out, identities_from, identities_of_batch
 from tallystick.flows.attribute import Attribution
-from tallystick.flows.journal import Coverage, Intent, Journal, State
+from tallystick.flows.journal import Coverage, Forgetting, Intent, Journal, State
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
 from tallystick.log.interface import Block, Log
@@ -142,6 +142,11 @@ class Recorder:
         self._on_batch = on_batch
         self._attribution = Attribution(catalog)
         self._state = journal.load()
+        self._forgotten_before = {
+            (one.tenant, one.type): one.forgotten_before_us
+            for one in catalog.retentions()
+            if one.forgotten_before_us is not None
+        }
         self._meters: dict[int, Meter] = {}
         self._meters_revision = -1
         self._building_rows = 0
@@ -194,6 +199,10 @@ class Recorder:
         """Whether readings of this meter answer a question asked as of this moment."""
         covered = self._state.coverage.get(meter.id)
         return covered is not None and covered.complete_as_of(as_of_us)
+
+    def forgotten_before(self, tenant: str, event_type: str) -> int | None:
+        """Facts of this type from before this moment may be deleted; None: none are."""
+        return self._forgotten_before.get((tenant, event_type))
 
     def lag(self) -> Lag:
         behind = max(0, self._log.end - self._state.recorded)
@@ -371,6 +380,7 @@ class Recorder:
         cut short."""
         await self._in_thread(self._store.migrate)
         self._migrated.set()
+        await self._in_thread(self._finish_forgetting)
         await self._in_thread(self._refill_index)
         while self._state.intent is not None:
             if not await self._cycle():
@@ -440,8 +450,70 @@ class Recorder:
                 np.asarray(block["position"], dtype=np.uint64),
                 through=after,
             )
+        for block in self._store.forgotten(after=after, through=through):
+            index.add(
+                identities_from(b"".join(block["identity"].to_pylist())),
+                np.asarray(block["content"], dtype=np.uint32),
+                np.asarray(block["position"], dtype=np.uint64),
+                through=after,
+            )
         nothing = np.empty(0, dtype=np.uint64)
         index.add(Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=through)
+
+    # -- retention (flows/retention.py) ---------------------------------------------------------------------------
+    def forget_before(self, tenant: str, event_type: str, moment_us: int) -> None:
+        """From now on no question is answered about this type from before this moment."""
+        known = self._forgotten_before.get((tenant, event_type), moment_us)
+        self._forgotten_before[tenant, event_type] = max(known, moment_us)
+
+    async def forget(self, forgotten: Callable[[], pa.Table]) -> int | None:
+        """One step of retention: `forgotten` answers the events to delete (FORGOTTEN_SCHEMA, by position). How many they
+        were; None when it cannot be done now, because readings are being built or a batch waits to be repeated."""
+        return await self._in_thread(lambda: self._forget(forgotten))
+
+    def _forget(self, forgotten: Callable[[], pa.Table]) -> int | None:
+        state = self._state
+        if not self.recovered or state.intent is not None or state.forgetting is not None or self.unbuilt():
+            return None
+        rows = forgotten()
+        if rows.num_rows == 0:
+            return 0
+        first, last = (int(rows["position"][at].as_py()) for at in (0, rows.num_rows - 1))
+        self._save(replace(state, forgetting=Forgetting(first, last)))
+        self._store.insert_facts("forgotten", rows, token=f"forget:{first}-{last}:{self._clock.now_us()}")
+        self._on_step("forgotten")
+        found = self._store.count_forgotten(first, last)
+        coverage = dict(state.coverage)
+        for meter_id, readings in found.readings.items():
+            if meter_id in coverage:  # readings of a meter no longer in service are counted by nobody
+                coverage[meter_id] = replace(
+                    coverage[meter_id], rows=max(0, coverage[meter_id].rows - readings)
+                )
+        # Before they are deleted: a question that counts the readings must never find fewer than there must be.
+        self._save(
+            replace(
+                state,
+                forgetting=Forgetting(first, last, counted=True),
+                forgotten=state.forgotten + found.events,
+                forgotten_duplicates=state.forgotten_duplicates + found.duplicates,
+                forgotten_conflicts=state.forgotten_conflicts + found.conflicts,
+                coverage=coverage,
+            )
+        )
+        self._on_step("forgetting")
+        self._finish_forgetting()
+        return rows.num_rows
+
+    def _finish_forgetting(self) -> None:
+        """End a step of retention that is under way, one way or the other."""
+        under_way = self._state.forgetting
+        if under_way is None:
+            return
+        if under_way.counted:
+            self._store.delete_forgotten(under_way.first, under_way.last)
+        else:
+            self._store.undo_forgotten(under_way.first, under_way.last)
+        self._save(replace(self._state, forgetting=None))
 
     def _restart_builds(self) -> None:
         coverage = dict(self._state.coverage)
@@ -494,6 +566,8 @@ class Recorder:
     # -- one batch ------------------------------------------------------------------------------------------------
     async def _cycle(self) -> bool:
         """Record what is there, one batch at most. False when there was nothing."""
+        if self._state.forgetting is not None:  # the store failed in the middle of it
+            await self._in_thread(self._finish_forgetting)
         if self._rebuild_wanted and self._state.intent is None:
             await self._in_thread(self._take_readings_out_of_service)
             self._rebuild_wanted = False
@@ -723,6 +797,8 @@ class Recorder:
 
             for row in doubtful.tolist():
                 at = int(original[row])
+                if at < first and at not in stored:
+                    continue  # retention has deleted what it was; all that is known is that this looks different
                 before = stored.get(at) or content_in_batch(at - first)
                 if same_content(*before, *content_in_batch(row)):
                     conflict[row] = False

@@ -8,6 +8,7 @@ with the number there must be, and an answer that lacked some is thrown away.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
 from tallystick.errors import Fault, Invalid, TimedOut, Unavailable
@@ -18,6 +19,7 @@ from tallystick.metering.query import Filter, UsageQuery, UsageRow, Window
 from tallystick.metering.window import edges
 from tallystick.store.interface import DerivedMissing
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAYS_30_US = 30 * 86_400 * 1_000_000
 GROUPS_BESIDE_DIMENSIONS = ("customer", "subject")
 
@@ -78,6 +80,7 @@ async def usage(system: System, request: UsageRequest) -> UsageAnswer:
         named = request.customers
         children = await in_questions(system, lambda: system.catalog.children(request.tenant, named))
         query = replace(query, customers=tuple(sorted({*named, *children})))
+    check_kept(system, meter, query.from_us)
     with system.metrics.query_timed() as answered:
         rows, served_from = await from_readings_or_events(
             system,
@@ -86,6 +89,7 @@ async def usage(system: System, request: UsageRequest) -> UsageAnswer:
             lambda: usage_from_events(system.store, query, rows_max=system.settings.usage_rows_max),
         )
         answered(served_from)
+    check_kept(system, meter, query.from_us)  # they may have begun to go while it was answered
     return UsageAnswer(
         meter=meter,
         from_us=query.from_us,
@@ -143,6 +147,16 @@ async def dimension_values(
         lambda: dimension_values_from_events(system.store, query, ask),
     )
     return values
+
+
+def check_kept(system: System, meter: Meter, from_us: int) -> None:
+    """Raise Invalid (past_retention) for a range whose events retention has deleted: a figure would be too small."""
+    limit_us = system.recorder.forgotten_before(meter.tenant, meter.event_type)
+    if limit_us is None or from_us >= limit_us:
+        return
+    limit = (_EPOCH + timedelta(microseconds=limit_us)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    detail = f"Events of the type {meter.event_type!r} from before {limit} are deleted (retention). Ask from {limit} on."
+    raise Invalid(detail, code="past_retention", faults=[Fault("from", "past_retention", detail)])
 
 
 async def wait_for_position(system: System, position: int | None) -> None:

@@ -18,6 +18,7 @@ from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import question
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal, engine_of
 from tallystick.store.facts import Facts
+from tallystick.store.forget import Forgets
 from tallystick.store.interface import (
     CORRECTION_SCHEMA,
     STAGED_BLOCK_ROWS,
@@ -29,6 +30,7 @@ from tallystick.store.interface import (
     EventPart,
     EventSearch,
     FactRange,
+    Forgotten,
     PartSpan,
     Reached,
     Repeat,
@@ -74,7 +76,7 @@ _LATER = {
 """The rest of a StoredEvent."""
 _STORED_EVENT_FORMATS = {"data": "bytes", "attributes": "bytes"}
 
-_COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups")
+_COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "forgotten", "readings", "rollups")
 _AT_MOMENT = ("readings", "events", "duplicates", "conflicts", "corrections")
 _READINGS_NAME = re.compile(r"readings|scratch_[0-9a-f]{32}")
 _POSITIONS_AT_ONCE = 20_000
@@ -99,6 +101,7 @@ class ClickHouseStore:
         self._usage_values_max = usage_values_max
         self._rollups = Rollups(self._connection)
         self._facts = Facts(self._connection)
+        self._forgets = Forgets(self._connection)
         self._scratches: set[str] = set()
         """Those in use in this process."""
 
@@ -454,6 +457,24 @@ class ClickHouseStore:
 
     def insert_facts(self, table: str, rows: pa.Table, *, token: str) -> None:
         self._facts.insert(table, rows, token=token)
+
+    # -- retention ----------------------------------------------------------------------------------------------
+    def expired(
+        self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
+    ) -> Iterator[pa.RecordBatch]:
+        return self._forgets.expired(tenant, event_type, before_us=before_us, after=after, limit=limit)
+
+    def count_forgotten(self, first: int, last: int) -> Forgotten:
+        return self._forgets.counted(first, last)
+
+    def delete_forgotten(self, first: int, last: int) -> None:
+        self._forgets.delete(first, last)
+
+    def undo_forgotten(self, first: int, last: int) -> None:
+        self._forgets.undo(first, last)
+
+    def forgotten(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
+        return self._forgets.identities(after=after, through=through)
 
     # -- derived data -------------------------------------------------------------------------------------------
     def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:

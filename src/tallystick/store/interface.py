@@ -163,6 +163,16 @@ class Repeat:
     recorded_at_us: int
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What goes with a range of forgotten events; `readings` by meter id."""
+
+    events: int
+    duplicates: int
+    conflicts: int
+    readings: Mapping[int, int]
+
+
 PartSpan = Literal["day", "month"]
 PART_SPANS: tuple[PartSpan, ...] = ("day", "month")
 
@@ -382,7 +392,7 @@ class Store(Protocol):
         ...
 
     def counts(self) -> dict[str, int]:
-        """Rows of events, duplicates, conflicts, corrections, staged, readings and rollups, by table name; a missing
+        """Rows of events, duplicates, conflicts, corrections, staged, forgotten, readings and rollups, by table name; a missing
         table counts 0. Cheap (reads the parts' metadata): asked before and after every question that readings
         answer."""
         ...
@@ -410,6 +420,33 @@ class Store(Protocol):
 
     def insert_facts(self, table: str, rows: pa.Table, *, token: str) -> None:
         """Rows of a snapshot, into a table of FACTS: for a restore."""
+        ...
+
+    # -- retention ---------------------------------------------------------------------------------------------
+    # In this order: the forgotten are inserted (insert_facts), counted, and what they name is deleted.
+    def expired(
+        self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The first so many events behind a position of which every version is of this type and older than the limit:
+        tenant, source, id, type, subject, data, position, recorded_at, by position."""
+        ...
+
+    def count_forgotten(self, first: int, last: int) -> Forgotten:
+        """What `delete_forgotten` would delete."""
+        ...
+
+    def delete_forgotten(self, first: int, last: int) -> None:
+        """Delete the events that `forgotten` names at these positions (both inclusive) with their corrections, duplicates,
+        conflicts and readings, waiting until they are gone. Doing it again finishes what a crash has cut."""
+        ...
+
+    def undo_forgotten(self, first: int, last: int) -> None:
+        """Take those out of `forgotten` whose events are still there."""
+        ...
+
+    def forgotten(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
+        """FORGOTTEN_SCHEMA, with after < position <= through, in no stated order: what the identity index must know
+        beside `identities`."""
         ...
 
     # -- derived data --------------------------------------------------------------------------------------------

@@ -2,4 +2,4 @@
 SELECT name, toUInt64(ifNull(total_rows, 0))
 FROM system.tables
 WHERE database = currentDatabase()
-    AND name IN ('events', 'duplicates', 'conflicts', 'corrections', 'staged', 'readings', 'rollups')
+    AND name IN ('events', 'duplicates', 'conflicts', 'corrections', 'staged', 'forgotten', 'readings', 'rollups')

@@ -13,4 +13,6 @@ FROM
     SELECT max(position % 72057594037927936) AS position, max(recorded_at) AS at FROM corrections
     UNION ALL
     SELECT max(position) AS position, max(recorded_at) AS at FROM staged
+    UNION ALL
+    SELECT max(position) AS position, max(recorded_at) AS at FROM forgotten
 )
