@@ -41,12 +41,6 @@ class Settings:
         "API key with every scope in the tenant `default`. Empty: the first start makes one and prints it.",
         secret=True,
     )
-    billing: str = _setting("on", "Pricing and invoices.", choices=("on", "off"))
-    unknown_subject: str = _setting(
-        "create",
-        "What happens to events of a subject that no customer has.",
-        choices=("create", "quarantine", "reject"),
-    )
     events_per_request_max: int = _setting(10_000, "Events in one request.")
     body_bytes_max: int = _setting(32 * 1024 * 1024, "Decoded size of a request body.")
     event_bytes_max: int = _setting(256 * 1024, "Size of one event's data.")
