@@ -123,7 +123,7 @@ class Recorder:
         journal: Journal,
         clock: Clock,
         batch_events_max: int,
-        interval_s: float = 0.03,
+        interval_s: float = 0.05,
         on_step: Callable[[str], None] = lambda step: None,
         on_batch: Callable[[Totals], None] = lambda totals: None,
     ) -> None:
@@ -160,6 +160,7 @@ class Recorder:
         self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
         self._oldest_unrecorded_us: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
+        self._inserts = ThreadPoolExecutor(1, thread_name_prefix="recorder-insert")
         self._migrated = asyncio.Event()
         self.recovered = False
         """Whether the index is as the facts are, so that events can be decided."""
@@ -341,6 +342,7 @@ class Recorder:
         for _, _, future in self._waiting:
             future.cancel()
         self._thread.shutdown()
+        self._inserts.shutdown()
 
     def stop(self) -> None:
         """Let `run` end after the batch under way. What is acknowledged and not yet recorded stays in the log."""
@@ -633,10 +635,7 @@ class Recorder:
         else:
             new = batch.filter(pa.array(decision.new))
             duplicate, conflict = self._tell_apart(batch, decision.original, ~decision.new, decision.alike)
-        if new.num_rows:
-            self._store.insert_events(new, token=intent.token)
-            if repeated:
-                new = self._with_customers_as_stored(new)
+        readings = self._insert_events_and_derive(intent, new, repeated=repeated)
         self._on_step("events")
         for kind, rows, insert in (
             ("duplicates", duplicate, self._store.insert_duplicates),
@@ -647,7 +646,8 @@ class Recorder:
                 insert(batch.take(pa.array(rows)).append_column("original", originals), token=intent.token)
             self._on_step(kind)
 
-        readings_by_meter = self._insert_readings(intent, new)
+        if readings.num_rows:
+            self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
         self._on_step("readings")
 
         added = (
@@ -659,7 +659,7 @@ class Recorder:
             events=new.num_rows,
             duplicates=len(duplicate),
             conflicts=len(conflict),
-            readings=readings_by_meter,
+            readings=count_by_meter(readings),
             added=[added],
         )
         self._finish(
@@ -753,13 +753,18 @@ class Recorder:
         self._on_step("intent")
         return intent
 
-    def _insert_readings(self, intent: Intent, new: pa.Table) -> Counter[int]:
-        if new.num_rows == 0 or not intent.meters:
-            return Counter()
-        readings = derive(self._meters_of(intent), new)
-        if readings.num_rows:
-            self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
-        return count_by_meter(readings)
+    def _insert_events_and_derive(self, intent: Intent, new: pa.Table, *, repeated: bool) -> pa.Table:
+        """Insert the new events, and answer their readings, derived while the engine writes: it leaves the interpreter
+        alone meanwhile. The readings themselves go in only once the events are there."""
+        meters = self._meters_of(intent)
+        if new.num_rows == 0:
+            return derive(meters, new)
+        inserting = self._inserts.submit(self._store.insert_events, new, token=intent.token)
+        try:
+            readings = None if repeated else derive(meters, new)
+        finally:
+            inserting.result()
+        return derive(meters, self._with_customers_as_stored(new)) if readings is None else readings
 
     def _meters_of(self, intent: Intent) -> list[Meter]:
         missing = [key for key in intent.meters if key not in self._meters]
