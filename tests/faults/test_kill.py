@@ -7,6 +7,7 @@ import statistics
 import threading
 from collections.abc import Callable
 
+import httpx
 import pytest
 from tests.faults.account import METER, check_running, check_stopped, load_until_dead, settle
 from tests.faults.client import Client
@@ -63,6 +64,8 @@ def test_kill_at_every_step_of_the_recorder(make_server: Make, seed: int) -> Non
     server.start()
     server.meter("n", **METER)
     for step in STEPS:
+        if step == "action":  # plain events do not come by; see below
+            continue
         server.end()
         times = chance.randint(1, 4)
         server.start(kill_at_step=f"{step}:{times}", wait=False)
@@ -73,6 +76,39 @@ def test_kill_at_every_step_of_the_recorder(make_server: Make, seed: int) -> Non
         check_running(server, client, f"at {step}:{times}")
     assert server.terminate() == 0
     check_stopped(server, client, "all steps")
+
+
+ACTION_STEPS = ("intent", "action", "committed", "indexed", "trimmed")
+
+
+def test_kill_at_every_step_of_a_correction(make_server: Make) -> None:
+    server = make_server()
+    server.start()
+    server.meter("n", **METER)
+    events = [
+        {"id": f"e{number}", "source": "/faults", "type": "call", "subject": "s", "data": {"n": 1}}
+        for number in range(len(ACTION_STEPS) + 1)
+    ]
+    assert server.request("POST", "/v1/events?wait=recorded", json=events).json()["recorded"] == len(events)
+    for number, step in enumerate(ACTION_STEPS):
+        server.end()
+        server.start(kill_at_step=f"{step}:1")
+        correction = {
+            "reason": "a test",
+            "retract": [{"source": "/faults", "id": f"e{number}"}],
+            "replace": [events[-1] | {"data": {"n": number + 2}}],
+        }
+        with pytest.raises(httpx.HTTPError):
+            server.request("POST", "/v1/events/corrections", json=correction)
+        assert server.wait_for_end(20) == -9, server.unusual()
+        server.start()
+        again = server.request("POST", "/v1/events/corrections", json=correction).json()
+        # What was in the log is carried out, once; the rest comes with the repetition.
+        assert again["results"][0]["status"] == "already_retracted", (step, again)
+        assert again["results"][1]["status"] in ("replaced", "unchanged"), (step, again)
+        left = len(ACTION_STEPS) - number - 1
+        assert server.usage("n")["rows"][0]["value"] == str(left + number + 2), step
+    assert server.terminate() == 0
 
 
 def test_sigterm_under_load_is_clean(make_server: Make, seed: int) -> None:

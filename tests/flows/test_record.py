@@ -160,7 +160,7 @@ def test_waiting_ends_in_time_and_leaves_nothing_behind(play: Play) -> None:
     play(scene)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if step != "action"])  # plain events never get there
 @pytest.mark.slow
 @pytest.mark.parametrize("restart", [False, True], ids=["retried", "restarted"])
 def test_a_failure_at_any_step_changes_nothing(play: Play, step: str, restart: bool) -> None:
