@@ -463,7 +463,7 @@ def test_a_lost_log_repeats_no_position(play: Play) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS[: STEPS.index("committed")])
+@pytest.mark.parametrize("step", STEPS[: STEPS.index("action")])
 def test_a_log_lost_in_the_middle_of_a_batch_stops_nobody(play: Play, step: str) -> None:
     """What of the batch reached the store is kept; new events get other positions."""
 
