@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from tests.flows.rig import NOW_US, Rig, event, expected
+from tests.flows.rig import NOW_US, Rig, event, eventually, expected
 
 from tallystick.catalog.interface import SYSTEM, Catalog, CustomerChange
 from tallystick.errors import Unavailable
@@ -560,8 +560,12 @@ def test_an_unknown_subject_waits_for_the_catalog(play: Play) -> None:
         known, catalog.create_unknown = catalog.create_unknown, _refuse
         await rig.record(event(1))  # of a known subject: nobody needs the catalog
         await rig.append(event(2, subject="stranger"))
-        assert not await rig.recorder.wait_for(3, 0.05)
-        assert "catalog" in rig.recorder.fault
+
+        async def told() -> bool:
+            return "catalog" in (rig.recorder.fault or "")
+
+        await eventually(told, "the recorder to say what it waits for")
+        assert rig.recorder.position == 2
         catalog.create_unknown = known
         await rig.settled()
         assert await rig.total() == 3
