@@ -14,7 +14,7 @@ from tests.flows.rig import NOW_US, Failing, Rig, event, eventually
 from tallystick.errors import Invalid, Unavailable
 from tallystick.flows import rollup
 from tallystick.flows.journal import Coverage
-from tallystick.flows.rollup import RollupKeeper
+from tallystick.flows.rollup import AGGREGATIONS, RollupKeeper
 from tallystick.log.checkpoint import SqliteCheckpoint
 from tallystick.metering.meter import Aggregation, Dimension, Meter
 from tallystick.metering.query import UsageQuery
@@ -444,10 +444,11 @@ def test_it_is_due_by_time_and_by_number(scene: Scene) -> None:
 
 
 def test_a_whole_system_is_kept_up(
-    make_rig: Callable[[], Rig], tmp_path: Path, side_door: Connection
+    make_rig: Callable[[], Rig], tmp_path: Path, side_door: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def whole() -> None:
         rig = make_rig()
+        monkeypatch.setattr(rollup, "AGGREGATIONS", AGGREGATIONS)  # a rig does without roll-ups
         await rig.start()
         side_door.command("TRUNCATE TABLE rollups SYNC")
         system = rig.system
