@@ -42,8 +42,8 @@ bench: install system-packages    ## measure this machine; see docs/benchmarks.m
 	$(PY) -m bench
 
 requirements:    ## pin the newest versions that pyproject.toml allows
-	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra dev --output-file requirements-dev.txt pyproject.toml
-	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra dev --output-file requirements-dev.txt pyproject.toml
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
 
 settings-docs: install    ## write docs/reference/settings.md from the table of settings
 	.venv/bin/tallystick settings-docs > docs/reference/settings.md
