@@ -248,6 +248,35 @@ class VersionsContract:
         recorded = store.search(EventSearch("default"))
         assert {e.position: e.retracted for e in recorded} == {p: p in {7, 6, 5, 3, 2} for p in range(1, 9)}
 
+    def test_search_finds_the_versions_that_count(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(versions, "RANGE_POSITIONS", 3)
+        h = History()
+        events = [h.event(customer=f"c{i % 2}") for i in range(8)]  # positions 1 to 8
+        before = h.moment_us
+        h.retract(events[1])  # 9
+        h.replace(events[2], customer="c1", type="other")  # 10
+        h.replace(events[0], data=b"{}")  # 11
+        h.replace(events[1])  # 12
+        h.insert(store)
+
+        def found(**wanted: Any) -> list[int]:
+            return [e.position for e in store.search(EventSearch("default", status="current", **wanted))]
+
+        assert found() == [12, 11, 10, 8, 7, 6, 5, 4]
+        assert found(limit=3) == [12, 11, 10]
+        assert found(limit=2, before_position=11) == [10, 8]
+        assert found(types=("call",), customers=("c1",)) == [12, 8, 6, 4]
+        assert found(types_excluded=("call",)) == [10]
+        assert found(as_of_us=before) == [8, 7, 6, 5, 4, 3, 2, 1]
+        shown = store.search(EventSearch("default", status="current", limit=3))
+        assert [(e.id, e.original, e.retracted) for e in shown] == [
+            (events[1].id, 2, False),
+            (events[0].id, 1, False),
+            (events[2].id, 3, False),
+        ]
+
     def test_values_of_a_dimension_count_what_is_left(self, store: Store) -> None:
         meter = a_meter(Aggregation.COUNT)
         events = [an_event(i, data=f'{{"model":"{"ab"[i // 3]}"}}'.encode()) for i in range(1, 6)]
@@ -407,6 +436,9 @@ class VersionsContract:
                 ]
                 found = store.search(EventSearch(tenant, status="retracted", as_of_us=moment))
                 assert [e.position for e in found] == gone
+                found = store.search(EventSearch(tenant, status="current", as_of_us=moment))
+                counting = sorted((v.position for _, v in h.as_of(moment)), reverse=True)
+                assert [e.position for e in found] == counting
             for through in range(began + 1, h.position + 1, 3):
                 happened = History(
                     versions=[

@@ -25,6 +25,7 @@ from tallystick.api.usage import (
     GROUP,
     MEMBERS,
     SERVED_FROM,
+    check_kept,
     check_names,
     check_range,
     narrowed,
@@ -259,6 +260,7 @@ async def query_usage(request: Connection) -> Response[bytes]:
                 system, lambda q=question: system.catalog.meter(q.tenant, q.meter, q.version)
             )
             check_names(places[alias], question, meter)
+            check_kept(system, places[alias], question, meter)
     fields.faults.raise_any()
     asked = {
         alias: await narrowed(system, who.tenant, who.customer, question)

@@ -27,6 +27,7 @@ from tallystick.api.usage import (
     PARAMETERS,
     SERVED_FROM,
     USAGE,
+    check_kept,
     check_names,
     check_range,
     narrowed,
@@ -104,6 +105,7 @@ async def usage_of_all(request: Connection) -> Response[bytes]:
     )
     for meter in meters:
         check_names(fields, question, meter)
+        check_kept(system, fields, question, meter)
     fields.faults.raise_any()
     question = await narrowed(system, who.tenant, who.customer, question)
     told = await overview(system, meters, question)

@@ -43,7 +43,7 @@ from tallystick.flows import customers
 from tallystick.flows.overview import Change, compared
 from tallystick.flows.position import position_of, token_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage
+from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.number import number_text
 from tallystick.metering.query import Filter, Operator, Window
@@ -201,14 +201,23 @@ class Place(Protocol):
     def fault(self, name: str, code: str, detail: str, *steps: str) -> None: ...
 
 
-def check_against(
-    fields: Place, question: UsageRequest, meter: Meter, *, now_us: int, windows_max: int
-) -> None:
+def check_against(system: System, fields: Place, question: UsageRequest, meter: Meter) -> None:
     """Note what is wrong with a question to this meter, each fault at the place the client wrote it.
 
     flows/usage.py refuses the same; it does not know how a request was spelled."""
     check_names(fields, question, meter)
-    check_range(fields, question, now_us=now_us, windows_max=windows_max)
+    check_range(fields, question, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max)
+    check_kept(system, fields, question, meter)
+
+
+def check_kept(system: System, fields: Place, question: UsageRequest, meter: Meter) -> None:
+    """That retention has deleted no event of its range."""
+    from_us = question.from_us
+    if from_us is None:
+        from_us = (system.clock.now_us() if question.to_us is None else question.to_us) - DAYS_30_US
+    detail = why_not_kept(system, meter, from_us)
+    if detail is not None:
+        fields.fault("from", "past_retention", detail)
 
 
 def check_names(fields: Place, question: UsageRequest, meter: Meter) -> None:
@@ -269,9 +278,7 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     meter = await in_questions(
         system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
     )
-    check_against(
-        fields, question, meter, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max
-    )
+    check_against(system, fields, question, meter)
     fields.faults.raise_any()
     question = await narrowed(system, who.tenant, who.customer, question)
     changes: list[Change] | None = None

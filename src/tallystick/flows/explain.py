@@ -10,7 +10,7 @@ from tallystick.flows.customers import narrowed
 from tallystick.flows.lookup import FILTERED, active_meters, scan
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import DAYS_30_US, in_questions
+from tallystick.flows.usage import DAYS_30_US, in_questions, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.reading import Exclusion, Reading, read
 from tallystick.store.interface import EventSearch, StoredEvent, TypeTotals
@@ -55,7 +55,7 @@ class Hint:
 
 @dataclass(slots=True)
 class Explanation:
-    """`seen`: recorded events of the meter's type in the range and of the customer. Of the `scanned` latest of them (all,
+    """`seen`: events whose current version is of the meter's type, in the range and of the customer. Of the `scanned` latest of them (all,
     when `complete`): `matched` count, `filtered_out` the filter does not want, `invalid` cannot be read."""
 
     meter: Meter
@@ -126,6 +126,7 @@ async def explain(
                 customers=customers,
                 from_us=begin_us,
                 to_us=end_us,
+                status="current",
                 as_of_us=moment_us,
             )
             scan(system, wanted, inquiry.take, events_max=SCAN_EVENTS_MAX)
@@ -175,6 +176,9 @@ class _Inquiry:
             self._note(
                 "meter_archived", f"Meter {meter.key!r} is archived: it counts nothing that came later."
             )
+        gone = why_not_kept(self._system, meter, told.from_us)
+        if gone is not None:
+            self._note("past_retention", gone)
         behind = self._system.recorder.lag().events
         if behind:
             self._note(

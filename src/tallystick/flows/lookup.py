@@ -90,6 +90,8 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
     - `unmetered`: no active meter has its type;
     - `invalid`: at least one active meter of its type cannot read it;
     - `retracted`: taken back by a correction.
+
+    `unmetered` and `invalid` judge the version that counts now, and answer it; the others, the event as it was recorded.
     """
     published = replace(wanted, as_of_us=system.recorder.recorded_at_us)
 
@@ -99,6 +101,7 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
         if status in ("recorded", "conflict", "retracted"):
             return _page(system, replace(asked, status=status))
         metered = active_meters(system, wanted.tenant)
+        asked = replace(asked, status="current")
         if status == "unmetered":
             if asked.types is None:
                 return _page(system, replace(asked, types_excluded=tuple(sorted(metered))))

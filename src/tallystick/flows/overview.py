@@ -12,11 +12,13 @@ from tallystick.flows.usage import (
     DAYS_30_US,
     UsageAnswer,
     UsageRequest,
+    check_kept,
     from_readings_or_events,
     in_questions,
     moment,
     usage,
     wait_for_position,
+    why_not_kept,
 )
 from tallystick.metering.formula import quotient
 from tallystick.metering.meter import ZEROES, Aggregation, Meter
@@ -79,8 +81,8 @@ async def overview(system: System, meters: Sequence[Meter], question: UsageReque
 # -- change ----------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a row is compared with. `previous` is None where there was no figure; `change` then, too. `percent` is also
-    None after a previous figure of zero."""
+    """What a row is compared with. `previous` is None where there was no figure, or retention has deleted events of that
+    window; `change` then, too. `percent` is also None after a previous figure of zero."""
 
     start_us: int
     end_us: int
@@ -114,24 +116,27 @@ async def compared(system: System, question: UsageRequest) -> Compared:
     )
     answer = replace(await usage(system, frozen), position=position)
     starts, borders = _windows_and_those_before(system, answer)
-    before = await usage(
-        system,
-        replace(
+    # Windows whose events retention has deleted, in part or all, have no figure to compare with.
+    kept = [border for border in borders if why_not_kept(system, answer.meter, border) is None]
+    before: list[UsageRow] = []
+    if len(kept) > 1:
+        earlier = replace(
             frozen,
-            from_us=borders[0],
-            to_us=borders[-1],
+            from_us=kept[0],
+            to_us=kept[-1],
             order_by=None,
             limit=None,
             filters=(*frozen.filters, *_only_groups_of(answer)),
-        ),
-    )
-    nothing = Decimal(0) if answer.meter.aggregation in ZEROES else None
-    figures = {(row.window_start_us, row.group): row.value for row in before.rows}
+        )
+        before = (await usage(system, earlier)).rows
+    figures = {(row.window_start_us, row.group): row.value for row in before}
     index = {start: number for number, start in enumerate(starts)}
     changes: list[Change] = []
     for row in answer.rows:
         number = index[row.window_start_us]
-        previous = figures.get((borders[number], row.group), nothing)
+        # With a window before that is kept whole, or without any figure.
+        adds_up = answer.meter.aggregation in ZEROES and borders[number] >= kept[0]
+        previous = figures.get((borders[number], row.group), Decimal(0) if adds_up else None)
         changes.append(_change(borders[number], borders[number + 1], previous, row.value))
     return Compared(answer, changes)
 
@@ -241,10 +246,12 @@ async def owner_values(
         rows = system.store.usage(counting, rows_max=limit, readings=readings)
         return [(row.group[0], int(row.value)) for row in rows if row.value]
 
+    check_kept(system, meter, from_us)
     values, _ = await from_readings_or_events(
         system,
         query,
         lambda: (ask("readings"), "readings"),
         lambda: dimension_values_from_events(system.store, query, ask),
     )
+    check_kept(system, meter, from_us)
     return values

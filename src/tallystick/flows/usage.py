@@ -140,23 +140,31 @@ async def dimension_values(
             readings=readings,
         )
 
+    check_kept(system, meter, from_us)
     values, _ = await from_readings_or_events(
         system,
         query,
         lambda: (ask("readings"), "readings"),
         lambda: dimension_values_from_events(system.store, query, ask),
     )
+    check_kept(system, meter, from_us)
     return values
 
 
 def check_kept(system: System, meter: Meter, from_us: int) -> None:
     """Raise Invalid (past_retention) for a range whose events retention has deleted: a figure would be too small."""
+    detail = why_not_kept(system, meter, from_us)
+    if detail is not None:
+        raise Invalid(detail, code="past_retention", faults=[Fault("from", "past_retention", detail)])
+
+
+def why_not_kept(system: System, meter: Meter, from_us: int) -> str | None:
+    """In words, that events this meter counts from here on are deleted; None: they are all there."""
     limit_us = system.recorder.forgotten_before(meter.tenant, meter.event_type)
     if limit_us is None or from_us >= limit_us:
-        return
+        return None
     limit = (_EPOCH + timedelta(microseconds=limit_us)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    detail = f"Events of the type {meter.event_type!r} from before {limit} are deleted (retention). Ask from {limit} on."
-    raise Invalid(detail, code="past_retention", faults=[Fault("from", "past_retention", detail)])
+    return f"Events of the type {meter.event_type!r} from before {limit} are deleted (retention). Ask from {limit} on."
 
 
 async def wait_for_position(system: System, position: int | None) -> None:

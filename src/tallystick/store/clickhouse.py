@@ -48,7 +48,16 @@ from tallystick.store.statements import (
     rollups_layout,
     statement,
 )
-from tallystick.store.versions import Range, Scan, ranges, retracted_among, retracted_originals, select
+from tallystick.store.versions import (
+    Range,
+    Scan,
+    positions_of,
+    ranges,
+    retracted_among,
+    retracted_originals,
+    select,
+    superseded_positions,
+)
 
 _EVENT_COLUMNS = STORED_SCHEMA.names
 _CONFLICT_COLUMNS = [*_EVENT_COLUMNS, "original"]
@@ -270,6 +279,8 @@ class ClickHouseStore:
             found = self._stored_events("events", where, bound, search.limit)
             gone = self._retracted(search.tenant, [event.position for event in found], search.as_of_us)
             return [replace(event, retracted=event.position in gone) for event in found]
+        if search.status == "current":
+            return self._current(search)
         found = []
         before = None if search.before_position is None else search.before_position - 1
         for within in reversed(list(ranges(self._connection, Scan(tenant=search.tenant, through=before)))):
@@ -283,6 +294,28 @@ class ClickHouseStore:
             if len(found) >= search.limit:
                 break
         return [replace(event, retracted=True) for event in found]
+
+    def _current(self, search: EventSearch) -> list[StoredEvent]:
+        """Range by range from the newest, so that no more superseded positions are held than one range has."""
+        found: list[StoredEvent] = []
+        before = None if search.before_position is None else search.before_position - 1
+        for within in reversed(list(ranges(self._connection, Scan(tenant=search.tenant, through=before)))):
+            wanted = search.limit - len(found)
+            some: list[StoredEvent] = []
+            for table in ("events", "corrections") if within.corrected else ("events",):
+                where, bound = self._searched(search)
+                where += positions_of(within, bound)
+                if within.corrected:
+                    where.append(
+                        f"position NOT IN ({superseded_positions(bound, search.tenant, within, search.as_of_us)})"
+                    )
+                if table == "corrections":
+                    where.append("action = 'replace'")
+                some += self._stored_events(table, where, bound, wanted)
+            found += sorted(some, key=lambda event: -event.position)[:wanted]
+            if len(found) >= search.limit:
+                break
+        return found
 
     def _searched(self, search: EventSearch) -> tuple[list[str], question.Bound]:
         bound = question.Bound()

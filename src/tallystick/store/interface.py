@@ -94,8 +94,9 @@ class DerivedMissing(Exception):
     """A table of derived data is not there. The question can be answered from events; `migrate` makes the table again."""
 
 
-EventStatus = Literal["recorded", "conflict", "retracted"]
-"""`recorded`: every event, as it was recorded, whatever became of it; `retracted`: those no version is left of."""
+EventStatus = Literal["recorded", "current", "conflict", "retracted"]
+"""`recorded`: every event, as it was recorded, whatever became of it; `current`: the versions that count, each under its
+own position; `retracted`: events no version is left of."""
 
 
 @dataclass(frozen=True, slots=True)

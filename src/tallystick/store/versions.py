@@ -108,11 +108,24 @@ def select(scan: Scan, within: Range, bound: Bound, *, more: str = "") -> str:
         {"WHERE superseded_at IS NULL" if scan.current else ""}{more}"""
 
 
+def positions_of(within: Range, bound: Bound, column: str = "position") -> list[str]:
+    """That a column lies in a range, as conditions."""
+    found = [f"{column} > {bound.value(within.after, 'UInt64')}"]
+    if within.through is not None:
+        found.append(f"{column} <= {bound.value(within.through, 'UInt64')}")
+    return found
+
+
+def superseded_positions(bound: Bound, tenant: str, within: Range, as_of_us: int | None) -> str:
+    """Positions of a range whose versions no longer count, as a subquery."""
+    where = [*_tenant(bound, tenant), *positions_of(within, bound, "superseded")]
+    where += _happened(bound, None, as_of_us)
+    return f"SELECT superseded FROM corrections WHERE {_and(where)}"
+
+
 def retracted_originals(bound: Bound, tenant: str, within: Range, as_of_us: int | None) -> str:
     """Positions of the events of a range that no version is left of, as a subquery."""
-    where = [*_tenant(bound, tenant), f"original > {bound.value(within.after, 'UInt64')}"]
-    if within.through is not None:
-        where.append(f"original <= {bound.value(within.through, 'UInt64')}")
+    where = [*_tenant(bound, tenant), *positions_of(within, bound, "original")]
     where += _happened(bound, None, as_of_us)
     return f"SELECT original FROM corrections WHERE {_and(where)} GROUP BY original HAVING {_RETRACTED}"
 

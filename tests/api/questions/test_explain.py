@@ -98,6 +98,21 @@ def test_conflicts_and_archiving_are_hinted_at(tenant: Tenant) -> None:
     assert set(hints(tenant, f"/v1/meters/n/explain?{JULY}")) == {"conflicts", "meter_archived"}
 
 
+def test_the_current_version_is_judged(tenant: Tenant) -> None:
+    tenant.meter(key="n", event_type="llm.call", aggregation="sum", value="$.n")
+    tenant.record(call(1, n="many"), call(2, n=2), call(3, n="few"), call(4, n=4))
+    source = {"source": "/"}
+    replaced = [{**call(1, n=1), **source}, {**call(2, n="two"), **source}]
+    body = {"reason": "wrong n", "replace": replaced, "retract": [{**source, "id": "3"}]}
+    corrected = tenant.post("/v1/events/corrections", body)
+    assert corrected.status_code == 200, corrected.text
+    told = tenant.answer(f"/v1/meters/n/explain?{JULY}")
+    assert (told["seen"], told["scanned"], told["matched"], told["invalid"]) == (3, 3, 2, 1)
+    assert [sample["id"] for reason in told["reasons"] for sample in reason["samples"]] == ["2"]
+    invalid = tenant.answer("/v1/events?status=invalid")["items"]
+    assert [(event["id"], event["data"]) for event in invalid] == [("2", {"n": "two"})]
+
+
 def test_a_long_scan_says_that_it_is_not_complete(filled: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "SCAN_EVENTS_MAX", 6)
     told = filled.answer(f"/v1/meters/n/explain?{JULY}")
