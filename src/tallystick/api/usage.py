@@ -201,13 +201,14 @@ class Place(Protocol):
     def fault(self, name: str, code: str, detail: str, *steps: str) -> None: ...
 
 
-def check_against(system: System, fields: Place, question: UsageRequest, meter: Meter) -> None:
+def check_against(
+    fields: Place, question: UsageRequest, meter: Meter, *, now_us: int, windows_max: int
+) -> None:
     """Note what is wrong with a question to this meter, each fault at the place the client wrote it.
 
     flows/usage.py refuses the same; it does not know how a request was spelled."""
     check_names(fields, question, meter)
-    check_range(fields, question, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max)
-    check_kept(system, fields, question, meter)
+    check_range(fields, question, now_us=now_us, windows_max=windows_max)
 
 
 def check_kept(system: System, fields: Place, question: UsageRequest, meter: Meter) -> None:
@@ -278,7 +279,10 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     meter = await in_questions(
         system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
     )
-    check_against(system, fields, question, meter)
+    check_against(
+        fields, question, meter, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max
+    )
+    check_kept(system, fields, question, meter)
     fields.faults.raise_any()
     question = await narrowed(system, who.tenant, who.customer, question)
     changes: list[Change] | None = None
