@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Engine
 
-from tallystick.catalog import migrations, tables
+from tallystick.catalog import cluster_tables, migrations, tables
 from tallystick.catalog.relational import RelationalCatalog
 
 
@@ -44,6 +44,7 @@ def shape(engine: Engine) -> dict[str, Any]:
 
 
 def differences(engine: Engine) -> list[Any]:
+    assert cluster_tables.metadata is tables.metadata
     with engine.connect() as connection:
         return compare_metadata(MigrationContext.configure(connection), tables.metadata)
 

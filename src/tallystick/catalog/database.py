@@ -1,11 +1,12 @@
 """The connection: SQLite or PostgreSQL, transactions, and which foreign error becomes which of ours."""
 
 import sqlite3
+import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from alembic import command
@@ -41,9 +42,19 @@ from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
 
 _BUSY_TIMEOUT_MS = 5_000
 _POOL_TIMEOUT_S = 5
-_CONNECT_TIMEOUT_S = 5
 _MIGRATION_LOCK = 0x7A11_571C
 """PostgreSQL's advisory lock that servers take to migrate one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server may take before it counts as not answering (PostgreSQL). `idle_s_max`: how long a process may keep a
+    transaction open without a word, for one that is frozen must not keep its locks."""
+
+    connections_max: int = 24
+    connect_s_max: int = 5
+    statement_s_max: int = 20
+    idle_s_max: int = 10
 
 
 @dataclass(slots=True)
@@ -95,7 +106,7 @@ class Change:
 class Database:
     """An engine and its two kinds of transactions: `reading` (one snapshot) and `changing` (one at a time)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = _parse(url)
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":
@@ -111,14 +122,18 @@ class Database:
             event.listen(self._engine, "connect", _prepare_sqlite)
             event.listen(self._engine, "begin", _begin_sqlite)
         else:
+            from tallystick.catalog import postgres  # its driver is optional
+
+            kept = max(1, limits.connections_max // 3)
             self._engine = create_engine(
                 parsed,
-                pool_size=8,
-                max_overflow=16,
+                pool_size=kept,
+                max_overflow=limits.connections_max - kept,
                 pool_timeout=_POOL_TIMEOUT_S,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+                connect_args=postgres.options(limits),
             )
+            event.listen(self._engine, "do_connect", postgres.connect)
         self._changing = self._engine.execution_options(tallystick_changes=True)
 
     @contextmanager
@@ -156,6 +171,10 @@ class Database:
         config.set_main_option("path_separator", "os")
         with _mapped_errors(), self._changing.begin() as connection:
             if self.dialect == "postgresql":
+                # A migration may take longer than any question, and so may waiting for another server's.
+                for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+                    connection.execute(text(f"SET LOCAL {limit} = 0"))
+                cast("Any", connection.connection.driver_connection).answer_s_max = None
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
@@ -220,6 +239,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own idea of when to begin a transaction would begin writes as reads, which two racing writers
     # cannot both turn into writes; _begin_sqlite says it instead.
     connection.isolation_level = None
+    connection.create_function("tallystick_now_us", 0, lambda: time.time_ns() // 1000)
     for pragma in (
         f"busy_timeout = {_BUSY_TIMEOUT_MS}",
         "journal_mode = WAL",

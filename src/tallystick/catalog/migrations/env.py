@@ -2,7 +2,9 @@
 
 from alembic import context
 
-from tallystick.catalog import tables
+from tallystick.catalog import cluster_tables
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=tables.metadata)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=cluster_tables.metadata
+)
 context.run_migrations()
