@@ -1,0 +1,1 @@
+"""Periods, plans, subscriptions and what they make due. Pure: moments and ids are arguments."""
