@@ -19,6 +19,7 @@ from tallystick.catalog.interface import Catalog
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Unavailable
 
+from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .test_migrations import differences
@@ -148,7 +149,7 @@ def side_door(database: str) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestPostgres(CatalogContract, BackfillsContract):
+class TestPostgres(CatalogContract, BackfillsContract, AccessContract):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")
         assert differences(engine) == []

@@ -13,6 +13,7 @@ from tallystick.catalog.interface import Catalog
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Invalid, StorageFull, Unavailable
 
+from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 
@@ -67,7 +68,7 @@ def side_door(file: Path) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestSqlite(CatalogContract, BackfillsContract):
+class TestSqlite(CatalogContract, BackfillsContract, AccessContract):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]
     ) -> None:

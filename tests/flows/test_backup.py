@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.flows.rig import NOW_US, Rig, event, eventually
 
+from tallystick.catalog.interface import Actor
 from tallystick.config import Settings
 from tallystick.errors import Conflict, Invalid, Unavailable
 from tallystick.flows import backup
@@ -59,7 +60,7 @@ async def history(rig: Rig) -> None:
     await rig.record(event("0-1", data={"n": 1}), event("0-2", data={"n": 99}))
     rig.clock.advance(seconds=1)
     await correct(
-        rig.system, "default", reason="wrong", author="me", retract=[("/s", "1-5")], replacements=None
+        rig.system, "default", reason="wrong", actor=Actor("me"), retract=[("/s", "1-5")], replacements=None
     )
     await built(rig)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.flows.rig import DAY_US, LIMITS, NOW_US, Rig, event, eventually
 
-from tallystick.catalog.interface import SYSTEM
+from tallystick.catalog.interface import SYSTEM, Actor
 from tallystick.errors import Invalid
 from tallystick.flows.correct import correct
 from tallystick.flows.doctor import examine
@@ -62,7 +62,7 @@ async def fill(rig: Rig) -> None:
         limits=LIMITS,
     ).events
     await correct(
-        rig.system, "default", reason="r", author="a", retract=[("/s", "old3")], replacements=replacing
+        rig.system, "default", reason="r", actor=Actor("a"), retract=[("/s", "old3")], replacements=replacing
     )
     await built(rig)
 
@@ -122,7 +122,7 @@ def test_what_is_past_its_limit_goes_and_stays_known(play: Play) -> None:
             rig.system,
             "default",
             reason="r",
-            author="a",
+            actor=Actor("a"),
             retract=[("/s", "old1"), ("/s", "new1")],
             replacements=None,
         )
@@ -135,7 +135,7 @@ def test_what_is_past_its_limit_goes_and_stays_known(play: Play) -> None:
             received_at_us=NOW_US,
             limits=LIMITS,
         ).events
-        await correct(rig.system, "default", reason="r", author="a", retract=[], replacements=replaced)
+        await correct(rig.system, "default", reason="r", actor=Actor("a"), retract=[], replacements=replaced)
         assert await kept(rig) == before
         assert rig.recorder.totals.events == 21
 

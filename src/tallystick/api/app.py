@@ -15,6 +15,7 @@ from tallystick.api import (
     admin,
     admin_backup,
     admin_retention,
+    audit,
     backfills,
     corrections,
     customers,
@@ -26,6 +27,7 @@ from tallystick.api import (
     meters,
     overview,
     search,
+    tenants,
     usage,
 )
 from tallystick.api.auth import Authenticator, require
@@ -89,6 +91,8 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *backfills.ROUTES,
         *customers.ROUTES,
         *keys.ROUTES,
+        *tenants.ROUTES,
+        *audit.ROUTES,
         *admin.ROUTES,
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,

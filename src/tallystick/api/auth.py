@@ -51,7 +51,8 @@ def caller(request: Connection) -> Caller:
 def actor_of(request: Connection) -> Actor:
     """Who makes a change, for the audit."""
     found = caller(request)
-    return Actor(found.name, found.key_id, request_id_of(request))
+    peer = request.client
+    return Actor(found.name, found.key_id, request_id_of(request), None if peer is None else peer.host)
 
 
 def request_id_of(request: Connection) -> str:

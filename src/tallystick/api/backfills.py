@@ -303,7 +303,8 @@ async def close_backfill(request: Connection) -> Response[dict[str, Any]]:
     """Let it count."""
     system, who = wire.system_of(request), caller(request)
     return await _step(
-        request, correct.close_backfill(system, who.tenant, request.path_params["key"], author=who.name)
+        request,
+        correct.close_backfill(system, who.tenant, request.path_params["key"], actor=actor_of(request)),
     )
 
 
@@ -324,7 +325,8 @@ async def revert_backfill(request: Connection) -> Response[dict[str, Any]]:
     """Take it back."""
     system, who = wire.system_of(request), caller(request)
     return await _step(
-        request, correct.revert_backfill(system, who.tenant, request.path_params["key"], author=who.name)
+        request,
+        correct.revert_backfill(system, who.tenant, request.path_params["key"], actor=actor_of(request)),
     )
 
 
@@ -383,7 +385,7 @@ async def discard_backfill(request: Connection) -> None:
     system, who = wire.system_of(request), caller(request)
     check_unbound(who.customer)
     wire.check_parameters(request, ())
-    await correct.discard_backfill(system, who.tenant, request.path_params["key"], author=who.name)
+    await correct.discard_backfill(system, who.tenant, request.path_params["key"], actor=actor_of(request))
 
 
 ROUTES = [

@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, Response, post
 
 from tallystick.api import wire
-from tallystick.api.auth import caller, require
+from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.openapi import EVENT, EVENT_EXAMPLE, POSITION, STRING, array, nullable, objects, operation
 from tallystick.errors import BadRequest, Invalid, TooLarge, UnsupportedMediaType
 from tallystick.flows.correct import CorrectionResult, correct
@@ -325,7 +325,7 @@ async def correct_events(request: Connection) -> Response[bytes]:
             system,
             who.tenant,
             reason=reason,
-            author=who.name,
+            actor=actor_of(request),
             retract=retract,
             replacements=accepted,
         )

@@ -1,17 +1,15 @@
-"""`/v1/api_keys`, `/v1/tenants` and `/v1/audit`: who may do what, and who did."""
+"""`/v1/api_keys`: who may do what."""
 
 from typing import Any
 
 from litestar import Request, delete, get, post
 
 from tallystick.api import wire
-from tallystick.api.auth import actor_of, caller, require
+from tallystick.api.access import administered
+from tallystick.api.auth import actor_of, require
 from tallystick.api.fields import Fields
-from tallystick.api.openapi import KEY, PAGE, STRING, TIME, array, listing, nullable, objects, operation
-from tallystick.catalog.interface import DEFAULT_TENANT, SCOPES, ApiKey, AuditRow, NewApiKey, Tenant
-from tallystick.errors import Forbidden
-from tallystick.flows import customers
-from tallystick.flows.system import System
+from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation
+from tallystick.catalog.interface import SCOPES, ApiKey, NewApiKey
 from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
@@ -34,39 +32,6 @@ def key_document(key: ApiKey) -> dict[str, Any]:
 def new_key_document(made: NewApiKey) -> dict[str, Any]:
     """The one answer that shows the secret. A replay (api/idempotency.py) answers it as null."""
     return {**key_document(made.key), "secret": made.secret}
-
-
-def tenant_document(tenant: Tenant) -> dict[str, Any]:
-    return {"key": tenant.key, "name": tenant.name, "created_at": wire.time_text(tenant.created_at_us)}
-
-
-def audit_document(row: AuditRow) -> dict[str, Any]:
-    return {
-        "id": str(row.id),
-        "at": wire.time_text(row.at_us),
-        "actor": row.actor,
-        "key_id": row.key_id,
-        "action": row.action,
-        "resource": row.resource,
-        "before": row.before,
-        "after": row.after,
-        "request_id": row.request_id,
-    }
-
-
-def _administered(request: Connection) -> tuple[System, str]:
-    """System and tenant of an administrator of the whole tenant."""
-    who = caller(request)
-    customers.check_unbound(who.customer)
-    return wire.system_of(request), who.tenant
-
-
-def _check_default(request: Connection) -> System:
-    """Raise Forbidden unless the caller administers the tenant `default`."""
-    system, tenant = _administered(request)
-    if tenant != DEFAULT_TENANT:
-        raise Forbidden(f"Only an admin of the tenant {DEFAULT_TENANT!r} may do that.", code="other_tenant")
-    return system
 
 
 _SCOPES = array({"type": "string", "enum": list(SCOPES)})
@@ -109,7 +74,7 @@ _NEW_API_KEY = objects(
 )
 async def create_api_key(request: Connection) -> dict[str, Any]:
     """Its secret is in this answer and nowhere else."""
-    system, tenant = _administered(request)
+    system, tenant = administered(request)
     fields = await Fields.of_body(request, nulls=False)
     name = fields.required_text("name", characters_max=256)
     scopes = fields.texts("scopes", items_max=len(SCOPES))
@@ -138,7 +103,7 @@ async def create_api_key(request: Connection) -> dict[str, Any]:
 )
 async def list_api_keys(request: Connection) -> dict[str, Any]:
     """In the order of their creation, revoked ones too; never a secret."""
-    system, tenant = _administered(request)
+    system, tenant = administered(request)
     fields = Fields.of_query(request)
     limit, cursor = fields.catalog_page()
     fields.finish()
@@ -164,7 +129,7 @@ async def list_api_keys(request: Connection) -> dict[str, Any]:
 )
 async def rotate_api_key(request: Connection) -> dict[str, Any]:
     """A new secret under the same id."""
-    system, tenant = _administered(request)
+    system, tenant = administered(request)
     key_id: str = request.path_params["id"]
     actor, now_us = actor_of(request), system.clock.now_us()
     made = await in_questions(
@@ -181,7 +146,7 @@ async def rotate_api_key(request: Connection) -> dict[str, Any]:
 )
 async def revoke_api_key(request: Connection) -> None:
     """It stops working within a second, everywhere. Idempotent."""
-    system, tenant = _administered(request)
+    system, tenant = administered(request)
     key_id: str = request.path_params["id"]
     actor, now_us = actor_of(request), system.clock.now_us()
     await in_questions(
@@ -189,120 +154,4 @@ async def revoke_api_key(request: Connection) -> None:
     )
 
 
-_TENANT = objects({"key": KEY, "name": STRING, "created_at": TIME})
-
-
-@post(
-    "/v1/tenants",
-    guards=[require("admin")],
-    status_code=201,
-    opt={
-        "secret_members": ("admin_key",),
-        "operation": operation(
-            summary="Create a tenant",
-            tag="Access",
-            description="For an admin of the tenant `default`.",
-            body=objects({"key": KEY, "name": STRING}, required=("key",), additionalProperties=False),
-            body_example={"key": "acme", "name": "Acme"},
-            answer=objects(
-                {
-                    "key": KEY,
-                    "name": STRING,
-                    "created_at": TIME,
-                    "admin_key": nullable({"type": "string", "description": "Shown in this answer alone."}),
-                }
-            ),
-            status=201,
-            creates=True,
-        ),
-    },
-)
-async def create_tenant(request: Connection) -> dict[str, Any]:
-    """A tenant and its first key, with every scope."""
-    system = _check_default(request)
-    fields = await Fields.of_body(request, nulls=False)
-    key = fields.required_text("key", characters_max=128)
-    name = fields.text("name", characters_max=256) or key
-    fields.finish()
-    actor, now_us = actor_of(request), system.clock.now_us()
-    tenant, first = await in_questions(
-        system, lambda: system.catalog.create_tenant(key, name, actor=actor, now_us=now_us)
-    )
-    return {**tenant_document(tenant), "admin_key": first.secret}
-
-
-@get(
-    "/v1/tenants",
-    guards=[require("admin")],
-    opt={
-        "operation": operation(summary="List tenants", tag="Access", parameters=PAGE, answer=listing(_TENANT))
-    },
-)
-async def list_tenants(request: Connection) -> dict[str, Any]:
-    """By key."""
-    system = _check_default(request)
-    fields = Fields.of_query(request)
-    limit, cursor = fields.catalog_page()
-    fields.finish()
-    page = await in_questions(system, lambda: system.catalog.tenants(cursor=cursor, limit=limit))
-    return wire.page_answer(map(tenant_document, page.items), page.next_cursor)
-
-
-@delete(
-    "/v1/tenants/{key:str}",
-    guards=[require("admin")],
-    status_code=204,
-    opt={"operation": operation(summary="Delete a tenant", tag="Access", status=204, errors=(409,))},
-)
-async def delete_tenant(request: Connection) -> None:
-    """Its keys stop working and its meters count nothing any more."""
-    system = _check_default(request)
-    key: str = request.path_params["key"]
-    actor, now_us = actor_of(request), system.clock.now_us()
-    await in_questions(system, lambda: system.catalog.delete_tenant(key, actor=actor, now_us=now_us))
-
-
-_AUDIT_ROW = objects(
-    {
-        "id": STRING,
-        "at": TIME,
-        "actor": STRING,
-        "key_id": nullable(STRING),
-        "action": STRING,
-        "resource": STRING,
-        "before": nullable({"type": "object"}),
-        "after": nullable({"type": "object"}),
-        "request_id": nullable(STRING),
-    }
-)
-
-
-@get(
-    "/v1/audit",
-    guards=[require("admin")],
-    opt={
-        "operation": operation(
-            summary="Who changed what", tag="Access", parameters=PAGE, answer=listing(_AUDIT_ROW)
-        )
-    },
-)
-async def list_audit(request: Connection) -> dict[str, Any]:
-    """Newest first."""
-    system, tenant = _administered(request)
-    fields = Fields.of_query(request)
-    limit, cursor = fields.catalog_page()
-    fields.finish()
-    page = await in_questions(system, lambda: system.catalog.audit(tenant, cursor=cursor, limit=limit))
-    return wire.page_answer(map(audit_document, page.items), page.next_cursor)
-
-
-ROUTES = [
-    create_api_key,
-    list_api_keys,
-    rotate_api_key,
-    revoke_api_key,
-    create_tenant,
-    list_tenants,
-    delete_tenant,
-    list_audit,
-]
+ROUTES = [create_api_key, list_api_keys, rotate_api_key, revoke_api_key]

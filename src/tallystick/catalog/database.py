@@ -91,6 +91,7 @@ class Change:
                 "before": None if before is None else to_json(before),
                 "after": None if after is None else to_json(after),
                 "request_id": self.actor.request_id,
+                "address": self.actor.address,
             },
         )
 

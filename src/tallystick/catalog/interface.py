@@ -60,11 +60,13 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change, for the audit: a key's name (or "system"), its id, and the request it came with."""
+    """Who makes a change, for the audit: a key's name (or "system"), its id, the request it came with, and the network
+    address that request came from."""
 
     name: str
     key_id: str | None = None
     request_id: str | None = None
+    address: str | None = None
 
 
 SYSTEM = Actor("system")
@@ -278,6 +280,21 @@ class AuditRow:
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
     request_id: str | None
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditSearch:
+    """Which audit rows to list; None: any. `action` and `resource` may end in `*`: all that begin so. `text` stands
+    anywhere in a row, capital letters or not (ASCII). Times are half-open."""
+
+    actor: str | None = None  # a key's name or id
+    action: str | None = None
+    resource: str | None = None
+    request_id: str | None = None
+    from_us: int | None = None
+    to_us: int | None = None
+    text: str | None = None
 
 
 class Catalog(Protocol):
@@ -548,6 +565,27 @@ class Catalog(Protocol):
         ...
 
     # -- audit --------------------------------------------------------------------------------------------------
-    def audit(self, tenant: str, *, cursor: str | None = None, limit: int = 100) -> Page[AuditRow]:
+    def audit(
+        self,
+        tenant: str,
+        search: AuditSearch = AuditSearch(),
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[AuditRow]:
         """Newest first."""
+        ...
+
+    def note(
+        self,
+        tenant: str,
+        action: str,
+        resource: str,
+        *,
+        before: Mapping[str, Any] | None = None,
+        after: Mapping[str, Any] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> None:
+        """An audit row for what happens outside of the catalog: corrections, exports. Moves no topic but "all"."""
         ...

@@ -81,7 +81,12 @@ tenants = Table(
     Column("name", UserText, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("deleted_at_us", BigInteger),
+    Column("environment", Text, nullable=False, server_default="live"),
+    Column("suspended_at_us", BigInteger),
+    Column("erased_at_us", BigInteger),
+    Column("export", UserText),
 )
+"""`erased_at_us`: its facts are gone. `export`: where they were written to before."""
 
 api_keys = Table(
     "api_keys",
@@ -147,12 +152,27 @@ customers = Table(
     Column("traits", Text, nullable=False),
     Column("created_at_us", BigInteger, nullable=False),
     Column("archived_at_us", BigInteger),
+    Column("stage", Text, nullable=False, server_default="active"),
+    Column("merged_into", UserText),
     UniqueConstraint("tenant", "key"),
     ForeignKeyConstraint(["tenant", "parent"], ["customers.tenant", "customers.key"]),
     Index(None, "tenant", "number"),
     Index(None, "tenant", "parent"),
     sqlite_autoincrement=True,
 )
+
+external_ids = Table(
+    "external_ids",
+    metadata,
+    Column("tenant", UserText, nullable=False),
+    Column("system", UserText, nullable=False),
+    Column("external_id", UserText, nullable=False),
+    Column("customer", UserText, nullable=False),
+    PrimaryKeyConstraint("tenant", "system", "external_id"),
+    ForeignKeyConstraint(["tenant", "customer"], ["customers.tenant", "customers.key"]),
+    Index(None, "tenant", "customer"),
+)
+"""What keeps external ids unique in each system, archived customers' too; what a customer shows stands in its row."""
 
 subjects = Table(
     "subjects",
@@ -226,6 +246,7 @@ audit = Table(
     Column("before", Text),
     Column("after", Text),
     Column("request_id", UserText),
+    Column("address", Text),
     Index(None, "tenant", "number"),
     sqlite_autoincrement=True,
 )

@@ -17,6 +17,9 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.event import EventColumns, content_of, identities_of
 
+_AUDITED_MAX = 10
+"""Events of a correction that its audit row names."""
+
 
 @dataclass(frozen=True, slots=True)
 class CorrectionResult:
@@ -31,7 +34,7 @@ async def correct(
     tenant: str,
     *,
     reason: str,
-    author: str,
+    actor: Actor,
     retract: Sequence[tuple[str, str]],
     replacements: EventColumns | None,
 ) -> CorrectionResult:
@@ -40,7 +43,21 @@ async def correct(
     Answers when the corrections count. Raises TimedOut when they are not recorded in time: they are in the log then,
     and will count; to ask for them again is safe.
     """
-    note = msgspec.json.encode(CorrectionNote(reason=reason, author=author))
+    note = msgspec.json.encode(CorrectionNote(reason=reason, author=actor.name))
+    asked = {
+        "reason": reason,
+        "retract": len(retract),
+        "replace": 0 if replacements is None else len(replacements),
+        "first": [f"{source} {event_id}"[:200] for source, event_id in retract[:_AUDITED_MAX]]
+        or ([] if replacements is None else replacements.id[:_AUDITED_MAX]),
+    }
+    # Before it is done: a change that nobody can be asked about must not happen.
+    await in_questions(
+        system,
+        lambda: system.catalog.note(
+            tenant, "events.correct", "events", after=asked, actor=actor, now_us=system.clock.now_us()
+        ),
+    )
     waiting: list[tuple[int, int]] = []
     if retract:
         waiting.append(await _append(system, _retracting(tenant, retract, system.clock.now_us(), note)))
@@ -71,35 +88,33 @@ async def stage(system: System, tenant: str, key: str, events: EventColumns) -> 
     return await system.log.append(replace(events, action=actions.STAGE, note=note))
 
 
-async def close_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+async def close_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
     """Let a backfill count, all of it at once. Answers it closed, or still `closing` when that takes longer than a
     request may wait. Closing it again changes nothing."""
     backfill = await _carry_out(
-        system, tenant, key, author, actions.CLOSE, before="open", during="closing", after="closed"
+        system, tenant, key, actor, actions.CLOSE, before="open", during="closing", after="closed"
     )
     if backfill.state == "closed":
         await in_questions(system, lambda: system.store.delete_staged(tenant, key))
     return backfill
 
 
-async def revert_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+async def revert_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
     """Take a closed backfill back, all of it at once: its events are retracted, what it replaced is current again."""
     return await _carry_out(
-        system, tenant, key, author, actions.REVERT, before="closed", during="reverting", after="reverted"
+        system, tenant, key, actor, actions.REVERT, before="closed", during="reverting", after="reverted"
     )
 
 
-async def discard_backfill(system: System, tenant: str, key: str, *, author: str) -> Backfill:
+async def discard_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
     """Throw away an open backfill and what was laid aside for it. Raises Conflict (backfill_not_open)."""
     backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
     _must_be(backfill, "open")
-    note = msgspec.json.encode(BackfillNote(backfill=key, author=author))
+    note = msgspec.json.encode(BackfillNote(backfill=key, author=actor.name))
     await _append(system, _single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
     return await in_questions(
         system,
-        lambda: system.catalog.discard_backfill(
-            tenant, key, actor=Actor(author), now_us=system.clock.now_us()
-        ),
+        lambda: system.catalog.discard_backfill(tenant, key, actor=actor, now_us=system.clock.now_us()),
     )
 
 
@@ -107,7 +122,7 @@ async def _carry_out(
     system: System,
     tenant: str,
     key: str,
-    author: str,
+    actor: Actor,
     action: str,
     *,
     before: BackfillState,
@@ -122,12 +137,14 @@ async def _carry_out(
         await in_questions(
             system,
             lambda: system.catalog.advance_backfill(
-                tenant, key, to_state=during, actor=Actor(author), now_us=system.clock.now_us()
+                tenant, key, to_state=during, actor=actor, now_us=system.clock.now_us()
             ),
         )
     # Also when it was under way already: the process may have ended before the action was in the log. An action that
     # has been carried out does nothing the second time.
-    note = BackfillNote(backfill=key, reason=backfill.reason, author=author, replace=_scope(backfill.replace))
+    note = BackfillNote(
+        backfill=key, reason=backfill.reason, author=actor.name, replace=_scope(backfill.replace)
+    )
     _, last = await _append(
         system, _single(tenant, key, action, msgspec.json.encode(note), system.clock.now_us())
     )

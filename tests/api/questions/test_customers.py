@@ -1,5 +1,7 @@
 """`/v1/customers`, `/v1/api_keys`, `/v1/tenants`, `/v1/audit`, and what a bound caller sees."""
 
+import csv
+import json
 from typing import Any
 from urllib.parse import quote
 
@@ -190,6 +192,30 @@ def test_every_change_is_audited(tenant: Tenant) -> None:
     assert (newest["action"], newest["at"], newest["actor"]) == ("customer.change", NOW, "admin")
     assert newest["request_id"] == changed.headers["x-request-id"]
     assert (newest["before"]["name"], newest["after"]["name"]) == ("Acme Inc.", "New")
+
+
+def test_the_audit_is_searched_and_exported(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    tenant.send("PATCH", "/v1/customers/acme", json={"name": "New"})
+    tenant.post("/v1/meters", {"key": "n", "event_type": "call", "aggregation": "count"})
+
+    def actions(parameters: str) -> list[str]:
+        return [row["action"] for row in tenant.answer(f"/v1/audit?{parameters}")["items"]]
+
+    assert actions("resource=customer/acme") == ["customer.change", "customer.create"]
+    assert actions("q=ACME%20inc") == ["customer.change", "customer.create"]
+    assert actions("action=meter.*&actor=admin") == ["meter.create"]
+    assert actions("to=2026-07-01T00:00:00Z") == []
+    refused = tenant.get("/v1/audit?from=2026-07-01T00:00:00Z&to=2026-07-01T00:00:00Z&who=me")
+    assert faults(refused) == [("to", "empty_range"), ("who", "unknown_parameter")]
+
+    lines = tenant.get("/v1/audit/export?resource=customer/*").text.splitlines()
+    assert [json.loads(line)["action"] for line in lines] == ["customer.change", "customer.create"]
+    exported = tenant.get("/v1/audit/export?format=csv")
+    rows = list(csv.DictReader(exported.text.splitlines()))
+    assert [row["action"] for row in rows][:3] == ["audit.export", "audit.export", "meter.create"]
+    assert json.loads(rows[3]["after"])["name"] == "New"
+    assert rows[-1]["action"] == "tenant.create"
 
 
 # -- a caller bound to a customer -------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Model:
                 self.live.system,
                 self.tenant.key,
                 reason="tests",
-                author="a test",
+                actor=SYSTEM,
                 retract=[("/", key) for key in retract],
                 replacements=columns(self.tenant.key, replacing) if replacing else None,
             )
@@ -114,7 +114,7 @@ class Model:
         )
         if events:
             self.live.run(correct.stage(system, tenant, key, columns(tenant, events)))
-        closed = self.live.run(correct.close_backfill(system, tenant, key, author="a test"))
+        closed = self.live.run(correct.close_backfill(system, tenant, key, actor=SYSTEM))
         assert closed.state == "closed"
         superseded: dict[str, Content] = {}
         made: set[str] = set()
@@ -134,7 +134,7 @@ class Model:
 
     def revert(self, key: str) -> None:
         reverted = self.live.run(
-            correct.revert_backfill(self.live.system, self.tenant.key, key, author="a test")
+            correct.revert_backfill(self.live.system, self.tenant.key, key, actor=SYSTEM)
         )
         assert reverted.state == "reverted"
 

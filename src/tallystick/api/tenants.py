@@ -1,0 +1,96 @@
+"""`/v1/tenants`: whose configuration and whose events there are. For an admin of the tenant `default` alone."""
+
+from typing import Any
+
+from litestar import Request, delete, get, post
+
+from tallystick.api import wire
+from tallystick.api.access import installation
+from tallystick.api.auth import actor_of, require
+from tallystick.api.fields import Fields
+from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation
+from tallystick.catalog.interface import Tenant
+from tallystick.flows.usage import in_questions
+
+Connection = Request[Any, Any, Any]
+
+
+def tenant_document(tenant: Tenant) -> dict[str, Any]:
+    """A tenant on the wire."""
+    return {"key": tenant.key, "name": tenant.name, "created_at": wire.time_text(tenant.created_at_us)}
+
+
+_TENANT = objects({"key": KEY, "name": STRING, "created_at": TIME})
+
+
+@post(
+    "/v1/tenants",
+    guards=[require("admin")],
+    status_code=201,
+    opt={
+        "secret_members": ("admin_key",),
+        "operation": operation(
+            summary="Create a tenant",
+            tag="Access",
+            description="For an admin of the tenant `default`.",
+            body=objects({"key": KEY, "name": STRING}, required=("key",), additionalProperties=False),
+            body_example={"key": "acme", "name": "Acme"},
+            answer=objects(
+                {
+                    "key": KEY,
+                    "name": STRING,
+                    "created_at": TIME,
+                    "admin_key": nullable({"type": "string", "description": "Shown in this answer alone."}),
+                }
+            ),
+            status=201,
+            creates=True,
+        ),
+    },
+)
+async def create_tenant(request: Connection) -> dict[str, Any]:
+    """A tenant and its first key, with every scope."""
+    system = installation(request)
+    fields = await Fields.of_body(request, nulls=False)
+    key = fields.required_text("key", characters_max=128)
+    name = fields.text("name", characters_max=256) or key
+    fields.finish()
+    actor, now_us = actor_of(request), system.clock.now_us()
+    tenant, first = await in_questions(
+        system, lambda: system.catalog.create_tenant(key, name, actor=actor, now_us=now_us)
+    )
+    return {**tenant_document(tenant), "admin_key": first.secret}
+
+
+@get(
+    "/v1/tenants",
+    guards=[require("admin")],
+    opt={
+        "operation": operation(summary="List tenants", tag="Access", parameters=PAGE, answer=listing(_TENANT))
+    },
+)
+async def list_tenants(request: Connection) -> dict[str, Any]:
+    """By key."""
+    system = installation(request)
+    fields = Fields.of_query(request)
+    limit, cursor = fields.catalog_page()
+    fields.finish()
+    page = await in_questions(system, lambda: system.catalog.tenants(cursor=cursor, limit=limit))
+    return wire.page_answer(map(tenant_document, page.items), page.next_cursor)
+
+
+@delete(
+    "/v1/tenants/{key:str}",
+    guards=[require("admin")],
+    status_code=204,
+    opt={"operation": operation(summary="Delete a tenant", tag="Access", status=204, errors=(409,))},
+)
+async def delete_tenant(request: Connection) -> None:
+    """Its keys stop working and its meters count nothing any more."""
+    system = installation(request)
+    key: str = request.path_params["key"]
+    actor, now_us = actor_of(request), system.clock.now_us()
+    await in_questions(system, lambda: system.catalog.delete_tenant(key, actor=actor, now_us=now_us))
+
+
+ROUTES = [create_tenant, list_tenants, delete_tenant]
