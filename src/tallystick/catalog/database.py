@@ -42,6 +42,9 @@ from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
 
 _BUSY_TIMEOUT_MS = 5_000
 _POOL_TIMEOUT_S = 5
+_PASSING_STATES = frozenset({"25P03", "25006"})
+"""What the driver counts as errors of ours, and is none: a transaction given up because the process stood still, and a
+server that only reads, as one does that is about to take over."""
 _MIGRATION_LOCK = 0x7A11_571C
 """PostgreSQL's advisory lock that servers take to migrate one after the other."""
 
@@ -266,7 +269,7 @@ def _mapped_errors() -> Generator[None]:
         raise _ours(error) from error
     except DatabaseError as error:
         # SQLite's "file is not a database" and "malformed" come as the bare class.
-        if type(error) is DatabaseError:
+        if type(error) is DatabaseError or getattr(error.orig, "sqlstate", None) in _PASSING_STATES:
             raise _ours(error) from error
         raise
 

@@ -7,7 +7,7 @@ this one*, so that an owner which was frozen and wakes after its lease went to a
 The owner is a process, by a name no other process ever has.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -154,16 +154,21 @@ class Leases(LeaseTable[str]):
 class LeaseCheckpoint:
     """What a job writes down (log/checkpoint.Checkpoint), under the epoch of its lease."""
 
-    def __init__(self, leases: Leases, name: str, epoch: int) -> None:
+    def __init__(
+        self, leases: Leases, name: str, epoch: int, *, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """`check` is called before every write: see flows/lease.Held."""
         self._leases = leases
         self._name = name
         self._epoch = epoch
+        self._check = check
 
     def load(self) -> bytes | None:
         return self._leases.load(self._name, self._epoch)
 
     def save(self, state: bytes) -> None:
         """Raises LeaseLostError, and Unavailable: then it may or may not be written, and saving again settles it."""
+        self._check()
         self._leases.save(self._name, self._epoch, state)
 
     def close(self) -> None:

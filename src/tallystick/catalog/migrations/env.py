@@ -4,7 +4,5 @@ from alembic import context
 
 from tallystick.catalog import cluster_tables
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=cluster_tables.metadata
-)
+context.configure(connection=context.config.attributes["connection"], target_metadata=cluster_tables.metadata)
 context.run_migrations()
