@@ -190,7 +190,11 @@ def _following(day: date, window: Window) -> date:
 
 def _first_reached(zone: ZoneInfo, day: date) -> int:
     """The first moment at which the zone's clocks show midnight of this day, or later."""
-    face = datetime(day.year, day.month, day.day)  # noqa: DTZ001
+    return first_reached_s(zone, datetime(day.year, day.month, day.day))  # noqa: DTZ001
+
+
+def first_reached_s(zone: ZoneInfo, face: datetime) -> int:
+    """The first moment, in seconds since 1970, at which the zone's clocks show `face` (no zone, whole seconds) or later."""
     face_s = (face - _NAIVE_EPOCH) // timedelta(seconds=1)
     before = face.replace(tzinfo=zone).utcoffset()
     after = face.replace(tzinfo=zone, fold=1).utcoffset()
