@@ -58,6 +58,22 @@ class Settings:
     usage_windows_max: int = _setting(50_000, "Windows one usage question may have.")
     query_time_s_max: int = _setting(60, "Time one question may take in the store.")
     store_memory_bytes_max: int = _setting(8 * 1024**3, "Memory the store may use for one question.")
+    key_requests_per_s_max: int = _setting(
+        0, "Requests a second of one API key, counted by each server; beyond: 429. 0: no limit."
+    )
+    tenant_requests_per_s_max: int = _setting(
+        0, "Requests a second of one tenant, counted by each server; beyond: 429. 0: no limit."
+    )
+    tenant_events_per_s_max: int = _setting(
+        0, "Events a second of one tenant, counted by each server; beyond: 429. 0: no limit."
+    )
+    failed_keys_per_minute_max: int = _setting(
+        600, "Unknown keys a minute from one address; beyond, its keys are not looked up. 0: no limit."
+    )
+    cors_origins: str = _setting(
+        "",
+        "Origins whose pages may call the API from a browser, with commas between them; *: all. Empty: none.",
+    )
     log_level: str = _setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

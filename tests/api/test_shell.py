@@ -18,8 +18,10 @@ from tallystick import errors
 from tallystick.api import auth, codes, problem
 from tallystick.api.auth import caller, require
 from tallystick.api.openapi import PROBLEM, operation
+from tallystick.api.rates import Rates
 from tallystick.api.wire import json_object, page_of
 from tallystick.catalog.interface import SYSTEM
+from tallystick.config import Settings
 from tallystick.errors import TallystickError
 
 ROOT = Path(__file__).parents[2]
@@ -303,6 +305,7 @@ class SomeKeys:
         self.asked = 0
         self.down = False
         self.valid = {"good": frozenset({"admin"})}
+        self.used: list[Any] = []
 
     def revision(self, topic: str = "all") -> int:
         assert topic == "keys"
@@ -317,6 +320,11 @@ class SomeKeys:
         found = self.valid.get(secret)
         return None if found is None else auth.Caller("default", found, secret, secret, None, 100)
 
+    def note_used(self, key_ids: Any, *, at_us: int) -> None:
+        if self.down:
+            raise errors.Unavailable("down")
+        self.used.append((sorted(key_ids), at_us))
+
 
 def test_keys_are_kept_and_let_go_of(monkeypatch: Any) -> None:
     now_s, now_us = 1000.0, 50
@@ -325,7 +333,7 @@ def test_keys_are_kept_and_let_go_of(monkeypatch: Any) -> None:
         nonlocal now_s, now_us
         monkeypatch.setattr(time, "monotonic", lambda: now_s)
         keys = SomeKeys()
-        authenticator = auth.Authenticator(keys, now_us=lambda: now_us)
+        authenticator = auth.Authenticator(keys, now_us=lambda: now_us, rates=Rates(Settings()))
 
         for _ in range(3):
             assert (await authenticator.authenticate("Bearer good")).key_id == "good"
@@ -335,11 +343,16 @@ def test_keys_are_kept_and_let_go_of(monkeypatch: Any) -> None:
 
         # The catalog is down: what is kept goes on, what is not known cannot be answered.
         keys.down = True
-        now_s += 5
+        now_s += 50
+        await authenticator.note_used()
         assert (await authenticator.authenticate("bearer good")).key_id == "good"
         with pytest.raises(errors.Unavailable):
             await authenticator.authenticate("Bearer bad")
         keys.down = False
+        assert keys.used == []
+        await authenticator.note_used()
+        await authenticator.note_used()
+        assert keys.used == [(["good"], 50)]
 
         # Revoked: within a second it is refused.
         keys.valid.clear()

@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec import UNSET
 
 from tallystick.catalog.interface import (
-    SCOPES,
     SUBJECTS_PER_CUSTOMER_MAX,
     Actor,
     Catalog,
@@ -23,6 +22,7 @@ from tallystick.catalog.interface import (
     IdempotencyKey,
     StoredAnswer,
 )
+from tallystick.catalog.scopes import SCOPES
 from tallystick.errors import Conflict, Invalid, NotFound, TallystickError
 from tallystick.metering.definition import MeterDefinition, parse_meter
 from tallystick.metering.meter import Aggregation, Dimension

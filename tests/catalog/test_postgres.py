@@ -23,6 +23,7 @@ from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .test_migrations import differences
+from .tokens_contract import TokensContract
 
 pytestmark = pytest.mark.slow
 _USER = "tallystick"
@@ -149,7 +150,7 @@ def side_door(database: str) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestPostgres(CatalogContract, BackfillsContract, AccessContract):
+class TestPostgres(CatalogContract, BackfillsContract, AccessContract, TokensContract):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")
         assert differences(engine) == []

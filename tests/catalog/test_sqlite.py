@@ -16,6 +16,7 @@ from tallystick.errors import Invalid, StorageFull, Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .tokens_contract import TokensContract
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +69,7 @@ def side_door(file: Path) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestSqlite(CatalogContract, BackfillsContract, AccessContract):
+class TestSqlite(CatalogContract, BackfillsContract, AccessContract, TokensContract):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]
     ) -> None:

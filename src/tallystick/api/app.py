@@ -26,6 +26,7 @@ from tallystick.api import (
     keys,
     meters,
     overview,
+    portal_tokens,
     search,
     tenants,
     usage,
@@ -35,6 +36,7 @@ from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
 from tallystick.api.openapi import document, events_operation, operation
 from tallystick.api.problem import exception_response
+from tallystick.api.rates import Rates
 from tallystick.api.shell import Shell
 from tallystick.api.wire import JSON_BODY_BYTES_MAX
 from tallystick.flows.system import System
@@ -46,7 +48,7 @@ BACKLOG = 2048
 
 def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | None = None) -> ASGIApp:
     """The ASGI application of a running system. `routes` replaces the standard ones (tests)."""
-    authenticator = Authenticator(system.catalog, now_us=system.clock.now_us)
+    authenticator = Authenticator(system.catalog, now_us=system.clock.now_us, rates=Rates(system.settings))
     ingest = Ingest(system, authenticator)
     system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
     framework = Litestar(
@@ -68,7 +70,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
                 "readiness": health.Readiness(system, ingest),
             }
         ),
-        on_shutdown=[ingest.close],
+        on_shutdown=[authenticator.note_used, ingest.close],
         request_max_body_size=JSON_BODY_BYTES_MAX,
         openapi_config=None,
         logging_config=None,
@@ -93,6 +95,7 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *keys.ROUTES,
         *tenants.ROUTES,
         *audit.ROUTES,
+        *portal_tokens.ROUTES,
         *admin.ROUTES,
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,

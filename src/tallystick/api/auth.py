@@ -10,13 +10,15 @@ The order of refusals: route (404, 405), key (401), scope (403), then the body.
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 from litestar.connection import ASGIConnection
 from litestar.handlers.base import BaseRouteHandler
 
-from tallystick.catalog.interface import SCOPES, Actor, Caller, Topic
+from tallystick.api.rates import Rates
+from tallystick.catalog.interface import Actor, Caller, Topic
+from tallystick.catalog.scopes import SCOPES
 from tallystick.errors import Forbidden, Unauthenticated
 
 SECRET_LENGTH_MAX = 512
@@ -27,6 +29,8 @@ REVISION_AGE_S_MAX = 0.8
 CATALOG_WAIT_S_MAX = 2.0
 CACHED_KEYS_MAX = 10_000
 UNKNOWN_CACHED_S = 0.5
+USED_NOTED_S = 30.0
+"""How often the moments keys were last used are written: not while a request waits."""
 
 
 class Keys(Protocol):
@@ -35,6 +39,8 @@ class Keys(Protocol):
     def revision(self, topic: Topic = "all") -> int: ...
 
     def authenticate(self, secret: str, *, now_us: int) -> Caller | None: ...
+
+    def note_used(self, key_ids: Collection[str], *, at_us: int) -> None: ...
 
 
 Connection = ASGIConnection[Any, Any, Any, Any]
@@ -66,13 +72,25 @@ def require(scope: str) -> Callable[[Connection, BaseRouteHandler], Any]:
         raise ValueError(f"{scope!r} is no scope")
 
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        authenticator: Authenticator = connection.app.state["authenticator"]
-        found = await authenticator.authenticate(connection.headers.get("authorization"))
+        found = connection.scope.get("auth")
+        # The middleware of Idempotency-Key asks before the route does.
+        if not isinstance(found, Caller):
+            authenticator: Authenticator = connection.app.state["authenticator"]
+            found = await authenticator.authenticate(
+                connection.headers.get("authorization"), address=address_of(connection.scope)
+            )
+            authenticator.rates.check_request(found)
         check_scope(found, scope)
         connection.scope["auth"] = found
 
     guard.scope = scope  # type: ignore[attr-defined]  # api/openapi.py reads it
     return guard
+
+
+def address_of(scope: Any) -> str:
+    """Where a request comes from; of a proxy, when there is one in front."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def check_scope(found: Caller, scope: str) -> None:
@@ -81,25 +99,14 @@ def check_scope(found: Caller, scope: str) -> None:
         raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
 
 
-def check_customer(found: Caller, customer: str, *, parent_of: Callable[[str], str | None]) -> None:
-    """Raise Forbidden when a portal token asks for another customer than its own and that one's children."""
-    if found.customer is None:
-        return
-    current: str | None = customer
-    for _ in range(32):
-        if current == found.customer:
-            return
-        if current is None:
-            break
-        current = parent_of(current)
-    raise Forbidden("This token may not see that customer.", code="other_customer")
-
-
 class Authenticator:
     """Keys by the SHA-256 of their secret. One event loop uses an instance."""
 
-    def __init__(self, keys: Keys, *, now_us: Callable[[], int]) -> None:
+    def __init__(self, keys: Keys, *, now_us: Callable[[], int], rates: Rates) -> None:
+        self.rates = rates
         self._keys = keys
+        self._used: set[str] = set()
+        self._used_noted_at = time.monotonic()
         self._now_us = now_us
         self._known: dict[bytes, Caller] = {}
         self._unknown: dict[bytes, float] = {}
@@ -119,10 +126,13 @@ class Authenticator:
         found = self._known.get(hashlib.sha256(header[7:]).digest()) if header[:7] in _BEARER else None
         if found is not None and found.expires_at_us is not None and found.expires_at_us <= self._now_us():
             return None
+        if found is not None:
+            self._used.add(found.key_id)
         return found
 
-    async def authenticate(self, header: str | bytes | None) -> Caller:
-        """Raise Unauthenticated, or Unavailable when the catalog is down and the key is not kept."""
+    async def authenticate(self, header: str | bytes | None, *, address: str = "") -> Caller:
+        """Raise Unauthenticated; TooManyRequests for an address that guesses; or Unavailable when the catalog is down and
+        the key is not kept."""
         if not header:
             raise Unauthenticated("Send the header `Authorization: Bearer <key>`.")
         raw = header.encode("latin-1", "replace") if isinstance(header, str) else header
@@ -139,13 +149,16 @@ class Authenticator:
         digest = hashlib.sha256(secret).digest()
         found = self._known.get(digest)
         if found is None:
+            self.rates.check_address(address)
             if self._unknown.get(digest, 0.0) > time.monotonic():
+                self.rates.failed(address)
                 raise _unknown_key()
             revision = self._revision
             found = await asyncio.to_thread(
                 self._keys.authenticate, secret.decode("ascii"), now_us=self._now_us()
             )
             if found is None:
+                self.rates.failed(address)
                 self._keep_unknown(digest)
                 raise _unknown_key()
             if revision is not None and revision == self._revision:
@@ -155,7 +168,20 @@ class Authenticator:
         if found.expires_at_us is not None and found.expires_at_us <= self._now_us():
             self._known.pop(digest, None)
             raise Unauthenticated("This key has expired.", code="key_expired")
+        self._used.add(found.key_id)
         return found
+
+    async def note_used(self) -> None:
+        """Write down which keys were used since the last time. What cannot be written is written the next time."""
+        used, self._used = self._used, set()
+        self._used_noted_at = time.monotonic()
+        if not used:
+            return
+        try:
+            await asyncio.to_thread(self._keys.note_used, used, at_us=self._now_us())
+        except Exception:
+            if len(used) < CACHED_KEYS_MAX:
+                self._used |= used
 
     def _keep_unknown(self, digest: bytes) -> None:
         # So that a client that goes on with a wrong key does not cost a look-up each time.
@@ -193,10 +219,12 @@ class Authenticator:
             self._checked_at = time.monotonic()
         finally:
             self._checking = None
+        if time.monotonic() - self._used_noted_at > USED_NOTED_S:
+            await self.note_used()
 
 
 _BEARER = (b"Bearer ", b"bearer ")
 
 
 def _unknown_key() -> Unauthenticated:
-    return Unauthenticated("This key is not known, or it has been revoked.", code="unknown_key")
+    return Unauthenticated("This key is not known, has expired, or has been revoked.", code="unknown_key")

@@ -15,7 +15,6 @@ from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
 from tallystick.catalog.interface import Customer, CustomerChange
-from tallystick.errors import NotFound
 from tallystick.flows import customers
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -207,14 +206,12 @@ async def _list_visible(
 
 
 async def _visible(request: Connection) -> tuple[System, str, Customer]:
-    """The customer a path names; for a caller that may not see it there is none."""
+    """The customer a path names. A caller bound to another is refused, whether there is such a customer or not."""
     system, who = wire.system_of(request), caller(request)
     key: str = request.path_params["key"]
 
     def read() -> Customer:
-        seen = customers.visible(system.catalog, who.tenant, who.customer)
-        if seen is not None and key not in seen:
-            raise NotFound(f"There is no customer {key[:80]!r}.", code="customer_not_found")
+        customers.narrowed(system.catalog, who.tenant, who.customer, (key,))
         return system.catalog.customer(who.tenant, key)
 
     return system, who.tenant, await in_questions(system, read)

@@ -16,7 +16,7 @@ import msgspec
 from litestar.types import Receive, Scope, Send
 from prometheus_client import Counter
 
-from tallystick.api.auth import Authenticator, check_scope
+from tallystick.api.auth import Authenticator, address_of, check_scope
 from tallystick.api.problem import (
     PROBLEM_TYPE,
     RequestTimeout,
@@ -24,6 +24,7 @@ from tallystick.api.problem import (
     problem_headers,
     translated,
 )
+from tallystick.api.shares import Shares, weight_of
 from tallystick.errors import BadRequest, Fault, Forbidden, Invalid, TallystickError, TooLarge, Unavailable
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
@@ -57,6 +58,8 @@ class Ingest:
         settings = system.settings
         self._system = system
         self._authenticator = authenticator
+        self._rates = authenticator.rates
+        self._shares = Shares()
         self._log_events = system.log
         self._now_us = system.clock.now_us
         self._body_bytes_max = settings.body_bytes_max
@@ -127,15 +130,38 @@ class Ingest:
         authorization = headers.get(b"authorization")
         caller = self._authenticator.kept(authorization) if authorization else None
         if caller is None:
-            caller = await self._authenticator.authenticate(authorization)
+            caller = await self._authenticator.authenticate(authorization, address=address_of(scope))
+        if self._rates.limits_requests:
+            self._rates.check_request(caller)
         check_scope(caller, SCOPE)
         if caller.customer is not None:
             raise Forbidden("A customer's token may not send events.", code="customer_token")
         query = scope["query_string"]
         wait = _waits(query) if query else False
 
-        decoded = await self.decoded(headers, receive, tenant=caller.tenant)
-        return await self._append(decoded, wait=wait)
+        tenant = caller.tenant
+        if self._rates.limits_events:
+            self._rates.check_events(tenant)
+        weight = weight_of(headers.get(b"content-length"), compressed=b"content-encoding" in headers)
+        if not self._shares.enter(tenant, weight):
+            await self._shares.wait(tenant, weight)
+        try:
+            decoded = await self.decoded(headers, receive, tenant=tenant)
+            if not decoded.events:
+                return 422, nothing_accepted(decoded)
+            if self._rates.limits_events:
+                self._rates.took_events(tenant, len(decoded.events))
+            position = await self._append(decoded)
+        finally:
+            self._shares.leave(tenant, weight)
+        if wait:
+            return await self._recorded(decoded, position)
+        if not decoded.rejected:
+            return 202, b'{"accepted":%d,"rejected":0,"position":"%s","results":[]}' % (
+                len(decoded.events),
+                token_of(position).encode(),
+            )
+        return 202, accepted(decoded, position)
 
     async def decoded(self, headers: Mapping[bytes, bytes], receive: Receive, *, tenant: str) -> Decoded:
         """The events in the body of a request that takes them, each judged. Counts the rejected ones.
@@ -192,25 +218,16 @@ class Ingest:
             limits=self._limits,
         )
 
-    async def _append(self, decoded: Decoded, *, wait: bool) -> tuple[int, bytes]:
-        count = len(decoded.events)
-        if not count:
-            return 422, nothing_accepted(decoded)
+    async def _append(self, decoded: Decoded) -> int:
+        """The position of the last of the events, now durable."""
         try:
             position = await self._log_events.append(decoded.events)
         except TallystickError as error:
             self.append_failure, self.append_failed_at_us = error, self._now_us()
             raise
         self.append_failure = None
-        self._accepted.inc(count)
-        if wait:
-            return await self._recorded(decoded, position)
-        if not decoded.rejected:
-            return 202, b'{"accepted":%d,"rejected":0,"position":"%s","results":[]}' % (
-                count,
-                token_of(position).encode(),
-            )
-        return 202, accepted(decoded, position)
+        self._accepted.inc(len(decoded.events))
+        return position
 
     async def _recorded(self, decoded: Decoded, position: int) -> tuple[int, bytes]:
         """What became of the events; where the recorder is not that far in time, that they are accepted."""

@@ -100,6 +100,7 @@ def operation(
     body: Schema | None = None,
     body_example: Any = None,
     body_types: Mapping[str, dict[str, Any]] | None = None,
+    body_required: bool = True,
     answer: Schema | None = None,
     answer_example: Any = None,
     answer_types: Mapping[str, dict[str, Any]] | None = None,
@@ -125,7 +126,7 @@ def operation(
         content["application/json"] = _media(body, body_example)
     content.update(body_types or {})
     if content:
-        made["requestBody"] = {"required": True, "content": content}
+        made["requestBody"] = {"required": body_required, "content": content}
     answered: dict[str, Any] = {"description": "Done."}
     answer_content: dict[str, Any] = {}
     if answer is not None:

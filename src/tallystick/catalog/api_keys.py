@@ -1,37 +1,34 @@
-"""API keys: random secrets, kept as SHA-256 digests.
+"""API keys: what they may do, until when, and what happened to them. How secrets are kept: secret.py."""
 
-A plain digest is enough because a secret has 256 random bits: there is nothing to guess that a slow hash would have to
-slow down, and one look-up by digest answers in microseconds. The look-up gives nothing away by its timing: whoever
-varies a secret does not know what its digest varies to.
-"""
-
-import hashlib
 import hmac
-import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from msgspec import UNSET
+from sqlalchemy import Connection, Row, bindparam, insert, null, or_, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Change, Database, from_json, to_json
 from tallystick.catalog.interface import (
     DEFAULT_TENANT,
-    SCOPES,
     SYSTEM,
     Actor,
     ApiKey,
+    ApiKeyChange,
     Caller,
     NewApiKey,
     Page,
 )
+from tallystick.catalog.scopes import GRANTABLE, SCOPES, expanded, in_order
+from tallystick.catalog.secret import SECRET_CHARACTERS_MAX, digest_of, new_id, new_secret
+from tallystick.catalog.tokens import SECRET_MARKS, authenticate_token
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
 _NAME_CHARACTERS_MAX = 256
-_SECRET_CHARACTERS_MAX = 1_024
-_SECRET_BYTES = 32
-_PREFIX_BYTES = 4
+_USED_PER_CALL_MAX = 10_000
+_MARK = "tsk"
+_TOKEN_MARKS = tuple(f"{mark}_" for mark in SECRET_MARKS.values())
 _CONFIGURED_PREFIX = "configured"
 """A configured key may be short: no part of it is shown."""
 
@@ -47,15 +44,17 @@ _COLUMNS = (
     _key.expires_at_us,
     _key.revoked_at_us,
     _key.configured,
+    _key.last_used_at_us,
+    _key.previous_until_us,
 )
-_AUTHENTICATE = (
-    select(_key.tenant, _key.scopes, _key.id, _key.name, _key.expires_at_us, _key.digest)
+_IN_FORCE = (
+    select(_key.tenant, _key.scopes, _key.id, _key.name, _key.expires_at_us)
     .select_from(tables.api_keys.join(tables.tenants, tables.tenants.c.key == _key.tenant))
-    .where(
-        _key.digest == bindparam("digest"),
-        _key.revoked_at_us.is_(None),
-        tables.tenants.c.deleted_at_us.is_(None),
-    )
+    .where(_key.revoked_at_us.is_(None), tables.tenants.c.deleted_at_us.is_(None))
+)
+_AUTHENTICATE = _IN_FORCE.add_columns(_key.digest, null()).where(_key.digest == bindparam("digest"))
+_AUTHENTICATE_PREVIOUS = _IN_FORCE.add_columns(_key.previous_digest, _key.previous_until_us).where(
+    _key.previous_digest == bindparam("digest")
 )
 
 
@@ -65,19 +64,28 @@ class ApiKeys:
     _database: Database
 
     def authenticate(self, secret: str, *, now_us: int) -> Caller | None:
-        if not 1 <= len(secret) <= _SECRET_CHARACTERS_MAX:
+        if not 1 <= len(secret) <= SECRET_CHARACTERS_MAX:
             return None
-        digest = _digest(secret)
+        digest = digest_of(secret)
         with self._database.reading() as connection:
+            if secret.startswith(_TOKEN_MARKS):
+                found = authenticate_token(connection, secret, now_us=now_us)
+                # A configured key may begin like a token.
+                if found is not None:
+                    return found
             row = connection.execute(_AUTHENTICATE, {"digest": digest}).one_or_none()
+            if row is None:
+                row = connection.execute(_AUTHENTICATE_PREVIOUS, {"digest": digest}).one_or_none()
         if row is None:
             return None
-        tenant, scopes, key_id, name, expires_at_us, stored_digest = row
+        tenant, scopes, key_id, name, expires_at_us, stored_digest, previous_until_us = row
         if not hmac.compare_digest(stored_digest, digest):
             return None
-        if expires_at_us is not None and now_us >= expires_at_us:
+        ends = [end for end in (expires_at_us, previous_until_us) if end is not None]
+        ends_at_us = min(ends) if ends else None
+        if ends_at_us is not None and now_us >= ends_at_us:
             return None
-        return Caller(tenant, frozenset(from_json(scopes)), key_id, name, expires_at_us=expires_at_us)
+        return Caller(tenant, expanded(from_json(scopes)), key_id, name, expires_at_us=ends_at_us)
 
     def ensure_admin_key(self, configured: str | None, *, now_us: int) -> str | None:
         if configured:
@@ -94,12 +102,12 @@ class ApiKeys:
         return made.secret
 
     def _configure(self, secret: str, now_us: int) -> None:
-        if len(secret) > _SECRET_CHARACTERS_MAX:
+        if len(secret) > SECRET_CHARACTERS_MAX:
             raise Invalid(
-                f"The setting admin_key has more than {_SECRET_CHARACTERS_MAX} characters.",
+                f"The setting admin_key has more than {SECRET_CHARACTERS_MAX} characters.",
                 code="invalid_setting",
             )
-        digest = _digest(secret)
+        digest = digest_of(secret)
         in_force = (_key.configured.is_(True), _key.revoked_at_us.is_(None))
         with self._database.changing(SYSTEM, now_us) as change:
             found = change.connection.execute(select(_key.digest).where(*in_force)).scalars().all()
@@ -124,7 +132,7 @@ class ApiKeys:
             if taken_over.rowcount == 0:
                 change.connection.execute(
                     insert(tables.api_keys),
-                    {**values, "id": _new_id(), "digest": digest, "created_at_us": now_us},
+                    {**values, "id": new_id("key"), "digest": digest, "created_at_us": now_us},
                 )
             change.record(("keys",), DEFAULT_TENANT, "api_key.configure", "api_key/configured")
 
@@ -139,7 +147,7 @@ class ApiKeys:
         now_us: int,
     ) -> NewApiKey:
         _check(name, scopes, expires_at_us, now_us)
-        granted = tuple(scope for scope in SCOPES if scope in scopes)
+        granted = in_order(scopes)
         with self._database.changing(actor, now_us) as change:
             return insert_api_key(change, tenant, name=name, scopes=granted, expires_at_us=expires_at_us)
 
@@ -156,18 +164,74 @@ class ApiKeys:
             cursor_of("api_keys", rows[limit - 1].number) if more else None,
         )
 
-    def rotate_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> NewApiKey:
+    def api_key(self, tenant: str, key_id: str) -> ApiKey:
+        with self._database.reading() as connection:
+            return _get(connection, tenant, key_id)
+
+    def change_api_key(
+        self,
+        tenant: str,
+        key_id: str,
+        change: ApiKeyChange,
+        *,
+        expected: Callable[[ApiKey], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> ApiKey:
+        with self._database.changing(actor, now_us) as transaction:
+            present = _changeable(transaction.connection, tenant, key_id, in_force=True)
+            if expected is not None:
+                expected(present)
+            name = present.name if change.name is UNSET else change.name
+            scopes = present.scopes if change.scopes is UNSET else change.scopes
+            expires_at_us = present.expires_at_us if change.expires_at_us is UNSET else change.expires_at_us
+            # An expiry that has passed may stay while something else changes.
+            _check(name, scopes, None if change.expires_at_us is UNSET else expires_at_us, now_us)
+            values = {"name": name, "scopes": to_json(in_order(scopes)), "expires_at_us": expires_at_us}
+            if values == {
+                "name": present.name,
+                "scopes": to_json(present.scopes),
+                "expires_at_us": present.expires_at_us,
+            }:
+                return present
+            transaction.connection.execute(update(tables.api_keys).where(_key.id == key_id).values(**values))
+            changed = _get(transaction.connection, tenant, key_id)
+            _record(transaction, "api_key.change", present, changed)
+        return changed
+
+    def rotate_api_key(
+        self, tenant: str, key_id: str, *, overlap_us: int = 0, actor: Actor, now_us: int
+    ) -> NewApiKey:
         with self._database.changing(actor, now_us) as change:
-            present = _changeable(change.connection, tenant, key_id)
-            if present.revoked_at_us is not None:
-                raise Conflict(f"API key {key_id!r} is revoked. Create a new one.", code="api_key_revoked")
-            prefix, secret = _new_secret()
+            present = _changeable(change.connection, tenant, key_id, in_force=True)
+            prefix, secret = new_secret(_MARK)
+            previous = _key.digest if overlap_us > 0 else null()
             change.connection.execute(
-                update(tables.api_keys).where(_key.id == key_id).values(prefix=prefix, digest=_digest(secret))
+                update(tables.api_keys)
+                .where(_key.id == key_id)
+                .values(
+                    prefix=prefix,
+                    digest=digest_of(secret),
+                    previous_digest=previous,
+                    previous_until_us=now_us + overlap_us if overlap_us > 0 else None,
+                )
             )
             rotated = _get(change.connection, tenant, key_id)
             _record(change, "api_key.rotate", present, rotated)
         return NewApiKey(rotated, secret)
+
+    def note_used(self, key_ids: Collection[str], *, at_us: int) -> None:
+        rows = [{"used_id": key_id, "at_us": at_us} for key_id in list(key_ids)[:_USED_PER_CALL_MAX]]
+        if not rows:
+            return
+        later = or_(_key.last_used_at_us.is_(None), _key.last_used_at_us < bindparam("at_us"))
+        with self._database.writing() as connection:
+            connection.execute(
+                update(tables.api_keys)
+                .where(_key.id == bindparam("used_id"), later)
+                .values(last_used_at_us=bindparam("at_us")),
+                rows,
+            )
 
     def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:
         with self._database.changing(actor, now_us) as change:
@@ -186,8 +250,8 @@ def insert_api_key(
     change: Change, tenant: str, *, name: str, scopes: tuple[str, ...], expires_at_us: int | None
 ) -> NewApiKey:
     """Make a key within a change: tenants are created together with their first one."""
-    prefix, secret = _new_secret()
-    key_id = _new_id()
+    prefix, secret = new_secret(_MARK)
+    key_id = new_id("key")
     change.connection.execute(
         insert(tables.api_keys),
         {
@@ -195,7 +259,7 @@ def insert_api_key(
             "tenant": tenant,
             "name": name,
             "prefix": prefix,
-            "digest": _digest(secret),
+            "digest": digest_of(secret),
             "scopes": to_json(scopes),
             "configured": False,
             "created_at_us": change.now_us,
@@ -207,21 +271,6 @@ def insert_api_key(
     return NewApiKey(made, secret)
 
 
-def _new_id() -> str:
-    return f"key_{secrets.token_hex(10)}"
-
-
-def _new_secret() -> tuple[str, str]:
-    """(prefix, secret): `tsk_<8 hex digits>` and that with `_<43 characters>` behind."""
-    prefix = f"tsk_{secrets.token_hex(_PREFIX_BYTES)}"
-    return prefix, f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-
-
-def _digest(secret: str) -> bytes:
-    # A header can carry what no key has; a lone surrogate must find nothing rather than raise.
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
 def _get(connection: Connection, tenant: str, key_id: str) -> ApiKey:
     row = connection.execute(select(*_COLUMNS).where(_key.tenant == tenant, _key.id == key_id)).one_or_none()
     if row is None:
@@ -231,18 +280,21 @@ def _get(connection: Connection, tenant: str, key_id: str) -> ApiKey:
     return _api_key(row)
 
 
-def _changeable(connection: Connection, tenant: str, key_id: str) -> ApiKey:
+def _changeable(connection: Connection, tenant: str, key_id: str, *, in_force: bool = False) -> ApiKey:
     found = _get(connection, tenant, key_id)
     if found.configured:
         raise Conflict(
             f"API key {key_id!r} comes from the setting admin_key. Change it there and start again.",
             code="api_key_configured",
         )
+    if in_force and found.revoked_at_us is not None:
+        raise Conflict(f"API key {key_id!r} is revoked. Create a new one.", code="api_key_revoked")
     return found
 
 
 def _api_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
-    _, key_id, tenant, name, prefix, scopes, created_at_us, expires_at_us, revoked_at_us, configured = row
+    _, key_id, tenant, name, prefix, scopes, *rest = row
+    created_at_us, expires_at_us, revoked_at_us, configured, last_used_at_us, previous_until_us = rest
     return ApiKey(
         id=key_id,
         tenant=tenant,
@@ -253,6 +305,8 @@ def _api_key(row: Row[*tuple[Any, ...]]) -> ApiKey:
         expires_at_us=expires_at_us,
         revoked_at_us=revoked_at_us,
         configured=configured,
+        last_used_at_us=last_used_at_us,
+        previous_until_us=previous_until_us,
     )
 
 
@@ -274,6 +328,7 @@ def _audited(key: ApiKey) -> dict[str, Any]:
         "scopes": key.scopes,
         "expires_at_us": key.expires_at_us,
         "revoked_at_us": key.revoked_at_us,
+        "previous_until_us": key.previous_until_us,
     }
 
 
@@ -284,8 +339,8 @@ def _check(name: str, scopes: Collection[str], expires_at_us: int | None, now_us
     if not scopes:
         faults.append(Fault("/scopes", "missing_scopes", "A key needs at least one scope."))
     for index, scope in enumerate(scopes):
-        if scope not in SCOPES:
-            known = ", ".join(SCOPES)
+        if scope not in GRANTABLE:
+            known = ", ".join(GRANTABLE)
             faults.append(
                 Fault(f"/scopes/{index}", "unknown_scope", f"There is no scope {scope[:40]!r}, but {known}.")
             )

@@ -12,7 +12,7 @@ or stays locked. Lists are bounded by `limit` (1 to LIMIT_MAX) and go on with th
 cursor that is none of ours raises errors.Invalid (code invalid_cursor).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -28,23 +28,6 @@ RETENTIONS_MAX = 1000
 """Types of a tenant whose facts are not kept for ever."""
 BACKFILLS_OPEN_MAX = 100
 """Backfills of a tenant that are open or closing at the same time."""
-
-SCOPES: tuple[str, ...] = (
-    "events:write",
-    "events:read",
-    "usage:read",
-    "meters:read",
-    "meters:write",
-    "customers:read",
-    "customers:write",
-    "limits:check",
-    "limits:write",
-    "alerts:read",
-    "alerts:write",
-    "billing:read",
-    "billing:write",
-    "admin",  # all of them
-)
 
 T = TypeVar("T")
 Topic = Literal["all", "meters", "subjects", "keys"]
@@ -113,7 +96,7 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a secret authenticates. `scopes` as granted ("admin" is not expanded: see `allows`). Who caches a Caller
+    """Whom a secret authenticates. `scopes` with wildcards spelled out ("admin" is not: see `allows`). Who caches a Caller
     must let go of it at `expires_at_us`, and when `revision("keys")` changes."""
 
     tenant: str
@@ -141,6 +124,17 @@ class ApiKey:
     expires_at_us: int | None
     revoked_at_us: int | None
     configured: bool
+    last_used_at_us: int | None = None  # to within a minute
+    previous_until_us: int | None = None  # how long the secret before the last rotation is good
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyChange:
+    """What to set; what is UNSET stays."""
+
+    name: str | UnsetType = UNSET
+    scopes: Collection[str] | UnsetType = UNSET
+    expires_at_us: int | UnsetType | None = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +142,34 @@ class NewApiKey:
     """A key just made or rotated; the only moment its secret is known."""
 
     key: ApiKey
+    secret: str = field(repr=False)
+
+
+TokenKind = Literal["portal", "session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token without its secret. `portal`: it is bound to `customer` and those below; `session`: of a person, `name`.
+    `issued_by`: the API key whose revocation ends it as well."""
+
+    id: str
+    tenant: str
+    kind: TokenKind
+    name: str
+    customer: str | None
+    scopes: tuple[str, ...]
+    issued_by: str | None
+    created_at_us: int
+    expires_at_us: int
+    revoked_at_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made; the only moment its secret is known."""
+
+    token: Token
     secret: str = field(repr=False)
 
 
@@ -457,7 +479,8 @@ class Catalog(Protocol):
         ...
 
     def authenticate(self, secret: str, *, now_us: int) -> Caller | None:
-        """None: unknown, revoked or expired, or its tenant is deleted. One indexed read."""
+        """Whom an API key or a token stands for. None: unknown, revoked or expired, or its tenant is deleted, or for a
+        token the key that made it is revoked. An indexed read or two."""
         ...
 
     def ensure_admin_key(self, configured: str | None, *, now_us: int) -> str | None:
@@ -482,13 +505,73 @@ class Catalog(Protocol):
         """In the order of their creation, revoked ones too."""
         ...
 
-    def rotate_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> NewApiKey:
-        """A new secret under the same id; the old one stops working at once.
+    def api_key(self, tenant: str, key_id: str) -> ApiKey:
+        """Revoked ones too. Raises NotFound (api_key_not_found)."""
+        ...
+
+    def change_api_key(
+        self,
+        tenant: str,
+        key_id: str,
+        change: ApiKeyChange,
+        *,
+        expected: Callable[[ApiKey], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> ApiKey:
+        """`expected` is called with the present state within the transaction: what it raises ends the change.
+        No change writes nothing. Raises NotFound, Invalid, Conflict (api_key_revoked, api_key_configured)."""
+        ...
+
+    def rotate_api_key(
+        self, tenant: str, key_id: str, *, overlap_us: int = 0, actor: Actor, now_us: int
+    ) -> NewApiKey:
+        """A new secret under the same id; the old one goes on for `overlap_us`, the one before it stops at once.
         Raises NotFound (api_key_not_found), Conflict (api_key_revoked, api_key_configured)."""
+        ...
+
+    def note_used(self, key_ids: Collection[str], *, at_us: int) -> None:
+        """These keys were used at this moment; unknown ids are ignored. No change: no audit, no revision."""
         ...
 
     def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:
         """Idempotent. Raises NotFound (api_key_not_found), Conflict (api_key_configured)."""
+        ...
+
+    # -- tokens -------------------------------------------------------------------------------------------------
+    def create_token(
+        self,
+        tenant: str,
+        *,
+        kind: TokenKind,
+        name: str,
+        customer: str | None,
+        scopes: Collection[str],
+        issued_by: str | None,
+        expires_at_us: int,
+        actor: Actor,
+        now_us: int,
+    ) -> NewToken:
+        """Raises Invalid, NotFound (customer_not_found). Who may grant which scope is the caller's to decide."""
+        ...
+
+    def tokens(
+        self,
+        tenant: str,
+        *,
+        kind: TokenKind,
+        customer: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+        now_us: int,
+    ) -> Page[Token]:
+        """Those that have not expired, revoked ones among them, in the order of their creation."""
+        ...
+
+    def revoke_token(
+        self, tenant: str, token_id: str, *, kind: TokenKind, actor: Actor, now_us: int
+    ) -> Token:
+        """Idempotent. Raises NotFound (token_not_found)."""
         ...
 
     # -- backfills ----------------------------------------------------------------------------------------------

@@ -14,10 +14,11 @@ from tallystick.catalog.meters import Meters
 from tallystick.catalog.retention import Retentions
 from tallystick.catalog.subjects import Subjects
 from tallystick.catalog.tenants import Tenants
+from tallystick.catalog.tokens import Tokens
 
 
 class RelationalCatalog(
-    Meters, Customers, Subjects, Tenants, ApiKeys, Backfills, Retentions, IdempotencyKeys, Audit
+    Meters, Customers, Subjects, Tenants, ApiKeys, Tokens, Backfills, Retentions, IdempotencyKeys, Audit
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

@@ -102,11 +102,39 @@ api_keys = Table(
     Column("created_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger),
     Column("revoked_at_us", BigInteger),
+    Column("previous_digest", LargeBinary),
+    Column("previous_until_us", BigInteger),
+    Column("last_used_at_us", BigInteger),
     UniqueConstraint("id"),
     UniqueConstraint("digest"),
     Index(None, "tenant", "number"),
+    Index(None, "previous_digest", unique=True),
     sqlite_autoincrement=True,
 )
+"""`previous_digest`: the secret before the last rotation, which is good until `previous_until_us`."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    _number(),
+    Column("id", Text, nullable=False),
+    Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", UserText, nullable=False),
+    Column("customer", UserText),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("issued_by", Text),
+    Column("created_at_us", BigInteger, nullable=False),
+    Column("expires_at_us", BigInteger, nullable=False),
+    Column("revoked_at_us", BigInteger),
+    UniqueConstraint("id"),
+    UniqueConstraint("digest"),
+    Index(None, "tenant", "number"),
+    Index(None, "expires_at_us"),
+    sqlite_autoincrement=True,
+)
+"""`kind`: "portal", of a customer; "session", of a person who has logged in. `issued_by`: the API key it hangs on."""
 
 meters = Table(
     "meters",

@@ -1,0 +1,54 @@
+"""What a key may be allowed to do. Kept apart so that there is one list of it."""
+
+from collections.abc import Collection, Iterable
+
+SCOPES: tuple[str, ...] = (
+    "events:write",
+    "events:read",
+    "usage:read",
+    "meters:read",
+    "meters:write",
+    "customers:read",
+    "customers:write",
+    "limits:check",
+    "limits:write",
+    "alerts:read",
+    "alerts:write",
+    "billing:read",
+    "billing:write",
+    "admin",  # all of them
+)
+WILDCARDS: tuple[str, ...] = tuple(
+    dict.fromkeys(f"{scope.partition(':')[0]}:*" for scope in SCOPES if ":" in scope)
+)
+"""`customers:*` is every scope of customers, those to come as well."""
+GRANTABLE: tuple[str, ...] = (*SCOPES, *WILDCARDS)
+"""What a key can be given."""
+PORTAL_SCOPES: tuple[str, ...] = (
+    "events:read",
+    "usage:read",
+    "meters:read",
+    "customers:read",
+    "limits:check",
+    "alerts:read",
+    "billing:read",
+)
+"""What a customer's token can be given: nothing that changes the tenant."""
+PORTAL_DEFAULT: tuple[str, ...] = ("events:read", "usage:read", "meters:read", "customers:read")
+"""What it is given when nothing is asked for, as far as the key that makes it has it."""
+
+
+def expanded(granted: Iterable[str]) -> frozenset[str]:
+    """The scopes that were granted, wildcards spelled out; "admin" stands for itself."""
+    found: set[str] = set()
+    for scope in granted:
+        if scope.endswith(":*"):
+            found.update(known for known in SCOPES if known.startswith(scope[:-1]))
+        else:
+            found.add(scope)
+    return frozenset(found)
+
+
+def in_order(granted: Collection[str]) -> tuple[str, ...]:
+    """Each once, in the order of the list."""
+    return tuple(scope for scope in GRANTABLE if scope in granted)

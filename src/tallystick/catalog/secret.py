@@ -1,0 +1,30 @@
+"""Secrets of keys and tokens: random, and kept as SHA-256 digests.
+
+A plain digest is enough because a secret has 256 random bits: there is nothing to guess that a slow hash would have to
+slow down, and one look-up by digest answers in microseconds. The look-up gives nothing away by its timing: whoever
+varies a secret does not know what its digest varies to.
+"""
+
+import hashlib
+import secrets
+
+SECRET_CHARACTERS_MAX = 1_024
+_SECRET_BYTES = 32
+_PREFIX_BYTES = 4
+
+
+def new_id(kind: str) -> str:
+    """`<kind>_<20 hex digits>`."""
+    return f"{kind}_{secrets.token_hex(10)}"
+
+
+def new_secret(mark: str) -> tuple[str, str]:
+    """(prefix, secret): `<mark>_<8 hex digits>` and that with `_<43 characters>` behind."""
+    prefix = f"{mark}_{secrets.token_hex(_PREFIX_BYTES)}"
+    return prefix, f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+
+
+def digest_of(secret: str) -> bytes:
+    """What is kept of a secret."""
+    # A header can carry what no key has; a lone surrogate must find nothing rather than raise.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
