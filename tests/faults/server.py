@@ -20,7 +20,8 @@ START_S_MAX = 60.0
 _READ_BACK = """
 import json, sys
 import pyarrow as pa
-from tallystick.store.connection import Connection, engine_of
+from tallystick.store.connection import Connection
+from tallystick.store.engine import engine_of
 door = Connection(engine_of("chdb:///" + sys.argv[1]), query_time_s_max=300, query_memory_bytes_max=8 * 1024**3)
 found = {}
 for table, value in (("events", "data"), ("duplicates", "''"), ("conflicts", "data")):

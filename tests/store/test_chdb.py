@@ -18,7 +18,8 @@ from tests.store.versions_contract import VersionsContract
 from tallystick.errors import Invalid, TimedOut, Unavailable
 from tallystick.metering.meter import Aggregation
 from tallystick.store.clickhouse import ClickHouseStore
-from tallystick.store.connection import Connection, engine_of
+from tallystick.store.connection import Connection
+from tallystick.store.engine import engine_of
 from tallystick.store.interface import EventSearch, Store
 
 SideDoor = Callable[[str], None]

@@ -40,7 +40,7 @@ RETRACT, REPLACE, STAGE, CLOSE, REVERT, DISCARD = "retract", "replace", "stage",
 RETRACTED, REPLACED, RESTORED, UNCHANGED = "retracted", "replaced", "restored", "unchanged"
 ALREADY_RETRACTED, NOT_FOUND = "already_retracted", "not_found"
 
-RESTORED_STEP = 1 << 56
+RESTORED_STEP = 1 << 58
 """A version restored by a revert is named by the position it had plus this, as often as it was restored: positions of
 the log stay far below, so that the name is new and still tells where it came from."""
 

@@ -5,6 +5,7 @@
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -16,11 +17,13 @@ from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import question
-from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal, engine_of
+from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
+from tallystick.store.engine import engine_of
 from tallystick.store.facts import Facts
 from tallystick.store.forget import Forgets
 from tallystick.store.interface import (
     CORRECTION_SCHEMA,
+    FACTS,
     STAGED_BLOCK_ROWS,
     STAGED_SCHEMA,
     STORED_SCHEMA,
@@ -39,6 +42,8 @@ from tallystick.store.interface import (
     StoredEvent,
     TypeTotals,
 )
+from tallystick.store.layout import Storage
+from tallystick.store.placement import place
 from tallystick.store.rollups import Rollups
 from tallystick.store.statements import (
     create_readings,
@@ -58,6 +63,7 @@ from tallystick.store.versions import (
     select,
     superseded_positions,
 )
+from tallystick.store.within import PARTITIONS_MAX, Within, Writer
 
 _EVENT_COLUMNS = STORED_SCHEMA.names
 _CONFLICT_COLUMNS = [*_EVENT_COLUMNS, "original"]
@@ -103,21 +109,31 @@ class ClickHouseStore:
         query_time_s_max: int = 60,
         query_memory_bytes_max: int = 8 * 1024**3,
         usage_values_max: int = question.VALUES_MAX,
+        storage: Storage | None = None,
     ) -> None:
         self._connection = Connection(
-            engine_of(url), query_time_s_max=query_time_s_max, query_memory_bytes_max=query_memory_bytes_max
+            engine_of(url),
+            query_time_s_max=query_time_s_max,
+            query_memory_bytes_max=query_memory_bytes_max,
+            storage=storage,
         )
         self._usage_values_max = usage_values_max
         self._rollups = Rollups(self._connection)
-        self._facts = Facts(self._connection)
-        self._forgets = Forgets(self._connection)
         self._scratches: set[str] = set()
         """Those in use in this process."""
+        self._bind(None, 0)
+
+    def _bind(self, within: Within | None, epoch: int) -> None:
+        self._within = within
+        self._writer = Writer(self._connection, within, epoch)
+        self._facts = Facts(self._connection, self._writer)
+        self._forgets = Forgets(self._connection, self._writer, within)
 
     # -- keeping house ------------------------------------------------------------------------------------------
     def migrate(self) -> None:
         run = self._connection.command
-        run(statement("schema_versions_table"))
+        for name in ("schema_versions_table", "fences_table", "token_salts_table"):
+            run(statement(name))
         done = {row[0] for row in self._connection.rows("SELECT version FROM schema_versions")}
         for version, name, statements in migrations():
             if version in done:
@@ -126,7 +142,7 @@ class ClickHouseStore:
                 run(text)
             rows = pa.table({"version": pa.array([version], pa.uint32()), "name": [name]})
             self._connection.insert("schema_versions", rows, token=f"migration-{version}")
-        tables: dict[str, str] = {row[0]: row[1] for row in self._connection.rows(statement("tables"))}
+        tables = self._tables()
         self._facts.drop_left_over(tables)
         for table in tables:
             if re.fullmatch(r"scratch_[0-9a-f]{32}", table) and table not in self._scratches:
@@ -137,33 +153,48 @@ class ClickHouseStore:
         if tables.get("rollups", rollups_layout()) != rollups_layout():
             run("DROP TABLE IF EXISTS rollups SYNC")
         run(create_rollups())
+        place(self._connection)
+
+    def _tables(self) -> dict[str, str]:
+        """The tables there are, with their comments."""
+        rows = self._connection.rows(statement("tables"))
+        return {row[0]: row[1] for row in rows if self._connection.layout.is_known(row[0])}
 
     def ping(self) -> None:
         self._connection.rows("SELECT 1")
 
     def close(self) -> None:
-        self._connection.close()
+        if self._within is None:
+            self._connection.close()
+
+    def partition(self, number: int, *, epoch: int) -> "ClickHouseStore":
+        if not 0 <= number < PARTITIONS_MAX or epoch < 0:
+            raise ValueError(f"Partition {number} with epoch {epoch} cannot be.")
+        bound = copy(self)
+        bound._bind(Within(number), epoch)
+        bound._writer.take_over()
+        return bound
 
     # -- facts in -----------------------------------------------------------------------------------------------
     def insert_events(self, events: pa.Table, *, token: str) -> None:
         columns = [*_EVENT_COLUMNS, *(["backfill"] if "backfill" in events.column_names else [])]
-        self._connection.insert("events", events.select(columns), token=token)
+        self._writer.insert("events", events.select(columns), token=token)
 
     def insert_duplicates(self, duplicates: pa.Table, *, token: str) -> None:
-        self._connection.insert("duplicates", duplicates.select(_DUPLICATE_COLUMNS), token=token)
+        self._writer.insert("duplicates", duplicates.select(_DUPLICATE_COLUMNS), token=token)
 
     def insert_conflicts(self, conflicts: pa.Table, *, token: str) -> None:
-        self._connection.insert("conflicts", conflicts.select(_CONFLICT_COLUMNS), token=token)
+        self._writer.insert("conflicts", conflicts.select(_CONFLICT_COLUMNS), token=token)
 
     def insert_corrections(self, corrections: pa.Table, *, token: str) -> None:
-        self._connection.insert("corrections", corrections.select(CORRECTION_SCHEMA.names), token=token)
+        self._writer.insert("corrections", corrections.select(CORRECTION_SCHEMA.names), token=token)
 
     def insert_staged(self, staged: pa.Table, *, token: str) -> None:
-        self._connection.insert("staged", staged.select(STAGED_SCHEMA.names), token=token)
+        self._writer.insert("staged", staged.select(STAGED_SCHEMA.names), token=token)
 
     def staged(self, tenant: str, backfill: str, *, after: int = 0) -> Iterator[pa.RecordBatch]:
         columns = ", ".join(STAGED_SCHEMA.names)
-        sql = statement("staged").replace("{columns}", columns)
+        sql = statement("staged").replace("{columns}", columns).replace("{within}", self._of("staged"))
         while True:
             parameters = {"tenant": tenant, "backfill": backfill, "after": after, "limit": STAGED_BLOCK_ROWS}
             batches = list(self._connection.blocks(sql, parameters, STAGED_SCHEMA))
@@ -175,34 +206,46 @@ class ClickHouseStore:
                 return
 
     def staged_count(self, tenant: str, backfill: str) -> int:
-        rows = self._connection.rows(statement("staged_count"), {"tenant": tenant, "backfill": backfill})
+        sql = statement("staged_count").replace("{within}", self._of("staged"))
+        rows = self._connection.rows(sql, {"tenant": tenant, "backfill": backfill})
         return int(rows[0][0])
 
     def delete_staged(self, tenant: str, backfill: str) -> None:
+        condition = f"tenant = {{tenant:String}} AND backfill = {{backfill:String}} AND {self._of('staged')}"
         self._connection.command(
-            "ALTER TABLE staged DELETE WHERE tenant = {tenant:String} AND backfill = {backfill:String}",
+            f"ALTER TABLE staged DELETE WHERE {self._writer.deletion(condition)}",
             {"tenant": tenant, "backfill": backfill},
         )
 
     def delete_moment(self, recorded_at_us: int) -> None:
-        there = {row[0] for row in self._connection.rows(statement("tables"))}
+        there = self._tables()
         for table in _AT_MOMENT:
             if table not in there:
                 continue
             bound = question.Bound()
-            at_moment = f"recorded_at = {bound.time(recorded_at_us)}"
+            at_moment = f"recorded_at = {bound.time(recorded_at_us)} AND {self._of(table)}"
             rows = self._connection.rows(f"SELECT count() FROM {table} WHERE {at_moment}", bound.parameters)
             if rows[0][0]:
-                self._connection.command(f"ALTER TABLE {table} DELETE WHERE {at_moment}", bound.parameters)
-            self._forget_tokens(table)
+                self._connection.command(
+                    f"ALTER TABLE {table} DELETE WHERE {self._writer.deletion(at_moment)}", bound.parameters
+                )
+            self._writer.forget_tokens(table)
 
     def reached(self) -> Reached:
-        return Reached(*self._connection.rows(statement("reached"))[0])
+        sql = statement("reached")
+        for table in FACTS:
+            sql = sql.replace(f"{{{table}}}", self._of(table))
+        return Reached(*self._connection.rows(sql)[0])
+
+    def _of(self, table: str) -> str:
+        """Which rows of a table this store is about."""
+        return "1" if self._within is None else self._within.of(table)
 
     # -- facts out ----------------------------------------------------------------------------------------------
     def identities(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
         parameters = {"after": after, "through": through}
-        return self._connection.blocks(statement("identities"), parameters, _IDENTITY_SCHEMA)
+        sql = statement("identities").replace("{within}", self._of("events"))
+        return self._connection.blocks(sql, parameters, _IDENTITY_SCHEMA)
 
     def events_at(self, positions: Sequence[int]) -> pa.Table:
         batches: list[pa.RecordBatch] = []
@@ -238,6 +281,7 @@ class ClickHouseStore:
             recorded_by_us=min(moments) if moments else None,
             backfill=backfill,
             current=as_of_us is not None,
+            within=self._within,
         )
         for within in ranges(self._connection, scan):
             bound = question.Bound()
@@ -265,7 +309,11 @@ class ClickHouseStore:
         self, tenant: str, backfill: str, *, recorded_by_us: int | None = None
     ) -> Iterator[pa.RecordBatch]:
         bound = question.Bound()
-        where = [f"tenant = {bound.text(tenant)}", f"backfill = {bound.text(backfill)}"]
+        where = [
+            f"tenant = {bound.text(tenant)}",
+            f"backfill = {bound.text(backfill)}",
+            self._of("corrections"),
+        ]
         where += _time_conditions(bound, None, None, recorded_by_us)
         sql = f"SELECT {', '.join(CORRECTION_SCHEMA.names)} FROM corrections WHERE {' AND '.join(where)}"
         return self._connection.blocks(sql, bound.parameters, CORRECTION_SCHEMA)
@@ -467,9 +515,19 @@ class ClickHouseStore:
         ]
 
     def counts(self) -> dict[str, int]:
-        return dict.fromkeys(_COUNTED, 0) | {
-            row[0]: row[1] for row in self._connection.rows(statement("counts"))
-        }
+        none: dict[str, int] = dict.fromkeys(_COUNTED, 0)
+        if self._within is None and not self._connection.layout.cluster:
+            return none | {row[0]: row[1] for row in self._connection.rows(statement("counts"))}
+        # Of a cluster, asked as questions are: metadata may be that of a replica which lags behind.
+        there = [table for table in _COUNTED if table in self._tables()]
+        counted = [
+            f"SELECT '{table}' AS name, count() FROM {table} WHERE {self._of(table)}"
+            for table in there
+            if table != "rollups" or self._within is None
+        ]
+        if not counted:
+            return none
+        return none | {row[0]: row[1] for row in self._connection.rows(" UNION ALL ".join(counted))}
 
     # -- facts as a whole ---------------------------------------------------------------------------------------
     def snapshot(self) -> str:
@@ -514,38 +572,36 @@ class ClickHouseStore:
         table = _readings_table(into)
         rows = readings.select(READING_SCHEMA.names)
         try:
-            self._connection.insert(table, rows, token=token)
+            self._writer.insert(table, rows, token=token)
         except StoreRefusal as refusal:
             if refusal.engine_code != UNKNOWN_TABLE or table != "readings":
                 raise
             # Derived tables may vanish at any time.
             self._connection.command(create_readings("readings"))
-            self._connection.insert(table, rows, token=token)
+            self._writer.insert(table, rows, token=token)
 
     def reading_counts(self, *, through: int) -> dict[int, int]:
+        sql = statement("reading_counts").replace("{within}", self._of("readings"))
         try:
-            rows = self._derived_rows(statement("reading_counts"), {"through": through})
+            rows = self._derived_rows(sql, {"through": through})
         except DerivedMissing:
             return {}
         return {row[0]: row[1] for row in rows}
 
     def delete_readings(self, meters: Sequence[int] | None) -> None:
         run = self._connection.command
-        if meters is None:
+        if meters is None and self._within is None:
             run("TRUNCATE TABLE IF EXISTS readings SYNC")
             return
-        if not meters or "readings" not in {row[0] for row in self._connection.rows(statement("tables"))}:
+        if (meters is not None and not meters) or "readings" not in self._tables():
             return
-        run("ALTER TABLE readings DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
-        self._forget_tokens("readings")
-
-    def _forget_tokens(self, table: str) -> None:
-        # The engine remembers tokens of rows it has deleted; without forgetting them, the same rows inserted again
-        # would be dropped as repeats. (TRUNCATE forgets them itself.)
-        for window in (0, 1000):
-            self._connection.command(
-                f"ALTER TABLE {table} MODIFY SETTING non_replicated_deduplication_window = {window:d}"
-            )
+        condition = self._of("readings")
+        parameters: dict[str, Any] = {}
+        if meters is not None:
+            condition += " AND meter IN {meters:Array(UInt32)}"
+            parameters["meters"] = list(meters)
+        run(f"ALTER TABLE readings DELETE WHERE {self._writer.deletion(condition)}", parameters)
+        self._writer.forget_tokens("readings")
 
     def scratch(self) -> str:
         name = f"scratch_{uuid.uuid4().hex}"

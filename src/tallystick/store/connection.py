@@ -1,50 +1,37 @@
-"""A ClickHouse engine, embedded or served, behind one client library: clients, streams, and foreign errors mapped.
+"""Statements to a ClickHouse engine, embedded or served: clients, repetitions, and foreign errors mapped.
 
 Measured on chDB 26.9: a client may be used from any thread, one call at a time; two clients of one process work in
 parallel, and the interpreter's lock is released meanwhile (a query of 10 ms stays under 21 ms while another client
 inserts 100,000-row batches). One process can have one engine directory open.
 """
 
-import threading
-import urllib.parse
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import Any, Protocol, cast
+# ruff: noqa: S608 (names come from this room)
 
-import clickhouse_connect
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
 import pyarrow as pa
-from clickhouse_connect.driver.binding import bind_query
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error
 
-from tallystick.errors import Invalid, TallystickError, TimedOut, Unavailable
-
-BLOCK_ROWS_MAX = 100_000
+from tallystick.errors import TallystickError, TimedOut, Unavailable
+from tallystick.store import layout as layouts
+from tallystick.store.engine import BLOCK_ROWS_MAX, READ_SETTINGS, Engine, as_file
+from tallystick.store.interface import FencedOff
+from tallystick.store.layout import Layout, Storage
 
 UNKNOWN_TABLE = 60
 _TIMEOUT_CODES = frozenset({159, 160, 209})
 _MEMORY_CODES = frozenset({241, 173})
 _DISK_CODES = frozenset({243, 75})
-
-# What the embedded engine may keep in memory between questions, and how busy it may be in the background. Its
-# defaults let every cache grow to 5 GiB.
-_ENGINE_OPTIONS = {
-    "mark_cache_size": str(96 * 1024**2),
-    "index_mark_cache_size": str(32 * 1024**2),
-    "primary_index_cache_size": str(96 * 1024**2),
-    "uncompressed_cache_size": "0",
-    "index_uncompressed_cache_size": "0",
-    "query_condition_cache_size": str(16 * 1024**2),
-    "compiled_expression_cache_size": str(16 * 1024**2),
-    "background_pool_size": "2",
-    "background_schedule_pool_size": "2",
-}
-
-_READ_SETTINGS: dict[str, Any] = {
-    "readonly": 2,  # no writes; settings of a single question may still be narrowed
-    "query_plan_max_limit_for_lazy_materialization": 2000,
-}
+_FENCED_CODE = 395  # throwIf
+# A replica that has not caught up, or an insert that waits for the one before it: over in a moment, or on another server.
+_PASSING_CODES = frozenset({242, 286, 289})
+_PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+T = TypeVar("T")
 
 # One insert is one block, whatever its size: a block is what the deduplication token is checked for, and a block that
 # were cut differently the second time would be inserted twice.
@@ -62,96 +49,18 @@ _WRITE_SETTINGS: dict[str, Any] = {
 class StoreRefusal(Unavailable):
     """A part of the system is not available at the moment."""
 
-    def __init__(self, detail: str, *, engine_code: int | None) -> None:
+    def __init__(self, detail: str, *, engine_code: int | None, unanswered: bool = False) -> None:
         super().__init__(detail, retry_after_s=2)
         self.engine_code = engine_code
+        self.unanswered = unanswered  # by the server that was asked; another one may
 
 
-class Engine(Protocol):
-    """What differs between the embedded engine and a server."""
-
-    def client(self, settings: dict[str, Any]) -> Client: ...
-
-    def blocks(self, sql: str, parameters: Mapping[str, Any]) -> AbstractContextManager[Iterator[Any]]:
-        """A result as Arrow tables or batches, in bounded memory, while the context is open."""
-        ...
-
-
-class EmbeddedEngine:
-    """chDB in this process, its files under one directory."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path).resolve()
-
-    def client(self, settings: dict[str, Any]) -> Client:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return clickhouse_connect.get_client(
-            interface="chdb", path=str(self._path), settings=settings, chdb_options=dict(_ENGINE_OPTIONS)
-        )
-
-    @contextmanager
-    def blocks(self, sql: str, parameters: Mapping[str, Any]) -> Generator[Iterator[Any]]:
-        # The client library reads a whole Arrow answer into memory on this engine; the engine's own handle streams.
-        import chdb
-
-        bound_sql, bound = bind_query(sql, dict(parameters))
-        handle: Any = chdb.connect(f"{self._path}?{urllib.parse.urlencode(_ENGINE_OPTIONS)}")
-        try:
-            stream = handle.send_query(
-                bound_sql, "Arrow", params={k.removeprefix("param_"): v for k, v in bound.items()}
-            )
-            try:
-                yield iter(stream.record_batch(BLOCK_ROWS_MAX))
-            finally:
-                stream.close()
-        finally:
-            handle.close()
-
-
-class ServedEngine:
-    """A ClickHouse server or cluster over HTTP."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def client(self, settings: dict[str, Any]) -> Client:
-        return clickhouse_connect.get_client(
-            dsn=self._url,
-            settings=settings,
-            autogenerate_session_id=False,
-            form_encode_query_params=True,
-            connect_timeout=5,
-            send_receive_timeout=300,
-        )
-
-    @contextmanager
-    def blocks(self, sql: str, parameters: Mapping[str, Any]) -> Generator[Iterator[Any]]:
-        client = self.client(dict(_READ_SETTINGS))
-        try:
-            with client.query_arrow_stream(sql, parameters=dict(parameters), use_strings=False) as stream:
-                yield iter(stream)
-        finally:
-            client.close()
-
-
-def engine_of(url: str) -> Engine:
-    """`chdb:///path` or `http(s)://user:password@host:port/database`; raises Invalid for anything else."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "chdb" and not parts.netloc and len(parts.path) > 1:
-        # Spellings of one directory must become one: the engine compares them letter by letter.
-        return EmbeddedEngine("/" + urllib.parse.unquote(parts.path).lstrip("/"))
-    if parts.scheme in {"http", "https"} and parts.hostname:
-        return ServedEngine(url)
-    raise Invalid(
-        "store_url must be chdb:///path or http(s)://user:password@host:port/database.",
-        code="invalid_setting",
-    )
-
-
-def _mapped(error: BaseException) -> TallystickError:
+def _mapped(error: BaseException) -> Exception:
     code = error.code if isinstance(error, Error) else None
     if code is None:
         code = _code_in(str(error))
+    if code == _FENCED_CODE:
+        return FencedOff()
     if code in _TIMEOUT_CODES:
         return TimedOut(
             "The store did not finish this question in the time allowed (setting query_time_s_max). "
@@ -166,7 +75,7 @@ def _mapped(error: BaseException) -> TallystickError:
     if code in _DISK_CODES or (isinstance(error, OSError) and error.errno == 28):
         return StoreRefusal("The store's disk is full.", engine_code=code)
     if code is None:
-        return StoreRefusal("The store cannot be reached.", engine_code=None)
+        return StoreRefusal("The store cannot be reached.", engine_code=None, unanswered=True)
     return StoreRefusal(f"The store refused the operation (engine code {code}).", engine_code=code)
 
 
@@ -208,7 +117,11 @@ class _Clients:
                     raise StoreRefusal("The store is closed.", engine_code=None)
                 client = self._free.pop() if self._free else None
             with _mapping_errors():
-                client = client or self._engine.client(dict(self._settings))
+                try:
+                    client = client or self._engine.client(dict(self._settings))
+                except BaseException:
+                    self._engine.failed()
+                    raise
                 try:
                     yield client
                 except BaseException as error:
@@ -216,6 +129,8 @@ class _Clients:
                     if not (isinstance(error, Error) and error.code is not None):
                         client.close()
                         client = None
+                        self._engine.failed()
+                        self._drop_free()
                     raise
                 finally:
                     if client is not None:
@@ -230,26 +145,47 @@ class _Clients:
                 return
         client.close()
 
-    def close(self) -> None:
+    def _drop_free(self) -> None:
+        """Clients that wait to be lent go to the same server as one that has failed."""
         with self._lock:
-            self._closed = True
             free, self._free = self._free, []
         for client in free:
             client.close()
 
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._drop_free()
+
 
 class Connection:
-    """Statements to one engine, from any thread. Raises TimedOut, Unavailable."""
+    """Statements to one engine, from any thread. Raises TimedOut, Unavailable.
+
+    Questions and inserts are put again, to another server where there are several, when a server does not answer: an
+    insert bears a token, so that a second one changes nothing.
+    """
 
     def __init__(
-        self, engine: Engine, *, query_time_s_max: int, query_memory_bytes_max: int, readers_max: int = 8
+        self,
+        engine: Engine,
+        *,
+        query_time_s_max: int,
+        query_memory_bytes_max: int,
+        readers_max: int = 8,
+        storage: Storage | None = None,
     ) -> None:
         self._engine = engine
+        self.embedded = engine.embedded
+        self.layout = Layout(engine.cluster, engine.database, storage or Storage())
         limits = {"max_execution_time": query_time_s_max, "max_memory_usage": query_memory_bytes_max}
+        of_cluster = (layouts.READ_SETTINGS, layouts.WRITE_SETTINGS) if engine.cluster else ({}, {})
+        self._read_settings = {**limits, **READ_SETTINGS, **of_cluster[0]}
         self._readers = _Clients(
-            engine, {**limits, **_READ_SETTINGS}, clients_max=readers_max, wait_s=query_time_s_max
+            engine, self._read_settings, clients_max=readers_max, wait_s=query_time_s_max
         )
-        self._writers = _Clients(engine, dict(_WRITE_SETTINGS), clients_max=4, wait_s=query_time_s_max)
+        self._writers = _Clients(
+            engine, {**_WRITE_SETTINGS, **of_cluster[1]}, clients_max=4, wait_s=query_time_s_max
+        )
 
     def rows(
         self,
@@ -259,14 +195,22 @@ class Connection:
         column_formats: Mapping[str, str] | None = None,
     ) -> list[tuple[Any, ...]]:
         """All rows of an answer."""
-        with self._readers.lend() as client:
-            formats = dict(column_formats) if column_formats else None
-            answer = client.query(sql, parameters=dict(parameters or {}), column_formats=cast("Any", formats))
-            return [tuple(row) for row in answer.result_rows]
+
+        def ask() -> list[tuple[Any, ...]]:
+            with self._readers.lend() as client:
+                formats = dict(column_formats) if column_formats else None
+                answer = client.query(
+                    sql, parameters=dict(parameters or {}), column_formats=cast("Any", formats)
+                )
+                return [tuple(row) for row in answer.result_rows]
+
+        return self._again(ask)
 
     def blocks(self, sql: str, parameters: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """An answer in blocks of at most BLOCK_ROWS_MAX rows with this schema, in bounded memory."""
-        with _mapping_errors(), self._engine.blocks(sql, parameters) as blocks:
+        """An answer in blocks of at most BLOCK_ROWS_MAX rows with this schema, in bounded memory. Not asked again when it
+        breaks off in the middle."""
+        settings = {name: value for name, value in self._read_settings.items() if not name.startswith("max_")}
+        with _mapping_errors(), self._engine.blocks(sql, parameters, settings) as blocks:
             for block in blocks:
                 batches: list[pa.RecordBatch] = block.to_batches() if isinstance(block, pa.Table) else [block]
                 for batch in batches:
@@ -280,22 +224,75 @@ class Connection:
         *,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """A statement that changes something and answers nothing."""
-        with self._writers.lend() as client:
-            client.command(sql, parameters=dict(parameters or {}), settings=dict(settings or {}))
+        """A statement that changes something and answers nothing; on a cluster, what does the same there."""
+        for statement in self.layout.statements(sql):
+            with self._writers.lend() as client:
+                client.command(statement, parameters=dict(parameters or {}), settings=dict(settings or {}))
 
-    def insert(self, table: str, rows: pa.Table, *, token: str) -> None:
-        """Insert as one block; the same token and rows again change nothing."""
+    def insert(self, table: str, rows: pa.Table, *, token: str, condition: str = "") -> None:
+        """Insert as one block; the same token and rows again change nothing. `condition` (of servers only) is checked
+        by the server as it begins."""
         if rows.num_rows == 0:
             return
         # An Arrow file holds one dictionary a column, so that chunks with dictionaries of their own must be united.
         whole = rows.unify_dictionaries().combine_chunks()
-        with self._writers.lend() as client:
-            client.insert_arrow(table, whole, settings={"insert_deduplication_token": token})
+        settings = {"insert_deduplication_token": token}
+
+        def put() -> None:
+            with self._writers.lend() as client:
+                if not condition:
+                    client.insert_arrow(table, whole, settings=settings)
+                    return
+                names = ", ".join(whole.schema.names)
+                source = f"input('{_structure(whole.schema)}')"
+                client.raw_insert(
+                    f"{table} ({names}) SELECT {names} FROM {source} WHERE {condition}",
+                    insert_block=as_file(whole),
+                    fmt="Arrow",
+                    settings=settings,
+                )
+
+        self._again(put)
+
+    def _again(self, attempt: Callable[[], T]) -> T:
+        servers_left = self._engine.hosts if not self.embedded else 0
+        for pause_s in _PAUSES_S:
+            try:
+                return attempt()
+            except StoreRefusal as refusal:
+                if refusal.engine_code is None and refusal.unanswered and servers_left:
+                    servers_left -= 1
+                    continue
+                if refusal.engine_code not in _PASSING_CODES:
+                    raise
+            time.sleep(pause_s)
+        return attempt()
 
     def close(self) -> None:
         self._readers.close()
         self._writers.close()
+
+
+def _structure(schema: pa.Schema) -> str:
+    """Columns and their types, as `input` wants them told."""
+    return ", ".join(f"{field.name} {_engine_type(field)}" for field in schema)
+
+
+def _engine_type(field: pa.Field) -> str:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_string(kind) or pa.types.is_binary(kind):
+        name = "String"
+    elif pa.types.is_fixed_size_binary(kind):
+        name = f"FixedString({kind.byte_width})"
+    elif pa.types.is_timestamp(kind):
+        name = "DateTime64(6, \\'UTC\\')"
+    elif pa.types.is_decimal(kind):
+        name = f"Decimal({kind.precision}, {kind.scale})"
+    elif pa.types.is_boolean(kind):
+        name = "Bool"
+    else:
+        name = {"uint": "UInt", "int": "Int"}[str(kind).rstrip("0123456789")] + str(kind.bit_width)
+    return f"Nullable({name})" if field.nullable else name
 
 
 def _with_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

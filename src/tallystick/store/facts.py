@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tallystick.store.connection import Connection
 from tallystick.store.interface import FACTS, FactRange
+from tallystick.store.within import Writer
 
 _NAME = re.compile(r"snapshot_[0-9a-f]{32}")
 _TABLE = re.compile(r"(snapshot_[0-9a-f]{32})_[a-z]+")
@@ -23,8 +24,9 @@ _TABLE = re.compile(r"(snapshot_[0-9a-f]{32})_[a-z]+")
 class Facts:
     """Snapshots of one connection's facts. Raises Unavailable as the store does."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, writer: Writer) -> None:
         self._connection = connection
+        self._writer = writer
         self._in_use: set[str] = set()
 
     def snapshot(self) -> str:
@@ -72,7 +74,7 @@ class Facts:
                 self._connection.command(f"DROP TABLE IF EXISTS {table} SYNC")
 
     def insert(self, table: str, rows: pa.Table, *, token: str) -> None:
-        self._connection.insert(_fact(table), rows.select(FACTS[table].names), token=token)
+        self._writer.insert(_fact(table), rows.select(FACTS[table].names), token=token)
 
 
 _RECORDED = "recorded_at <= fromUnixTimestamp64Micro({by:Int64}, 'UTC')"

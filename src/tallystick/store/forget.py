@@ -14,6 +14,8 @@ import pyarrow as pa
 from tallystick.metering.event import RECORDED_SCHEMA
 from tallystick.store.connection import Connection
 from tallystick.store.interface import FORGOTTEN_SCHEMA, Forgotten
+from tallystick.store.statements import statement
+from tallystick.store.within import Within, Writer
 
 _EXPIRED_SCHEMA = pa.schema(
     [
@@ -37,14 +39,19 @@ _DELETED = (
 class Forgets:
     """What retention does to the facts of one connection. Raises Unavailable as the store does."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, writer: Writer, within: Within | None) -> None:
         self._connection = connection
+        self._writer = writer
+        self._within = within
+
+    def _of(self, table: str) -> str:
+        return "1" if self._within is None else self._within.of(table)
 
     def expired(
         self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
     ) -> Iterator[pa.RecordBatch]:
         sql = f"""SELECT {", ".join(_EXPIRED_SCHEMA.names)} FROM events
-            WHERE tenant = {{tenant:String}} AND type = {{type:String}} AND position > {{after:UInt64}}
+            WHERE tenant = {{tenant:String}} AND type = {{type:String}} AND position > {{after:UInt64}} AND {self._of("events")}
                 AND time < {_BEFORE} AND position NOT IN (
                     SELECT original FROM corrections
                     WHERE tenant = {{tenant:String}} AND action = 'replace' AND (type != {{type:String}} OR time >= {_BEFORE}))
@@ -78,29 +85,27 @@ class Forgets:
 
     def delete(self, first: int, last: int) -> None:
         of_range: dict[str, Any] = {"first": first, "last": last}
-        there = {
-            row[0]
-            for row in self._connection.rows(
-                "SELECT name FROM system.tables WHERE database = currentDatabase()"
-            )
-        }
+        there = {row[0] for row in self._connection.rows(statement("tables"))}
         for table, condition in _DELETED:
             if table not in there:  # a derived table may be gone
                 continue
             # A mutation rewrites every part it looks at; one that would delete nothing is left out.
             found = self._connection.rows(f"SELECT 1 FROM {table} WHERE {condition} LIMIT 1", of_range)
             if found:
-                self._connection.command(f"ALTER TABLE {table} DELETE WHERE {condition}", of_range)
+                self._connection.command(
+                    f"ALTER TABLE {table} DELETE WHERE {self._writer.deletion(condition)}", of_range
+                )
 
     def undo(self, first: int, last: int) -> None:
+        condition = f"{_RANGE} AND position IN (SELECT position FROM events WHERE {_RANGE})"
         self._connection.command(
-            f"ALTER TABLE forgotten DELETE WHERE {_RANGE} AND position IN (SELECT position FROM events WHERE {_RANGE})",
+            f"ALTER TABLE forgotten DELETE WHERE {self._writer.deletion(condition)}",
             {"first": first, "last": last},
         )
 
     def identities(self, *, after: int, through: int) -> Iterator[pa.RecordBatch]:
         sql = f"""SELECT {", ".join(FORGOTTEN_SCHEMA.names)} FROM forgotten
-            WHERE position > {{after:UInt64}} AND position <= {{through:UInt64}}"""
+            WHERE position > {{after:UInt64}} AND position <= {{through:UInt64}} AND {self._of("forgotten")}"""
         return self._connection.blocks(sql, {"after": after, "through": through}, FORGOTTEN_SCHEMA)
 
 

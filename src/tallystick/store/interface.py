@@ -94,6 +94,10 @@ class DerivedMissing(Exception):
     """A table of derived data is not there. The question can be answered from events; `migrate` makes the table again."""
 
 
+class FencedOff(Exception):
+    """Another recorder has taken the partition over: nothing of this call was written, and nothing will be."""
+
+
 EventStatus = Literal["recorded", "current", "conflict", "retracted"]
 """`recorded`: every event, as it was recorded, whatever became of it; `current`: the versions that count, each under its
 own position; `retracted`: events no version is left of."""
@@ -247,6 +251,18 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+    def partition(self, number: int, *, epoch: int) -> "Store":
+        """The same store as the recorder of one partition (of several) sees it, having taken it over with this epoch.
+        Called again with a higher epoch, by whatever process, it makes every insert and deletion through the one before
+        raise FencedOff and change nothing, also one that is already on its way to the store.
+
+        `reached`, `counts`, `reading_counts`, `identities`, `forgotten`, `expired`, `events_of`, `corrections_made`,
+        `staged`, `staged_count` answer of this partition's rows alone; `delete_readings`, `delete_moment` and
+        `delete_staged` delete no others. A row's partition is that of its position. All else is as it was. `close`
+        does nothing: the connections are those of the store this was called on. Raises FencedOff when there is a
+        later epoch."""
+        ...
 
     # -- facts in (pa.Table of RECORDED_SCHEMA; identity, content, action and note may be absent) -----------------
     def insert_events(self, events: pa.Table, *, token: str) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from tallystick.store.connection import Connection
 from tallystick.store.interface import STORED_SCHEMA
 from tallystick.store.question import Bound
+from tallystick.store.within import Within
 
 RANGE_POSITIONS = 4_000_000
 """Positions that are scanned at once where there are corrections."""
@@ -40,6 +41,7 @@ class Scan:
     backfill: str | None = None
     originals: Sequence[int] | None = None
     current: bool = False
+    within: Within | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def ranges(connection: Connection, scan: Scan) -> Iterator[Range]:
     bound = Bound()
     rows = connection.rows(
         f"""SELECT DISTINCT arrayJoin([intDiv(superseded, {RANGE_POSITIONS:d}), intDiv(position, {RANGE_POSITIONS:d})])
-            FROM corrections WHERE {_and(_tenant(bound, scan.tenant))}""",
+            FROM corrections WHERE {_and([*_tenant(bound, scan.tenant), *_within(scan, "corrections")])}""",
         bound.parameters,
     )
     after = scan.after
@@ -79,17 +81,24 @@ def ranges(connection: Connection, scan: Scan) -> Iterator[Range]:
 def select(scan: Scan, within: Range, bound: Bound, *, more: str = "") -> str:
     """Versions of one range: the columns of STORED_SCHEMA and `superseded_at` (and `original`)."""
     narrowed = replace(scan, after=within.after, through=within.through)
-    where = _and(_conditions(narrowed, bound, recorded_by_us=scan.recorded_by_us, original="position"))
+    where = _and(
+        [
+            *_within(scan, "events"),
+            *_conditions(narrowed, bound, recorded_by_us=scan.recorded_by_us, original="position"),
+        ]
+    )
     if not within.corrected:
         return f"SELECT {_COLUMNS}, position AS original, {_NEVER} AS superseded_at FROM events WHERE {where}{more}"
     replaced = _and(
         [
             "action = 'replace'",
+            *_within(scan, "corrections"),
             *_conditions(narrowed, bound, recorded_by_us=scan.recorded_by_us, original="original"),
         ]
     )
     ended = [
         *_tenant(bound, scan.tenant),
+        *_within(scan, "corrections"),
         f"superseded > {bound.value(within.after, 'UInt64')}",
         *_happened(bound, scan.through, scan.recorded_by_us),
     ]
@@ -172,6 +181,11 @@ def _happened(bound: Bound, through: int | None, recorded_by_us: int | None) -> 
 
 def _tenant(bound: Bound, tenant: str | None) -> list[str]:
     return [] if tenant is None else [f"tenant = {bound.text(tenant)}"]
+
+
+def _within(scan: Scan, table: str) -> list[str]:
+    """A correction has the partition of the event it cites."""
+    return [] if scan.within is None else [scan.within.of(table)]
 
 
 def _and(conditions: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
 -- How many events are staged for a backfill.
 SELECT count()
 FROM staged
-WHERE tenant = {tenant:String} AND backfill = {backfill:String}
+WHERE tenant = {tenant:String} AND backfill = {backfill:String} AND {within}
