@@ -12,7 +12,8 @@ import structlog
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.flows import derive, record, rollup
 from tallystick.store.clickhouse import ClickHouseStore
-from tallystick.store.connection import Connection, engine_of
+from tallystick.store.connection import Connection
+from tallystick.store.engine import engine_of
 
 pytest.register_assert_rewrite("tests.flows.rig")
 
