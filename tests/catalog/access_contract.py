@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from tallystick.catalog.interface import Actor, AuditSearch, Catalog, CustomerChange
+import pytest
+
+from tallystick.catalog.interface import (
+    CUSTOMER_LEVELS_MAX,
+    Actor,
+    AuditSearch,
+    Catalog,
+    CustomerChange,
+    CustomerSearch,
+)
+from tallystick.errors import Conflict, Invalid, TallystickError
 
 T = "default"
 NOW_US = 1_760_000_000_000_000
@@ -61,5 +71,104 @@ class AuditSearchContract:
         assert [row.address for row in catalog.audit(T).items] == ["192.0.2.7", None, None, "192.0.2.7"]
 
 
-class AccessContract(AuditSearchContract):
+class CustomerLifeContract:
+    def test_stages_go_forward(self, catalog: Catalog) -> None:
+        catalog.create_customer(T, "acme", new(stage="onboarding"), actor=ANN, now_us=NOW_US)
+        for stage in ("trial", "active", "suspended", "active", "active"):
+            changed = catalog.change_customer(T, "acme", new(stage=stage), actor=ANN, now_us=NOW_US)
+            assert changed.stage == stage
+        for stage in ("trial", "onboarding"):
+            with pytest.raises(Conflict) as refused:
+                catalog.change_customer(T, "acme", new(stage=stage, name="x"), actor=ANN, now_us=NOW_US)
+            assert refused.value.code == "stage_not_allowed"
+        assert catalog.customer(T, "acme").name == "acme"
+        catalog.change_customer(T, "acme", new(stage="offboarded"), actor=ANN, now_us=NOW_US)
+        with pytest.raises(Conflict):
+            catalog.change_customer(T, "acme", new(stage="active"), actor=ANN, now_us=NOW_US)
+        with pytest.raises(Invalid) as invalid:
+            catalog.create_customer(
+                T, "b", new(stage="gone", currency="ABC", timezone="Mars"), actor=ANN, now_us=NOW_US
+            )
+        assert {fault.pointer for fault in invalid.value.faults} == {"/stage", "/currency", "/timezone"}
+
+    def test_an_external_id_belongs_to_one_customer(self, catalog: Catalog) -> None:
+        def create(key: str, **ids: str) -> None:
+            catalog.create_customer(T, key, new(external_ids=ids), actor=ANN, now_us=NOW_US)
+
+        create("acme", stripe="cus_1", crm="7")
+        create("beta", stripe="7")
+        with pytest.raises(Conflict) as refused:
+            create("gamma", stripe="cus_1", crm="8")
+        assert refused.value.code == "external_id_taken"
+        assert [fault.pointer for fault in refused.value.faults] == ["/external_ids/stripe"]
+        found = catalog.customers(T, CustomerSearch(external_id=("stripe", "7"))).items
+        assert [customer.key for customer in found] == ["beta"]
+        assert catalog.customers("elsewhere", CustomerSearch(external_id=("stripe", "7"))).items == ()
+        catalog.change_customer(T, "acme", new(external_ids={"crm": "7"}), actor=ANN, now_us=NOW_US)
+        create("gamma", stripe="cus_1")
+        catalog.change_customer(T, "gamma", new(external_ids={"stripe": "cus_1"}), actor=ANN, now_us=NOW_US)
+
+    def test_levels_are_bounded_from_above_and_from_below(self, catalog: Catalog) -> None:
+        def create(key: str, parent: str | None) -> None:
+            catalog.create_customer(T, key, new(parent=parent), actor=ANN, now_us=NOW_US)
+
+        for level in range(CUSTOMER_LEVELS_MAX):
+            create(f"a{level}", f"a{level - 1}" if level else None)
+        with pytest.raises(Invalid) as refused:
+            create("deep", f"a{CUSTOMER_LEVELS_MAX - 1}")
+        assert refused.value.code == "too_many_levels"
+        create("top", None)
+        with pytest.raises(Invalid):
+            catalog.change_customer(T, "a0", new(parent="top"), actor=ANN, now_us=NOW_US)
+        catalog.change_customer(T, "a1", new(parent="top"), actor=ANN, now_us=NOW_US)
+        assert [one.key for one in catalog.customers(T, CustomerSearch(parent="top")).items] == ["a1"]
+
+    def test_a_merge_hands_everything_over(self, catalog: Catalog) -> None:
+        def create(key: str, **members: Any) -> None:
+            catalog.create_customer(T, key, new(**members), actor=ANN, now_us=NOW_US)
+
+        create("old", subjects=["s1", "s2"], external_ids={"stripe": "cus_1", "crm": "1"})
+        create("mine", parent="old")
+        create("new", parent="mine", subjects=["s3"], external_ids={"crm": "2"})
+        revision = catalog.revision("subjects")
+        joined = catalog.merge_customers(T, "old", "new", actor=BOB, now_us=NOW_US + 5)
+        assert joined.subjects == ("old", "s1", "s2", "s3")
+        assert joined.external_ids == {"stripe": "cus_1", "crm": "2"}
+        assert joined.parent is None
+        old = catalog.customer(T, "old")
+        assert (old.merged_into, old.parent, old.archived_at_us) == ("new", "new", NOW_US + 5)
+        assert (old.subjects, old.external_ids) == ((), {"crm": "1"})
+        assert catalog.children(T, ["new"]) == ("mine", "old")
+        asked = ("s1", "s2", "s3", "old", "new", "mine")
+        assert catalog.resolve_subjects(T, asked) == {**dict.fromkeys(asked, "new"), "mine": "mine"}
+        changes = catalog.subject_changes(revision)
+        assert changes.owners == {(T, name): "new" for name in ("old", "s1", "s2")}
+        rows = catalog.audit(T, AuditSearch(actor="bob")).items
+        assert [(row.action, row.resource) for row in rows] == [
+            ("customer.join", "customer/new"),
+            ("customer.merge", "customer/old"),
+        ]
+        assert catalog.merge_customers(T, "old", "new", actor=BOB, now_us=NOW_US + 6) == joined
+        assert len(catalog.audit(T, AuditSearch(actor="bob")).items) == 2
+
+    def test_a_merge_that_makes_no_sense_is_refused(self, catalog: Catalog) -> None:
+        for key in ("a", "b", "c"):
+            catalog.create_customer(T, key, new(), actor=ANN, now_us=NOW_US)
+        catalog.merge_customers(T, "a", "b", actor=ANN, now_us=NOW_US)
+        for key, into, code in (
+            ("a", "c", "customer_merged"),
+            ("c", "a", "customer_archived"),
+            ("c", "c", "merge_into_itself"),
+            ("c", "none", "customer_not_found"),
+            ("none", "c", "customer_not_found"),
+        ):
+            with pytest.raises(TallystickError) as refused:
+                catalog.merge_customers(T, key, into, actor=ANN, now_us=NOW_US)
+            assert refused.value.code == code
+        again = catalog.create_customer(T, "a", new(), actor=ANN, now_us=NOW_US)
+        assert (again.merged_into, again.parent) == (None, None)
+        assert catalog.resolve_subjects(T, ["a"]) == {"a": "b"}
+
+
+class AccessContract(AuditSearchContract, CustomerLifeContract):
     """All of it."""

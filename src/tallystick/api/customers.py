@@ -14,7 +14,7 @@ from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
-from tallystick.catalog.interface import Customer, CustomerChange
+from tallystick.catalog.interface import STAGES, Customer, CustomerChange, CustomerSearch
 from tallystick.flows import customers
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -23,7 +23,7 @@ Connection = Request[Any, Any, Any]
 
 SUBJECTS_MAX = 10_000
 
-_MEMBERS = ("name", "subjects", "parent", "currency", "timezone", "email", "external_ids", "traits")
+_MEMBERS = ("name", "subjects", "parent", "currency", "timezone", "email", "external_ids", "traits", "stage")
 _NULLABLE = ("parent", "currency", "email")
 
 
@@ -39,6 +39,8 @@ def customer_document(customer: Customer) -> dict[str, Any]:
         "email": customer.email,
         "external_ids": dict(customer.external_ids),
         "traits": dict(customer.traits),
+        "stage": customer.stage,
+        "merged_into": customer.merged_into,
         "created_at": wire.time_text(customer.created_at_us),
         "archived_at": wire.optional_time_text(customer.archived_at_us),
     }
@@ -49,7 +51,7 @@ def read_change(fields: Fields) -> CustomerChange:
     where there can be none, and for the empty list or object. Faults are left in `fields`."""
     given: dict[str, Any] = {}
     names = set(fields.names())
-    for name in ("name", "timezone", *_NULLABLE):
+    for name in ("name", "timezone", "stage", *_NULLABLE):
         if name in names:
             value = fields.text(name)
             if value is None and name not in _NULLABLE:
@@ -108,6 +110,11 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "email": nullable(STRING),
     "external_ids": {"type": "object", "additionalProperties": STRING},
     "traits": {"type": "object", "additionalProperties": True},
+    "stage": {
+        "type": "string",
+        "enum": list(STAGES),
+        "description": "Of its life. It goes forward; a suspended one may be active again.",
+    },
 }
 _KEY = {"type": "string", "minLength": 1, "maxLength": 256}
 _REASSIGN = {
@@ -118,7 +125,15 @@ _NEW = objects(
     {"key": _KEY, **_PROPERTIES, "reassign": _REASSIGN}, required=("key",), additionalProperties=False
 )
 _CHANGE = objects({**_PROPERTIES, "reassign": _REASSIGN}, required=(), additionalProperties=False)
-_CUSTOMER = objects({"key": _KEY, **_PROPERTIES, "created_at": TIME, "archived_at": nullable(TIME)})
+_CUSTOMER = objects(
+    {
+        "key": _KEY,
+        **_PROPERTIES,
+        "merged_into": nullable(STRING),
+        "created_at": TIME,
+        "archived_at": nullable(TIME),
+    }
+)
 _EXAMPLE = {"key": "acme", "name": "Acme", "subjects": ["acme-prod", "acme-test"], "currency": "USD"}
 
 
@@ -167,6 +182,9 @@ async def create_customer(request: Connection) -> Response[dict[str, Any]]:
             parameters=[
                 *PAGE,
                 query("include_archived", "Archived ones too.", schema={"type": "boolean"}),
+                query("stage", "In this stage.", schema={"type": "string", "enum": list(STAGES)}),
+                query("parent", "Right below this customer."),
+                query("external_id", "`system:id`, as in `external_ids`.", example="stripe:cus_123"),
             ],
             answer=listing(_CUSTOMER),
         )
@@ -182,11 +200,29 @@ async def list_customers(request: Connection) -> dict[str, Any]:
         fields.finish()
         return await _list_visible(system, who.tenant, who.customer, page, archived=archived)
     limit, cursor = fields.catalog_page()
+    search = CustomerSearch(
+        stage=fields.choice("stage", STAGES),
+        parent=fields.text("parent"),
+        external_id=_external_id(fields),
+    )
     fields.finish()
     found = await in_questions(
-        system, lambda: system.catalog.customers(who.tenant, archived=archived, cursor=cursor, limit=limit)
+        system,
+        lambda: system.catalog.customers(who.tenant, search, archived=archived, cursor=cursor, limit=limit),
     )
     return wire.page_answer(map(customer_document, found.items), found.next_cursor)
+
+
+def _external_id(fields: Fields) -> tuple[str, str] | None:
+    given = fields.text("external_id")
+    if given is None:
+        return None
+    name, colon, value = given.partition(":")
+    if not (name and colon and value):
+        fields.fault(
+            "external_id", "invalid_value", "external_id is written system:id, such as stripe:cus_123."
+        )
+    return name, value
 
 
 async def _list_visible(
@@ -299,4 +335,38 @@ async def archive_customer(request: Connection) -> None:
     )
 
 
-ROUTES = [create_customer, list_customers, get_customer, change_customer, archive_customer]
+@post(
+    "/v1/customers/{key:str}/merge",
+    guards=[require("customers:write")],
+    status_code=200,
+    opt={
+        "operation": operation(
+            summary="Merge a customer into another",
+            tag="Customers",
+            description="From now on its subjects, its children and its external ids (in systems where the other has none) "
+            "are the other's. It is archived and stands below the other. What was recorded for it stays its own: the other "
+            "shows it when it is asked for with `include_children=true`. Answers the other; merging again changes nothing.",
+            body=objects({"into": _KEY}, additionalProperties=False),
+            body_example={"into": "acme"},
+            answer=_CUSTOMER,
+            errors=(409,),
+            creates=True,
+        )
+    },
+)
+async def merge_customer(request: Connection) -> Response[dict[str, Any]]:
+    """Everything of it becomes the other's."""
+    system, who = wire.system_of(request), caller(request)
+    customers.check_unbound(who.customer)
+    fields = await Fields.of_body(request)
+    into = fields.required_text("into", characters_max=256)
+    fields.finish()
+    key: str = request.path_params["key"]
+    actor, now_us = actor_of(request), system.clock.now_us()
+    joined = await in_questions(
+        system, lambda: system.catalog.merge_customers(who.tenant, key, into, actor=actor, now_us=now_us)
+    )
+    return tagged(customer_document(joined))
+
+
+ROUTES = [create_customer, list_customers, get_customer, change_customer, archive_customer, merge_customer]

@@ -1,28 +1,31 @@
 """Customers: who pays, and who belongs to whom."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import UnsetType
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
+from tallystick.catalog.customer_lines import check_depth, check_parent, line_above
+from tallystick.catalog.customer_values import checked_values, text_faults
 from tallystick.catalog.database import Change, Database, among, from_json, to_json
-from tallystick.catalog.interface import SUBJECTS_PER_CUSTOMER_MAX, Actor, Customer, CustomerChange, Page
-from tallystick.catalog.subjects import declare, declared_by, own_key
+from tallystick.catalog.external_ids import bind_external_ids, owner_of, release_external_ids
+from tallystick.catalog.interface import (
+    STAGE_MOVES,
+    SUBJECTS_PER_CUSTOMER_MAX,
+    Actor,
+    Customer,
+    CustomerChange,
+    CustomerSearch,
+    Page,
+)
+from tallystick.catalog.subjects import declare, declared_by, hand_over, own_key
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
-_CHARACTERS_MAX = 256
-_EMAIL_CHARACTERS_MAX = 320
-_EXTERNAL_IDS_MAX = 50
-_TRAITS_BYTES_MAX = 64 * 1024
-_FAULTS_MAX = 100
 _KEYS_PER_SELECT_MAX = 1_000
-_CURRENCY = re.compile(r"[A-Z]{3}\Z")
-_EMAIL = re.compile(r"[^@\s\x00]+@[^@\s\x00]+\Z")
+_ANY = CustomerSearch()
 
 _column = tables.customers.c
 
@@ -42,15 +45,15 @@ class Customers:
         actor: Actor,
         now_us: int,
     ) -> Customer:
-        faults = _text_faults("/key", key)
-        values = {"name": key, **_DEFAULTS, **_checked_values(customer, faults)}
+        faults = text_faults("/key", key)
+        values = {"name": key, **_DEFAULTS, **checked_values(customer, faults)}
         with self._database.changing(actor, now_us) as change:
             present = _find(change.connection, tenant, key)
             if present is not None and present.archived_at_us is None:
                 raise Conflict(
                     f"There is a customer {key!r} already. PATCH changes it.", code="customer_exists"
                 )
-            _check_parent(change.connection, tenant, key, values["parent"])
+            check_parent(change.connection, tenant, key, values["parent"])
             if present is None:
                 change.connection.execute(
                     insert(tables.customers),
@@ -58,7 +61,8 @@ class Customers:
                 )
                 own_key(change, tenant, key)
             else:
-                _update(change, tenant, key, {**values, "archived_at_us": None})
+                _update(change, tenant, key, {**values, "archived_at_us": None, "merged_into": None})
+            _bind_external_ids(change, tenant, key, customer)
             if not isinstance(customer.subjects, UnsetType):
                 declare(change, tenant, key, customer.subjects, reassign=reassign)
             created = _get(change.connection, tenant, key)
@@ -75,7 +79,7 @@ class Customers:
         actor: Actor,
         now_us: int,
     ) -> Customer:
-        values = _checked_values(change, [])
+        values = checked_values(change, [])
         with self._database.changing(actor, now_us) as transaction:
             present = _get(transaction.connection, tenant, key)
             if present.archived_at_us is not None:
@@ -83,9 +87,11 @@ class Customers:
                     f"Customer {key!r} is archived. Create it again to use it again.",
                     code="customer_archived",
                 )
-            _check_parent(transaction.connection, tenant, key, values.get("parent"))
+            check_parent(transaction.connection, tenant, key, values.get("parent"))
+            _check_stage(present, values.get("stage", present.stage))
             if values:
                 _update(transaction, tenant, key, values)
+            _bind_external_ids(transaction, tenant, key, change)
             if not isinstance(change.subjects, UnsetType):
                 declare(transaction, tenant, key, change.subjects, reassign=reassign)
             changed = _get(transaction.connection, tenant, key)
@@ -107,10 +113,52 @@ class Customers:
         with self._database.reading() as connection:
             return _get(connection, tenant, key)
 
+    def merge_customers(self, tenant: str, key: str, into: str, *, actor: Actor, now_us: int) -> Customer:
+        with self._database.changing(actor, now_us) as change:
+            present, target = _get(change.connection, tenant, key), _get(change.connection, tenant, into)
+            if present.merged_into == into:
+                return target
+            _check_merge(present, target)
+            _adopt(change, present, target)
+            hand_over(change, tenant, key, into)
+            held = len(declared_by(change.connection, tenant, [into]).get(into, ()))
+            if held > SUBJECTS_PER_CUSTOMER_MAX:
+                raise Conflict(
+                    f"Customer {into!r} would have {held} subjects; {SUBJECTS_PER_CUSTOMER_MAX} are allowed.",
+                    code="too_many_subjects",
+                )
+            kept = {
+                system: value
+                for system, value in present.external_ids.items()
+                if system in target.external_ids
+            }
+            both = {**present.external_ids, **target.external_ids}
+            for customer, ids in ((key, kept), (into, both)):
+                _update(change, tenant, customer, {"external_ids": to_json(ids)})
+            release_external_ids(change, tenant, key)
+            bind_external_ids(change, tenant, key, kept)
+            bind_external_ids(change, tenant, into, both)
+            merged = _get(change.connection, tenant, key)
+            joined = _get(change.connection, tenant, into)
+            _record(change, "customer.merge", present, merged)
+            _record(change, "customer.join", target, joined)
+        return joined
+
     def customers(
-        self, tenant: str, *, archived: bool = False, cursor: str | None = None, limit: int = 100
+        self,
+        tenant: str,
+        search: CustomerSearch = _ANY,
+        *,
+        archived: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
     ) -> Page[Customer]:
         query = select(tables.customers).where(_column.tenant == tenant).order_by(_column.number)
+        for column, wanted in ((_column.stage, search.stage), (_column.parent, search.parent)):
+            if wanted is not None:
+                query = query.where(column == wanted)
+        if search.external_id is not None:
+            query = query.where(_column.key == owner_of(tenant, *search.external_id))
         after = number_of(cursor, "customers")
         if after is not None:
             query = query.where(_column.number > after)
@@ -150,7 +198,59 @@ _DEFAULTS: dict[str, Any] = {
     "email": None,
     "external_ids": "{}",
     "traits": "{}",
+    "stage": "active",
 }
+
+
+def _check_stage(present: Customer, stage: str) -> None:
+    allowed = STAGE_MOVES[present.stage]
+    if stage != present.stage and stage not in allowed:
+        raise Conflict(
+            f"Customer {present.key!r} is {present.stage} and cannot become {stage}; "
+            f"it can become {' or '.join(allowed) or 'nothing else'}.",
+            code="stage_not_allowed",
+            faults=[
+                Fault("/stage", "stage_not_allowed", f"From {present.stage}: {', '.join(allowed) or 'none'}.")
+            ],
+        )
+
+
+def _bind_external_ids(change: Change, tenant: str, key: str, given: CustomerChange) -> None:
+    if not isinstance(given.external_ids, UnsetType):
+        release_external_ids(change, tenant, key)
+        bind_external_ids(change, tenant, key, given.external_ids)
+
+
+def _check_merge(present: Customer, target: Customer) -> None:
+    if present.key == target.key:
+        detail = "A customer cannot be merged into itself."
+        raise Invalid(detail, code="merge_into_itself", faults=[Fault("/into", "merge_into_itself", detail)])
+    if present.merged_into is not None:
+        raise Conflict(
+            f"Customer {present.key!r} was merged into {present.merged_into!r} already.",
+            code="customer_merged",
+        )
+    if target.archived_at_us is not None:
+        raise Conflict(
+            f"Customer {target.key!r} is archived. Create it again to use it again.", code="customer_archived"
+        )
+
+
+def _adopt(change: Change, present: Customer, target: Customer) -> None:
+    """The children of a customer that is merged become those of the other, and so does it: what it was billed for
+    until now is then below the other."""
+    connection, tenant = change.connection, present.tenant
+    if present.key in line_above(connection, tenant, target.key):
+        # Else it would be below one of its own children.
+        _update(change, tenant, target.key, {"parent": present.parent})
+    connection.execute(
+        update(tables.customers)
+        .where(_column.tenant == tenant, _column.parent == present.key, _column.key != target.key)
+        .values(parent=target.key)
+    )
+    values = {"parent": target.key, "merged_into": target.key, "archived_at_us": change.now_us}
+    _update(change, tenant, present.key, values)
+    check_depth(connection, tenant, target.key)
 
 
 def _find(connection: Connection, tenant: str, key: str) -> Customer | None:
@@ -189,6 +289,8 @@ def _customer(row: Row[*tuple[Any, ...]], subjects: Collection[str]) -> Customer
         traits=from_json(row.traits),
         created_at_us=row.created_at_us,
         archived_at_us=row.archived_at_us,
+        stage=row.stage,
+        merged_into=row.merged_into,
     )
 
 
@@ -213,126 +315,7 @@ def _audited(customer: Customer) -> dict[str, Any]:
         "email": customer.email,
         "external_ids": customer.external_ids,
         "traits": customer.traits,
+        "stage": customer.stage,
+        "merged_into": customer.merged_into,
         "archived": customer.archived_at_us is not None,
     }
-
-
-def _check_parent(connection: Connection, tenant: str, key: str, parent: str | None) -> None:
-    """Raises Invalid (parent_not_found; parent_cycle)."""
-    if parent is None:
-        return
-    first = select(_column.key, _column.parent).where(_column.tenant == tenant, _column.key == parent)
-    above = first.cte("above", recursive=True)
-    above = above.union(
-        select(_column.key, _column.parent).where(_column.tenant == tenant, _column.key == above.c.parent)
-    )
-    line = set(connection.execute(select(above.c.key)).scalars())
-    if key == parent or key in line:
-        code, detail = "parent_cycle", f"Customer {parent!r} is {key!r} itself or below it."
-    elif not line:
-        code, detail = "parent_not_found", f"There is no customer {parent!r} to be the parent."
-    else:
-        return
-    raise Invalid(detail, code=code, faults=[Fault("/parent", code, detail)])
-
-
-def _checked_values(change: CustomerChange, faults: list[Fault]) -> dict[str, Any]:
-    """Columns to set. Raises Invalid with `faults` and all that are found here."""
-    values: dict[str, Any] = {}
-    if not isinstance(change.name, UnsetType):
-        faults.extend(_text_faults("/name", change.name))
-        values["name"] = change.name
-    if not isinstance(change.parent, UnsetType):
-        values["parent"] = change.parent
-        if change.parent is not None:
-            faults.extend(_text_faults("/parent", change.parent))
-    if not isinstance(change.currency, UnsetType):
-        values["currency"] = change.currency
-        if change.currency is not None and not _CURRENCY.match(change.currency):
-            faults.append(
-                Fault("/currency", "invalid_currency", "A currency is three capital letters (ISO 4217).")
-            )
-    if not isinstance(change.timezone, UnsetType):
-        values["timezone"] = change.timezone
-        if not _is_timezone(change.timezone):
-            detail = f"{change.timezone[:40]!r} is no IANA time zone, such as Europe/Berlin."
-            faults.append(Fault("/timezone", "invalid_timezone", detail))
-    if not isinstance(change.email, UnsetType):
-        values["email"] = change.email
-        if change.email is not None and not (
-            len(change.email) <= _EMAIL_CHARACTERS_MAX and _EMAIL.match(change.email)
-        ):
-            faults.append(Fault("/email", "invalid_email", "An email address looks like name@example.com."))
-    if not isinstance(change.external_ids, UnsetType):
-        values["external_ids"] = _external_ids(change.external_ids, faults)
-    if not isinstance(change.traits, UnsetType):
-        values["traits"] = _traits(change.traits, faults)
-    if not isinstance(change.subjects, UnsetType):
-        _check_subjects(change.subjects, faults)
-    if faults:
-        shown = faults[:_FAULTS_MAX]
-        raise Invalid(" ".join(fault.detail for fault in shown[:5]), faults=shown)
-    return values
-
-
-def _text_faults(pointer: str, value: str) -> list[Fault]:
-    if not 1 <= len(value) <= _CHARACTERS_MAX:
-        detail = f"{pointer} must have 1 to {_CHARACTERS_MAX} characters."
-    elif not _is_utf8(value):
-        detail = f"{pointer} is not valid Unicode (it holds half of a surrogate pair)."
-    else:
-        return []
-    return [Fault(pointer, "invalid_text", detail)]
-
-
-def _is_utf8(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_timezone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
-
-
-def _check_subjects(subjects: Collection[str], faults: list[Fault]) -> None:
-    if len(subjects) > SUBJECTS_PER_CUSTOMER_MAX:
-        detail = f"A customer has at most {SUBJECTS_PER_CUSTOMER_MAX} declared subjects, not {len(subjects)}."
-        faults.append(Fault("/subjects", "too_many_subjects", detail))
-        return
-    for index, subject in enumerate(subjects):
-        faults.extend(_text_faults(f"/subjects/{index}", subject))
-
-
-def _external_ids(external_ids: Mapping[str, str], faults: list[Fault]) -> str:
-    if len(external_ids) > _EXTERNAL_IDS_MAX:
-        detail = f"A customer has at most {_EXTERNAL_IDS_MAX} external ids."
-        faults.append(Fault("/external_ids", "too_many_external_ids", detail))
-        return "{}"
-    before = len(faults)
-    for name, value in external_ids.items():
-        if not (1 <= len(name) <= _CHARACTERS_MAX and _is_utf8(name)):
-            detail = f"A name in external_ids has 1 to {_CHARACTERS_MAX} characters."
-            faults.append(Fault("/external_ids", "invalid_text", detail))
-        else:
-            pointer = name.replace("~", "~0").replace("/", "~1")
-            faults.extend(_text_faults(f"/external_ids/{pointer}", value))
-    return to_json(external_ids) if len(faults) == before else "{}"
-
-
-def _traits(traits: Mapping[str, Any], faults: list[Fault]) -> str:
-    try:
-        encoded = to_json(traits)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        faults.append(Fault("/traits", "invalid_traits", "traits must be a JSON object."))
-        return "{}"
-    if len(encoded.encode()) > _TRAITS_BYTES_MAX:
-        detail = f"traits have at most {_TRAITS_BYTES_MAX} bytes as JSON."
-        faults.append(Fault("/traits", "traits_too_large", detail))
-    return encoded

@@ -23,6 +23,8 @@ from tallystick.metering.meter import Aggregation, Dimension, InnerAggregation, 
 DEFAULT_TENANT = "default"
 LIMIT_MAX = 1000
 SUBJECTS_PER_CUSTOMER_MAX = 10_000
+CUSTOMER_LEVELS_MAX = 10
+"""How many customers may stand one above the other."""
 METERS_PER_TENANT_MAX = 10_000
 RETENTIONS_MAX = 1000
 """Types of a tenant whose facts are not kept for ever."""
@@ -184,6 +186,19 @@ class Retention:
     forgotten_before_us: int | None = None
 
 
+Stage = Literal["onboarding", "trial", "active", "suspended", "offboarded"]
+STAGE_MOVES: Mapping[str, tuple[Stage, ...]] = {
+    "onboarding": ("trial", "active", "offboarded"),
+    "trial": ("active", "suspended", "offboarded"),
+    "active": ("suspended", "offboarded"),
+    "suspended": ("active", "offboarded"),
+    "offboarded": (),
+}
+"""Where a customer may go from each stage of its life: forward, save that a suspended one may be active again (as
+Amberflo has it). Stages describe; they stop no usage."""
+STAGES = tuple(STAGE_MOVES)
+
+
 @dataclass(frozen=True, slots=True)
 class Customer:
     """Who pays. `subjects` are those declared for it, sorted; the subject named like its key is its own besides,
@@ -201,6 +216,17 @@ class Customer:
     traits: Mapping[str, Any] = field(default_factory=dict[str, Any])  # any JSON object, at most 64 KiB
     created_at_us: int = 0
     archived_at_us: int | None = None
+    stage: str = "active"
+    merged_into: str | None = None  # it is archived then, and below that one
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerSearch:
+    """Which customers to list; None: any. `external_id`: (system, id)."""
+
+    stage: str | None = None
+    parent: str | None = None
+    external_id: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +241,7 @@ class CustomerChange:
     email: str | UnsetType | None = UNSET
     external_ids: Mapping[str, str] | UnsetType = UNSET
     traits: Mapping[str, Any] | UnsetType = UNSET
+    stage: str | UnsetType = UNSET
 
 
 BackfillState = Literal["open", "closing", "closed", "reverting", "reverted"]
@@ -406,8 +433,8 @@ class Catalog(Protocol):
         now_us: int,
     ) -> Customer:
         """A new customer; or an archived one active again, with these values.
-        Raises Invalid with every fault (parent_not_found among them) and Conflict (customer_exists; subject_taken,
-        unless `reassign`: then the subjects move here from now on)."""
+        Raises Invalid with every fault (parent_not_found among them) and Conflict (customer_exists; external_id_taken;
+        subject_taken, unless `reassign`: then the subjects move here from now on)."""
         ...
 
     def change_customer(
@@ -421,7 +448,7 @@ class Catalog(Protocol):
         now_us: int,
     ) -> Customer:
         """Raises NotFound (customer_not_found), Invalid (parent_cycle and others), Conflict (subject_taken,
-        customer_archived)."""
+        external_id_taken, stage_not_allowed, customer_archived)."""
         ...
 
     def archive_customer(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Customer:
@@ -433,8 +460,22 @@ class Catalog(Protocol):
         """Archived ones too. Raises NotFound (customer_not_found)."""
         ...
 
+    def merge_customers(self, tenant: str, key: str, into: str, *, actor: Actor, now_us: int) -> Customer:
+        """From now on everything of `key` is `into`'s: its subjects, its children, its external ids in systems where
+        `into` has none. `key` is archived and stands below `into`; what was recorded for it stays its own, so `into`
+        shows it when it is asked with its children. Answers `into`. Doing it again changes nothing.
+        Raises NotFound (customer_not_found), Invalid (merge_into_itself, too_many_levels), Conflict (customer_merged,
+        into another; customer_archived; too_many_subjects)."""
+        ...
+
     def customers(
-        self, tenant: str, *, archived: bool = False, cursor: str | None = None, limit: int = 100
+        self,
+        tenant: str,
+        search: CustomerSearch = CustomerSearch(),
+        *,
+        archived: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
     ) -> Page[Customer]:
         """In the order of their creation; with `archived`, the archived ones as well."""
         ...

@@ -162,6 +162,13 @@ def declare(change: Change, tenant: str, customer: str, subjects: Collection[str
     _give_up(change, tenant, customer, sorted(present - wanted))
 
 
+def hand_over(change: Change, tenant: str, customer: str, to: str) -> None:
+    """Every subject of a customer belongs to another from now on, declared; its own key too."""
+    query = select(_column.subject).where(_column.tenant == tenant, _column.customer == customer)
+    subjects = list(change.connection.execute(query).scalars())
+    _assign(change, tenant, [(subject, to) for subject in subjects], declared=True)
+
+
 def _give_up(change: Change, tenant: str, customer: str, subjects: list[str]) -> None:
     """A subject nobody declares any more belongs to the customer of that name, or to nobody."""
     _mark(change, tenant, [subject for subject in subjects if subject == customer], declared=False)

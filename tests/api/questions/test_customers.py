@@ -24,7 +24,12 @@ ACME = {
 def test_a_customer_comes_back(tenant: Tenant) -> None:
     created = tenant.post("/v1/customers", ACME)
     assert created.status_code == 201
-    assert created.json() == ACME | {"created_at": NOW, "archived_at": None}
+    assert created.json() == ACME | {
+        "created_at": NOW,
+        "archived_at": None,
+        "stage": "active",
+        "merged_into": None,
+    }
     assert tenant.answer("/v1/customers/acme") == created.json()
     assert tenant.answer("/v1/customers")["items"] == [created.json()]
 
@@ -103,6 +108,8 @@ def test_a_patch_sets_what_it_names(tenant: Tenant) -> None:
         "traits": {},
         "created_at": NOW,
         "archived_at": None,
+        "stage": "active",
+        "merged_into": None,
     }
     refused = tenant.send("PATCH", "/v1/customers/acme", json={"name": None, "key": "b"})
     assert faults(refused) == [("/name", "invalid_value"), ("/key", "unknown_member")]
@@ -115,6 +122,46 @@ def test_a_subject_belongs_to_one(tenant: Tenant) -> None:
     moved = tenant.post("/v1/customers", {"key": "beta", "subjects": ["key-1"], "reassign": True})
     assert moved.status_code == 201
     assert tenant.answer("/v1/customers/acme")["subjects"] == ["key-2"]
+
+
+def test_history_stays_where_it_was_when_a_customer_is_merged(tenant: Tenant) -> None:
+    """What was recorded for the merged one stays its own, and the other shows it with its children."""
+    tenant.post("/v1/customers", {"key": "old", "subjects": ["s-old"], "external_ids": {"crm": "1"}})
+    tenant.post("/v1/customers", {"key": "new"})
+    tenant.meter(key="n", event_type="call", aggregation="count")
+
+    def call(event_id: str, subject: str) -> dict[str, Any]:
+        return {"id": event_id, "type": "call", "subject": subject, "time": "2026-07-01T00:00:00Z"}
+
+    tenant.record(call("1", "s-old"), call("2", "old"), call("3", "new"))
+    merged = tenant.post("/v1/customers/old/merge", {"into": "new"})
+    assert merged.status_code == 200, merged.text
+    assert merged.json()["subjects"] == ["old", "s-old"]
+    tenant.record(call("4", "s-old"), call("5", "old"))
+
+    def figure(parameters: str) -> str:
+        return tenant.answer(f"/v1/meters/n/usage?{parameters}")["rows"][0]["value"]
+
+    assert (figure("customer=old"), figure("customer=new")) == ("2", "3")
+    assert figure("customer=new&include_children=true") == "5"
+    assert tenant.answer("/v1/customers?external_id=crm:1")["items"][0]["key"] == "new"
+    assert tenant.answer("/v1/customers/old")["merged_into"] == "new"
+    assert tenant.post("/v1/customers/old/merge", {"into": "new"}).json()["subjects"] == ["old", "s-old"]
+    refused = tenant.post("/v1/customers/new/merge", {"into": "new"})
+    assert (refused.status_code, faults(refused)) == (422, [("/into", "merge_into_itself")])
+
+
+def test_customers_are_listed_by_stage_and_parent(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", {"key": "a", "stage": "trial"})
+    tenant.post("/v1/customers", {"key": "b", "parent": "a"})
+
+    def keys(parameters: str) -> list[str]:
+        return [one["key"] for one in tenant.answer(f"/v1/customers?{parameters}")["items"]]
+
+    assert (keys("stage=trial"), keys("parent=a"), keys("stage=suspended")) == (["a"], ["b"], [])
+    refused = tenant.send("PATCH", "/v1/customers/b", json={"stage": "trial"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "stage_not_allowed")
+    assert faults(tenant.get("/v1/customers?external_id=stripe")) == [("external_id", "invalid_value")]
 
 
 def test_archived_customers_leave_the_list(tenant: Tenant) -> None:
