@@ -27,7 +27,11 @@ class Settings:
 
     data_dir: str = _setting("tallystick-data", "Directory for everything the embedded default stores.")
     listen: str = _setting("127.0.0.1:8080", "Address and port of the HTTP API.")
-    log_url: str = _setting("", "Event log: sqlite:///path. Empty: a file in the data directory.")
+    log_url: str = _setting(
+        "",
+        "Event log: sqlite:///path or nats://user:password@host:port,… Empty: a file in the data directory.",
+        secret=True,
+    )
     store_url: str = _setting(
         "",
         "Store: chdb:///path or http(s)://user:password@host:port/database. Empty: in the data directory.",

@@ -211,3 +211,27 @@ def decode(body: bytes, *, block_format: int) -> pa.RecordBatch:
 def checksum(body: bytes | pa.Buffer, *, first: int) -> bytes:
     """xxh3-64 of the body, seeded with its first position, so that a block in the wrong place is noticed too."""
     return xxhash.xxh3_64_digest(body, seed=first)
+
+
+def warm_up() -> None:
+    """Build and encode one event. Arrow looks for optional libraries on first use, which takes up to half a second."""
+    encode(
+        batch_of(
+            [
+                EventColumns(
+                    tenant="",
+                    received_at_us=0,
+                    source=[""],
+                    id=[""],
+                    type=[""],
+                    subject=[""],
+                    time_us=np.zeros(1, np.int64),
+                    time_given=np.zeros(1, np.bool_),
+                    data=[b""],
+                    attributes=[b""],
+                    identity=[bytes(IDENTITY_BYTES)],
+                    content=np.zeros(1, np.uint64),
+                )
+            ]
+        )
+    )

@@ -21,7 +21,7 @@ import structlog
 from tallystick.errors import TallystickError, Unavailable
 from tallystick.log.fetcher import READ_S_MAX, Fetcher
 from tallystick.log.interface import Block, LogDamagedError, LogTrimmedError
-from tallystick.log.message import end_of, sequence_behind
+from tallystick.log.message import Positions, end_of, sequence_behind
 from tallystick.log.nats_stream import (
     CONNECT_S,
     NatsStream,
@@ -32,7 +32,7 @@ from tallystick.log.nats_stream import (
 )
 from tallystick.log.nats_sync import check_sync
 from tallystick.log.nats_url import NatsUrl
-from tallystick.log.publisher import PUBLISH_S_MAX, ObserveCommit, Positions, Publisher, closed
+from tallystick.log.publisher import PUBLISH_S_MAX, ObserveCommit, Publisher, closed
 from tallystick.log.tally import EventTally
 from tallystick.metering.event import EventColumns
 
@@ -148,9 +148,12 @@ class JetStreamLog:
         return end_of(self._first_sequence - 1)
 
     def behind(self, after: int) -> int:
-        """Events behind this position. Exact for messages this process has seen or been told of; others count as the
-        mean of them."""
-        return self._tally.between(sequence_behind(after) - 1, self._last_sequence)
+        """Exact for messages this process has seen or been told of; others count as the mean of them."""
+        sequence = sequence_behind(after)
+        rest = self._tally.between(sequence, self._last_sequence)
+        if sequence <= self._last_sequence:
+            rest += max(1, min(end_of(sequence) - after, self._tally.between(sequence - 1, sequence)))
+        return rest
 
     async def append(self, events: EventColumns) -> Positions:
         if len(events) == 0:

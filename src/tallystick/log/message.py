@@ -11,6 +11,7 @@ messages there are gaps.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 
 from tallystick.log import block as blocks
 from tallystick.log.interface import Block
+from tallystick.metering.event import EventColumns
+
+Positions = NDArray[np.uint64]
 
 ROW_BITS = 14
 ROWS_MAX = 1 << ROW_BITS
@@ -44,7 +48,7 @@ def sequence_behind(position: int) -> int:
     return max(1, position + 1 >> ROW_BITS)
 
 
-def positions_of(sequence: int, rows: int) -> NDArray[np.uint64]:
+def positions_of(sequence: int, rows: int) -> Positions:
     """The positions of all events of a message, shape (rows,)."""
     end = end_of(sequence)
     return np.arange(end - rows + 1, end + 1, dtype=np.uint64)
@@ -54,6 +58,39 @@ def seal(body: pa.Buffer, *, rows: int, partition: int) -> bytes:
     """The bytes of a message. `rows` is 1 … ROWS_MAX."""
     checksum = xxhash.xxh3_64_digest(body, seed=_seed(rows, partition))
     return b"".join((_FRAME.pack(_MAGIC, blocks.FORMAT, 0, rows - 1, partition, checksum), memoryview(body)))
+
+
+class TooLargeRowError(Exception):
+    """One event alone does not fit into a message. `row` counts through all requests."""
+
+    def __init__(self, row: int, size_bytes: int, max_bytes: int) -> None:
+        self.row = row
+        self.detail = f"one event takes {size_bytes} bytes; NATS's max_payload allows {max_bytes}"
+        super().__init__(self.detail)
+
+
+def sealed_all(
+    requests: Sequence[EventColumns], partition: int, payload_bytes_max: int
+) -> list[tuple[int, bytes]]:
+    """All events of the requests, in order, as few messages: (rows, bytes) of each.
+
+    Raises TooLargeRowError, or what `blocks.batch_of` raises.
+    """
+    batch = blocks.batch_of(requests)
+    sealed: list[tuple[int, bytes]] = []
+    ranges = [(first, min(ROWS_MAX, batch.num_rows - first)) for first in range(0, batch.num_rows, ROWS_MAX)]
+    ranges.reverse()
+    while ranges:
+        first, rows = ranges.pop()
+        body = blocks.encode(batch if rows == batch.num_rows else batch.slice(first, rows))
+        if FRAME_BYTES + body.size <= payload_bytes_max:
+            sealed.append((rows, seal(body, rows=rows, partition=partition)))
+        elif rows == 1:
+            raise TooLargeRowError(first, body.size, payload_bytes_max)
+        else:
+            half = rows // 2
+            ranges += [(first + half, rows - half), (first, half)]
+    return sealed
 
 
 def unseal(payload: bytes, *, sequence: int, partition: int) -> Block:

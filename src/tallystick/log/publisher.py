@@ -22,12 +22,18 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import structlog
-from numpy.typing import NDArray
 
 from tallystick.errors import Invalid, TallystickError, Unavailable
 from tallystick.log import block as blocks
 from tallystick.log.interface import LogDamagedError
-from tallystick.log.message import FRAME_BYTES, ROWS_MAX, SEQUENCE_MAX, positions_of, seal
+from tallystick.log.message import (
+    ROWS_MAX,
+    SEQUENCE_MAX,
+    Positions,
+    TooLargeRowError,
+    positions_of,
+    sealed_all,
+)
 from tallystick.log.nats_stream import Ack, NatsStream, RetryError, unavailable
 from tallystick.metering.event import EventColumns
 
@@ -44,7 +50,6 @@ _GROUP_BYTES_MAX = 4 * 1024**2
 _THREAD_FROM_ROWS = 256  # below, handing the work to a thread costs more than the work
 _FAULTS = (ValueError, TypeError, OverflowError, pa.ArrowException)
 
-Positions = NDArray[np.uint64]
 ObserveCommit = Callable[[int, int, float], None]
 
 _logger = structlog.get_logger("tallystick.log")
@@ -74,13 +79,6 @@ class _Group(NamedTuple):
     requests: list[_Request]
     parts: list[_Part]
     deadline_s: float
-
-
-class _TooLargeRowError(Exception):
-    def __init__(self, row: int, size_bytes: int, max_bytes: int) -> None:
-        super().__init__()
-        self.row = row
-        self.detail = f"one event takes {size_bytes} bytes; NATS's max_payload allows {max_bytes}"
 
 
 class Publisher:
@@ -125,6 +123,7 @@ class Publisher:
 
     def start(self, stream: NatsStream) -> None:
         self._stream = stream
+        self._encoder.submit(blocks.warm_up)
         self._pump_task = asyncio.create_task(self._pump(), name="log-publisher")
 
     async def append(self, events: EventColumns) -> Positions:
@@ -234,11 +233,14 @@ class Publisher:
         while requests:
             rows = sum(request.event_count for request in requests)
             try:
+                columns = [request.events for request in requests]
                 if rows < _THREAD_FROM_ROWS:
-                    sealed = self._sealed(requests, payload_max)
+                    sealed = sealed_all(columns, self._partition, payload_max)
                 else:
-                    sealed = await loop.run_in_executor(self._encoder, self._sealed, requests, payload_max)
-            except _TooLargeRowError as error:
+                    sealed = await loop.run_in_executor(
+                        self._encoder, sealed_all, columns, self._partition, payload_max
+                    )
+            except TooLargeRowError as error:
                 requests = _without_row(requests, error)
             except _FAULTS:
                 requests = _sound(requests)
@@ -247,26 +249,6 @@ class Publisher:
                 deadline_s = max(oldest_s + self._publish_s_max, loop.time() + _LAST_ATTEMPT_S)
                 return _Group(requests, [self._part(*each) for each in sealed], deadline_s)
         return None
-
-    def _sealed(self, requests: list[_Request], payload_max: int) -> list[tuple[int, bytes]]:
-        """(rows, payload) of each message, in order. Raises _TooLargeRowError, or one of _FAULTS."""
-        batch = blocks.batch_of([request.events for request in requests])
-        sealed: list[tuple[int, bytes]] = []
-        ranges = [
-            (first, min(ROWS_MAX, batch.num_rows - first)) for first in range(0, batch.num_rows, ROWS_MAX)
-        ]
-        ranges.reverse()
-        while ranges:
-            first, rows = ranges.pop()
-            body = blocks.encode(batch if rows == batch.num_rows else batch.slice(first, rows))
-            if FRAME_BYTES + body.size <= payload_max:
-                sealed.append((rows, seal(body, rows=rows, partition=self._partition)))
-            elif rows == 1:
-                raise _TooLargeRowError(first, body.size, payload_max)
-            else:
-                half = rows // 2
-                ranges += [(first + half, rows - half), (first, half)]
-        return sealed
 
     def _part(self, rows: int, payload: bytes) -> _Part:
         self._count += 1
@@ -366,7 +348,7 @@ def _sound(requests: list[_Request]) -> list[_Request]:
     return sound
 
 
-def _without_row(requests: list[_Request], error: _TooLargeRowError) -> list[_Request]:
+def _without_row(requests: list[_Request], error: TooLargeRowError) -> list[_Request]:
     first = 0
     for number, request in enumerate(requests):
         if first <= error.row < first + request.event_count:
