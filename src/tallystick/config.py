@@ -78,6 +78,9 @@ class Settings:
         "",
         "Origins whose pages may call the API from a browser, with commas between them; *: all. Empty: none.",
     )
+    billing: str = _setting(
+        "on", "Prices, plans and invoices; off: their routes are absent.", choices=("on", "off")
+    )
     log_level: str = _setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

@@ -27,6 +27,7 @@ from tallystick.api import (
     meters,
     overview,
     portal_tokens,
+    prices,
     search,
     tenants,
     usage,
@@ -39,6 +40,7 @@ from tallystick.api.problem import exception_response
 from tallystick.api.rates import Rates
 from tallystick.api.shell import Shell
 from tallystick.api.wire import JSON_BODY_BYTES_MAX
+from tallystick.config import Settings
 from tallystick.flows.system import System
 
 KEEP_ALIVE_S = 75
@@ -58,7 +60,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
             health.metrics,
             openapi_json,
             _events_route(ingest),
-            *(standard_routes() if routes is None else routes),
+            *(standard_routes(system.settings) if routes is None else routes),
         ],
         middleware=[decoded_parameters, idempotent],
         exception_handlers={Exception: exception_response},
@@ -79,8 +81,9 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     return Shell(framework, ingest, system.metrics)
 
 
-def standard_routes() -> Sequence[ControllerRouterHandler]:
-    """Every route of the contract beside the few that this module and health.py hold."""
+def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
+    """Every route of the contract beside the few that this module and health.py hold. With `billing` off, those of
+    pricing are absent."""
     return (
         *meters.ROUTES,
         *usage.ROUTES,
@@ -99,6 +102,7 @@ def standard_routes() -> Sequence[ControllerRouterHandler]:
         *admin.ROUTES,
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,
+        *(prices.ROUTES if settings.billing == "on" else ()),
     )
 
 

@@ -105,6 +105,7 @@ CODES: dict[str, tuple[int, str]] = {
     "subscription_paused": (409, "The subscription is paused at that moment already, or will be later."),
     "subscription_not_paused": (409, "The subscription is not paused at that moment."),
     "too_many_changes": (409, "The subscription was changed as often as it may be."),
+    "time_out_of_range": (422, "Windows and periods cannot be made for that time."),
     "invalid_period": (422, "No length of a period or time that can be used."),
     "timing_not_allowed": (422, "A metered charge is billed in arrears."),
     "quantity_not_allowed": (422, "A charge has a meter or a quantity, not both."),
