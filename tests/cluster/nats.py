@@ -97,6 +97,19 @@ class NatsNode:
             )
         self.frozen = False
 
+    def isolate(self) -> None:
+        """Start again without the others: it serves clients, and knows nothing of the cluster any more."""
+        self.kill()
+        (listen,) = free_ports(1)
+        lines = [
+            f'  listen: "127.0.0.1:{listen}"' if line.startswith("  listen:") else line
+            for line in self.config.splitlines()
+            if not line.startswith("  routes:")
+        ]
+        whole, self.config = self.config, "\n".join(lines)
+        self.start()
+        self.config = whole
+
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()

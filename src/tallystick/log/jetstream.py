@@ -12,8 +12,8 @@ stores, and, should one be lost, from asking every second.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import structlog
@@ -41,7 +41,11 @@ OPEN_S_MAX = 20.0
 
 _POLL_S = 1.0
 _CONNECT_S_MIN = 0.1
+_MOVE_S = 8.0  # longer than a change of leader takes
+_TRIM_PAUSE_S = 1.0  # a purge is an agreement of the servers, and the recorder trims after every batch
 _BEHIND_POLLS_MAX = 30  # a new leader may for a moment not have applied what it has; not for half a minute
+
+T = TypeVar("T")
 
 _logger = structlog.get_logger("tallystick.log")
 
@@ -119,6 +123,8 @@ class JetStreamLog:
         self._trim_allowed = 0  # messages up to this sequence may go
         self._trimming = asyncio.Lock()
         self._created = ""
+        self._answered_s = asyncio.get_running_loop().time()
+        self._purged_s = float("-inf")
         self._polls_behind = 0
         self._is_missing = False
         self._fault: LogDamagedError | None = None
@@ -202,6 +208,8 @@ class JetStreamLog:
         allowed = min(sequence_behind(through) - 1, self._last_sequence)
         self._trim_allowed = max(self._trim_allowed, allowed)
         self._tally.forget_through(self._trim_allowed)
+        if asyncio.get_running_loop().time() - self._purged_s < _TRIM_PAUSE_S:
+            return  # the next poll does it
         async with self._trimming:
             await self._purge()
 
@@ -230,7 +238,7 @@ class JetStreamLog:
         await until(deadline_s, connect, what="the event log cannot be opened")
 
         async def ensure() -> StreamState:
-            return await self._stream.ensure(first_sequence=begin)
+            return await self._or_move(self._stream.ensure(first_sequence=begin), _MOVE_S / 2)
 
         state: StreamState = await until(deadline_s, ensure, what=f"the stream {self._stream.name}")
         if state.last < begin - 1:
@@ -294,7 +302,7 @@ class JetStreamLog:
             await asyncio.sleep(_POLL_S)
             try:
                 known = self._last_sequence  # before asking: acknowledgements overtake the answer
-                self._compare(await self._stream.state(), known)
+                self._compare(await self._or_move(self._stream.state(), _MOVE_S), known)
                 if self._trim_allowed >= self._first_sequence and not self._trimming.locked():
                     async with self._trimming:
                         await self._purge()
@@ -302,6 +310,19 @@ class JetStreamLog:
                 continue
             except Exception:
                 _logger.exception("log_poll_failed")
+
+    async def _or_move(self, answer: Awaitable[T], patience_s: float) -> T:
+        """The answer. When there has been none for so long, the next is sought at another server."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await answer
+        except RetryError:
+            if loop.time() - self._answered_s > patience_s:
+                self._answered_s = loop.time()
+                await self._stream.move()
+            raise
+        self._answered_s = loop.time()
+        return found
 
     def _compare(self, state: StreamState | None, known: int) -> None:
         """With what was known before: a stream that is another one, or has gone back, is not written to."""
@@ -344,4 +365,5 @@ class JetStreamLog:
         except RetryError as error:
             _logger.warning("log_trim_failed", stream=self._stream.name, error=str(error))
             return
-        self._first_sequence = before
+        self._first_sequence = max(self._first_sequence, before)
+        self._purged_s = asyncio.get_running_loop().time()

@@ -163,6 +163,16 @@ class NatsStream:
                 async with asyncio.timeout(_ANSWER_S):
                     await self._client.close()
 
+    async def move(self) -> None:
+        """Go to another server: ours answers, but is cut off from the others, say."""
+        if self.is_connected and self._client is not None and len(self._client.servers) > 1:
+            _logger.warning("log_moves_to_another_server", stream=self.name, from_url=self._server())
+            await self._client.force_reconnect()
+
+    def _server(self) -> str:
+        url = self._client.connected_url if self._client is not None else None
+        return f"{url.hostname}:{url.port}" if url is not None else ""
+
     # The stream as a whole.
 
     async def ensure(self, *, first_sequence: int) -> StreamState:
