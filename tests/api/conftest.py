@@ -21,6 +21,7 @@ from tallystick.config import Settings
 from tallystick.flows.record import Lag, Outcome, Totals
 from tallystick.flows.system import System
 from tallystick.log.sqlite import SqliteLog
+from tallystick.metering.position import Positions
 from tallystick.metrics import Metrics
 
 NOW_US = 1_790_000_000_000_000
@@ -46,9 +47,9 @@ class SmallRecorder:
         return Totals(found.count("recorded"), found.count("duplicate"), found.count("conflict"))
 
     def lag(self) -> Lag:
-        return Lag(self._log.end - self.position, 0.0 if self._log.end == self.position else 60.0)
+        return Lag(self._log.behind(self.position), 0.0 if self._log.end == self.position else 60.0)
 
-    async def outcome(self, first: int, last: int, timeout_s: float) -> Outcome | None:
+    async def outcome(self, positions: Positions, timeout_s: float) -> Outcome | None:
         if self.stuck:
             return None
         for block in await self._log.read(self.position, events_max=1_000_000):
@@ -60,10 +61,10 @@ class SmallRecorder:
                 status = "recorded" if new else "duplicate" if known == content else "conflict"
                 self._status[block.first + row] = status
             self.position = block.last
-        asked = range(first, last + 1)
+        found = [self._status[at] for at in positions.tolist()]
         return Outcome(
-            [at for at in asked if self._status[at] == "duplicate"],
-            [at for at in asked if self._status[at] == "conflict"],
+            [row for row, status in enumerate(found) if status == "duplicate"],
+            [row for row, status in enumerate(found) if status == "conflict"],
         )
 
 

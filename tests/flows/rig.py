@@ -25,6 +25,7 @@ from tallystick.metering.decode import Limits, decode
 from tallystick.metering.definition import parse_meter
 from tallystick.metering.evaluate import OracleEvent, evaluate, oracle_events
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import Positions
 from tallystick.metering.query import UsageQuery
 from tallystick.store.interface import Store
 from tallystick.wiring import Running, start
@@ -119,8 +120,8 @@ class Rig:
     def recorder(self) -> Any:
         return self.system.recorder
 
-    async def append(self, *events: Event, tenant: str = "default") -> int:
-        """Position of the last one."""
+    async def append(self, *events: Event, tenant: str = "default") -> Positions:
+        """The position of each."""
         decoded = decode(
             json.dumps(events).encode(),
             content_type="application/json",
@@ -133,16 +134,14 @@ class Rig:
         return await self.system.log.append(decoded.events)
 
     async def record(self, *events: Event, tenant: str = "default") -> Outcome:
-        """Append, wait, and say what became of them, with positions counted from 0 within the call."""
-        last = await self.append(*events, tenant=tenant)
-        first = last - len(events) + 1
-        outcome = await self.recorder.outcome(first, last, WAIT_S)
+        """Append, wait, and say what became of them, by place within the call, from 0."""
+        outcome = await self.recorder.outcome(await self.append(*events, tenant=tenant), WAIT_S)
         assert outcome is not None, self.recorder.fault
-        return Outcome([at - first for at in outcome.duplicates], [at - first for at in outcome.conflicts])
+        return outcome
 
     async def settled(self) -> None:
         """Wait until everything in the log is recorded."""
-        assert await self.recorder.wait_for(self.system.log.end, WAIT_S), self.recorder.fault
+        assert await self.recorder.wait_for((self.system.log.end,), WAIT_S), self.recorder.fault
 
     def meter(self, tenant: str = "default", **members: Any) -> Meter:
         whole = {"key": "m", "event_type": "call", "aggregation": "sum", "value": "$.n"} | members

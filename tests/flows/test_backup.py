@@ -96,7 +96,7 @@ def test_a_restored_installation_answers_the_same_now_and_as_of_earlier(
         await again.start()
         try:
             await again.settled()
-            assert again.recorder.position == manifest.position
+            assert again.recorder.position == (manifest.position,)
             assert again.recorder.totals.events == 30
             answers = [(at, (await again.usage(as_of_us=at)).rows) for at, _ in before]
             assert answers == before
@@ -120,7 +120,7 @@ def test_what_was_acknowledged_and_not_recorded_is_in_it(
         await rig.record(event(1), event(2))
         rig.failing.refuse = {"insert_events"}
         await rig.append(event(3), event(2))
-        end = await rig.append(event(4))
+        (end,) = (await rig.append(event(4))).tolist()
         while rig.failing.refused == 0:
             await asyncio.sleep(0.01)
         manifest = await taken(rig, tmp_path / "backup")

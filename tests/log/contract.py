@@ -1,7 +1,8 @@
 """What every event log must do. Subclass `LogContract` and give it the fixture `open_log`.
 
 `open_log` is an async function that opens the same log each time it is called (the one before has been closed), with
-the limits given, and sees to closing at the end.
+the limits given, and sees to closing at the end. Positions grow by one within a block; what lies between two blocks is
+each log's own affair, so the tests count events, and take positions as they were given.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from tests.log.events import events_of, ids_read, numbered, rows_put_in, rows_re
 
 from tallystick.errors import Invalid, Unavailable
 from tallystick.log.interface import Block, Log, LogTrimmedError
+from tallystick.metering.event import EventColumns
+from tallystick.metering.position import LOCAL_BITS
 
 LARGE = 1_000_000
 
@@ -25,20 +28,34 @@ class OpenLog(Protocol):
     ) -> Awaitable[Log]: ...
 
 
-def check_gapless(blocks: Sequence[Block], after: int) -> int:
+def check_order(blocks: Sequence[Block], after: int) -> int:
     """Return the last position."""
     for block in blocks:
-        assert block.first == after + 1
+        assert block.first > after
         assert block.events.num_rows > 0
         after = block.last
     return after
+
+
+def positions_read(blocks: Sequence[Block]) -> list[int]:
+    """The position of every event read."""
+    return [position for block in blocks for position in range(block.first, block.last + 1)]
+
+
+async def appended(log: Log, events: EventColumns) -> int:
+    """Append; the position of the last event."""
+    positions = await log.append(events)
+    assert positions.dtype == np.uint64
+    assert len(positions) == len(events)
+    assert (np.diff(positions.astype(np.int64)) > 0).all()
+    return int(positions[-1])
 
 
 async def read_all(log: Log, after: int = 0, *, events_max: int = 1000) -> list[Block]:
     """Everything behind `after`, in as many reads as it takes."""
     found: list[Block] = []
     while blocks := await log.read(after, events_max=events_max):
-        after = check_gapless(blocks, after)
+        after = check_order(blocks, after)
         found.extend(blocks)
     return found
 
@@ -49,16 +66,26 @@ class LogContract:
         log = await open_log()
         assert (log.end, log.trimmed_through) == (0, 0)
         assert await log.read(0, events_max=10) == []
-        assert await log.append(events_of([])) == 0
+        assert (await log.append(events_of([]))).tolist() == []
+        assert log.behind(0) == 0
 
-    async def test_positions_count_events_from_one(self, open_log: OpenLog) -> None:
+    async def test_positions_are_those_that_are_read(self, open_log: OpenLog) -> None:
         log = await open_log()
-        assert await log.append(numbered(0, 3)) == 3
-        assert await log.append(numbered(3)) == 4
-        assert await log.append(numbered(4, 100)) == 104
-        assert log.end == 104
+        given = [await log.append(numbered(*each)) for each in ((0, 3), (3, 1), (4, 100))]
+        positions = np.concatenate(given).tolist()
+        assert log.end == positions[-1] < 1 << LOCAL_BITS
+        assert positions == sorted(set(positions))
+        assert positions[0] > 0
         blocks = await read_all(log)
         assert ids_read(blocks) == [str(number) for number in range(104)]
+        assert positions_read(blocks) == positions
+
+    async def test_behind(self, open_log: OpenLog) -> None:
+        log = await open_log()
+        positions = np.concatenate([await log.append(numbered(first, 10)) for first in (0, 10, 20)]).tolist()
+        assert log.behind(positions[-1]) == 0
+        assert log.behind(positions[-1] + 999) == 0
+        assert 0 < log.behind(positions[19]) <= log.behind(positions[9]) <= log.behind(0)
 
     async def test_every_column_comes_out_as_it_went_in(self, open_log: OpenLog) -> None:
         log = await open_log()
@@ -106,15 +133,19 @@ class LogContract:
             events_of([f"{number}/{row}" for row in range(count)]) for number, count in enumerate(counts)
         ]
         positions = await asyncio.gather(*(log.append(request) for request in requests))
-        ids = ids_read(await read_all(log))
-        assert len(ids) == log.end == sum(counts)
-        for request, last in zip(requests, positions, strict=True):
-            assert ids[last - len(request) : last] == request.id
+        blocks = await read_all(log)
+        ids = ids_read(blocks)
+        assert len(ids) == sum(counts)
+        at = dict(zip(positions_read(blocks), ids, strict=True))
+        for request, given in zip(requests, positions, strict=True):
+            assert [at[position] for position in given.tolist()] == request.id
 
     async def test_requests_of_one_writer_keep_their_order(self, open_log: OpenLog) -> None:
         log = await open_log()
         waiting = [asyncio.ensure_future(log.append(numbered(number))) for number in range(50)]
-        assert await asyncio.gather(*waiting) == list(range(1, 51))
+        positions = [int(each[0]) for each in await asyncio.gather(*waiting)]
+        assert positions == sorted(set(positions))
+        assert ids_read(await read_all(log)) == [str(number) for number in range(50)]
 
     async def test_a_reader_never_steps_over_an_event_that_commits_late(self, open_log: OpenLog) -> None:
         log = await open_log()
@@ -126,23 +157,23 @@ class LogContract:
         async def write(writer: int) -> None:
             for number, count in enumerate(counts[writer]):
                 request = events_of([f"{writer}-{number}-{row}" for row in range(count)])
-                last = await log.append(request)
+                last = await appended(log, request)
                 assert last <= log.end  # what is acknowledged is visible
                 acknowledged.update(request.id)
 
         async def follow() -> None:
             after = 0
-            while after < total:
+            while len(seen) < total:
                 assert await log.wait_for(after, timeout_s=30)
                 before = set(acknowledged)
                 blocks = await log.read(after, events_max=LARGE)
                 assert blocks  # wait_for said so
-                after = check_gapless(blocks, after)
+                after = check_order(blocks, after)
                 seen.extend(ids_read(blocks))
                 assert before <= set(seen)
 
         await asyncio.gather(follow(), *(write(writer) for writer in range(len(counts))))
-        assert len(seen) == log.end
+        assert len(seen) == total
         assert set(seen) == acknowledged
         for writer in range(len(counts)):  # each writer's own order
             mine = [tuple(map(int, each.split("-"))) for each in seen if each.startswith(f"{writer}-")]
@@ -151,15 +182,15 @@ class LogContract:
     async def test_read_from_within_a_block(self, open_log: OpenLog) -> None:
         log = await open_log()
         first, second = numbered(0, 10), numbered(10, 5)
-        await log.append(first)
-        await log.append(second)
+        positions = [*(await log.append(first)).tolist(), *(await log.append(second)).tolist()]
         expected = rows_put_in(first) + rows_put_in(second)
-        for after in range(15):
+        for row, after in enumerate([0, *positions[:-1]]):
             blocks = await log.read(after, events_max=LARGE)
-            assert check_gapless(blocks, after) == 15
-            assert rows_read(blocks) == expected[after:]
-        assert await log.read(15, events_max=LARGE) == []
-        assert await log.read(999, events_max=LARGE) == []
+            assert check_order(blocks, after) == positions[-1]
+            assert positions_read(blocks) == positions[row:]
+            assert rows_read(blocks) == expected[row:]
+        assert await log.read(positions[-1], events_max=LARGE) == []
+        assert await log.read(positions[-1] + 999, events_max=LARGE) == []
 
     @pytest.mark.parametrize(
         ("after", "events_max", "expected"),
@@ -177,24 +208,26 @@ class LogContract:
     )
     async def test_events_max(self, open_log: OpenLog, after: int, events_max: int, expected: int) -> None:
         log = await open_log()
+        positions = [0]
         for first in (0, 10, 20):
-            await log.append(numbered(first, 10))
-        blocks = await log.read(after, events_max=events_max)
+            positions += (await log.append(numbered(first, 10))).tolist()
+        blocks = await log.read(positions[after], events_max=events_max)
         assert sum(block.events.num_rows for block in blocks) == expected
 
     async def test_wait_for(self, open_log: OpenLog) -> None:
         log = await open_log()
         assert not await log.wait_for(0, timeout_s=0)
-        waiting = [asyncio.ensure_future(log.wait_for(after, timeout_s=30)) for after in (0, 2, 3)]
+        waiting = asyncio.ensure_future(log.wait_for(0, timeout_s=30))
         await asyncio.sleep(0)
-        await log.append(numbered(0, 3))
-        assert await waiting[0]
-        assert await waiting[1]
-        assert not waiting[2].done()
-        assert await log.wait_for(2, timeout_s=0)
-        assert not await log.wait_for(3, timeout_s=0.01)
+        _, second, third = (await log.append(numbered(0, 3))).tolist()
+        assert await waiting
+        assert await log.wait_for(second, timeout_s=0)
+        assert not await log.wait_for(third, timeout_s=0.01)
+        waiting = asyncio.ensure_future(log.wait_for(third, timeout_s=30))
+        await asyncio.sleep(0)
+        assert not waiting.done()
         await log.append(numbered(3))
-        assert await waiting[2]
+        assert await waiting
 
     async def test_closing_ends_the_waiting(self, open_log: OpenLog) -> None:
         log = await open_log()
@@ -205,58 +238,58 @@ class LogContract:
 
     async def test_trim(self, open_log: OpenLog) -> None:
         log = await open_log()
-        for first in range(0, 50, 10):
-            await log.append(numbered(first, 10))
-        await log.trim(20)
-        assert log.trimmed_through == 20
-        assert log.end == 50
-        assert ids_read(await read_all(log, 20)) == [str(number) for number in range(20, 50)]
+        ends = [await appended(log, numbered(first, 10)) for first in range(0, 50, 10)]
+        await log.trim(ends[1])
+        assert log.trimmed_through == ends[1]
+        assert log.end == ends[-1]
+        assert ids_read(await read_all(log, ends[1])) == [str(number) for number in range(20, 50)]
         with pytest.raises(LogTrimmedError):
-            await log.read(19, events_max=10)
+            await log.read(ends[1] - 1, events_max=10)
         await log.trim(5)  # an older permission takes nothing back
-        assert log.trimmed_through == 20
+        assert log.trimmed_through == ends[1]
 
     async def test_trim_within_a_block_keeps_its_rest(self, open_log: OpenLog) -> None:
         log = await open_log()
-        for first in range(0, 50, 10):
-            await log.append(numbered(first, 10))
-        await log.trim(29)
-        assert log.trimmed_through <= 29
-        assert ids_read(await read_all(log, 29)) == [str(number) for number in range(29, 50)]
+        ends = [await appended(log, numbered(first, 10)) for first in range(0, 50, 10)]
+        within = ends[2] - 1
+        await log.trim(within)
+        assert log.trimmed_through <= within
+        assert ids_read(await read_all(log, within)) == [str(number) for number in range(29, 50)]
 
     async def test_positions_go_on_after_trimming_to_empty(self, open_log: OpenLog) -> None:
         log = await open_log()
-        await log.append(numbered(0, 10))
-        await log.trim(999)  # more than there is
-        assert (log.end, log.trimmed_through) == (10, 10)
-        assert await log.read(10, events_max=10) == []
+        end = await appended(log, numbered(0, 10))
+        await log.trim(end + 999)  # more than there is
+        assert (log.end, log.trimmed_through) == (end, end)
+        assert await log.read(end, events_max=10) == []
         await log.close()
         log = await open_log()
-        assert (log.end, log.trimmed_through) == (10, 10)
-        assert await log.append(numbered(10)) == 11
-        assert ids_read(await read_all(log, 10)) == ["10"]
+        assert (log.end, log.trimmed_through) == (end, end)
+        assert log.behind(end) == 0
+        assert await appended(log, numbered(10)) > end
+        assert ids_read(await read_all(log, end)) == ["10"]
 
     async def test_reopening_keeps_everything(self, open_log: OpenLog) -> None:
         log = await open_log()
-        await log.append(numbered(0, 10))
-        await log.append(numbered(10, 10))
-        await log.trim(10)
+        first = await appended(log, numbered(0, 10))
+        second = await appended(log, numbered(10, 10))
+        await log.trim(first)
         await log.close()
         await log.close()
         log = await open_log()
-        assert (log.end, log.trimmed_through) == (20, 10)
-        assert await log.append(numbered(20, 5)) == 25
-        assert ids_read(await read_all(log, 10)) == [str(number) for number in range(10, 25)]
+        assert (log.end, log.trimmed_through) == (second, first)
+        assert await appended(log, numbered(20, 5)) > second
+        assert ids_read(await read_all(log, first)) == [str(number) for number in range(10, 25)]
 
     async def test_a_closed_log_refuses(self, open_log: OpenLog) -> None:
         log = await open_log()
-        await log.append(numbered(0))
+        end = await appended(log, numbered(0))
         await log.close()
         with pytest.raises(Unavailable):
             await log.append(numbered(1))
         with pytest.raises(Unavailable):
             await log.read(0, events_max=1)
-        assert (await open_log()).end == 1
+        assert (await open_log()).end == end
 
     async def test_appends_under_way_at_closing_are_stored_or_refused(self, open_log: OpenLog) -> None:
         log = await open_log()
@@ -264,20 +297,19 @@ class LogContract:
         await asyncio.sleep(0)
         await log.close()
         outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        stored = [str(number) for number, outcome in enumerate(outcomes) if isinstance(outcome, int)]
-        assert all(isinstance(outcome, int | Unavailable) for outcome in outcomes)
+        stored = [str(number) for number, outcome in enumerate(outcomes) if isinstance(outcome, np.ndarray)]
+        assert all(isinstance(outcome, np.ndarray | Unavailable) for outcome in outcomes)
         assert ids_read(await read_all(await open_log())) == stored
 
     async def test_too_many_unrecorded_events_are_refused_until_trimmed(self, open_log: OpenLog) -> None:
         log = await open_log(unrecorded_events_max=100)
-        for first in range(0, 100, 10):
-            await log.append(numbered(first, 10))
+        ends = [await appended(log, numbered(first, 10)) for first in range(0, 100, 10)]
         with pytest.raises(Unavailable) as refused:
             await log.append(numbered(100))
         assert refused.value.retry_after_s == 5
-        assert log.end == 100
-        await log.trim(10)
-        assert await log.append(numbered(100)) == 101
+        assert log.end == ends[-1]
+        await log.trim(ends[0])
+        assert await appended(log, numbered(100)) > ends[-1]
 
     async def test_too_many_waiting_events_are_refused(self, open_log: OpenLog) -> None:
         log = await open_log(waiting_events_max=10)
@@ -287,7 +319,7 @@ class LogContract:
         stored = [
             str(number * 4 + row)
             for number, outcome in enumerate(outcomes)
-            if isinstance(outcome, int)
+            if isinstance(outcome, np.ndarray)
             for row in range(4)
         ]
         assert refused
@@ -299,7 +331,8 @@ class LogContract:
         self, open_log: OpenLog
     ) -> None:
         log = await open_log(waiting_events_max=10)
-        assert await log.append(numbered(0, 500)) == 500
+        await appended(log, numbered(0, 500))
+        assert len(ids_read(await read_all(log))) == 500
 
     async def test_a_request_that_cannot_be_stored_harms_no_other(self, open_log: OpenLog) -> None:
         log = await open_log()
@@ -312,7 +345,7 @@ class LogContract:
         ]
         requests = [each for number, request in enumerate(bad) for each in (request, numbered(1 + number))]
         outcomes = await asyncio.gather(*(log.append(each) for each in requests), return_exceptions=True)
-        assert [type(each) for each in outcomes] == [Invalid, int] * len(bad)
+        assert [type(each) for each in outcomes] == [Invalid, np.ndarray] * len(bad)
         assert ids_read(await read_all(log)) == ["0", "1", "2", "3", "4"]
 
     async def test_columns_of_unequal_length_are_refused(self, open_log: OpenLog) -> None:
@@ -329,9 +362,13 @@ class LogContract:
             each.cancel()
         kept = await asyncio.gather(*waiting[1::2])
         await log.append(numbered(60))
-        ids = ids_read(await read_all(log))
-        for number, last in zip(range(1, 20, 2), kept, strict=True):
-            assert ids[last - 3 : last] == [str(number * 3 + row) for row in range(3)]
+        blocks = await read_all(log)
+        ids = ids_read(blocks)
+        at = dict(zip(positions_read(blocks), ids, strict=True))
+        for number, given in zip(range(1, 20, 2), kept, strict=True):
+            assert [at[position] for position in given.tolist()] == [
+                str(number * 3 + row) for row in range(3)
+            ]
         assert {ids.count(str(number)) for number in range(60)} <= {0, 1}
         for number in range(20):
             assert len({str(number * 3 + row) in ids for row in range(3)}) == 1

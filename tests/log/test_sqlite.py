@@ -22,7 +22,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.log.conftest import MEMORY
-from tests.log.contract import LARGE, LogContract, OpenLog, read_all
+from tests.log.contract import LARGE, LogContract, OpenLog, appended, read_all
 from tests.log.events import events_of, ids_read, numbered, rows_put_in, rows_read
 
 from tallystick.errors import StorageFull, Unavailable
@@ -89,7 +89,7 @@ class AgainstAList(RuleBasedStateMachine):
             number += count
 
         async def together() -> list[int]:
-            return await asyncio.gather(*(self.log.append(request) for request in requests))
+            return await asyncio.gather(*(appended(self.log, request) for request in requests))
 
         positions = self.runner.run(together())
         for request, position in zip(requests, positions, strict=True):
@@ -168,7 +168,9 @@ async def test_two_event_loops_may_append(tmp_path: Path) -> None:
     positions: list[int] = []
 
     async def write(first: int) -> None:
-        positions.extend(await asyncio.gather(*(log.append(numbered(first + each)) for each in range(100))))
+        positions.extend(
+            await asyncio.gather(*(appended(log, numbered(first + each)) for each in range(100)))
+        )
 
     threads = [threading.Thread(target=lambda n=n: asyncio.run(write(n))) for n in (0, 100, 200)]
     for thread in threads:
@@ -292,7 +294,7 @@ async def test_a_full_disk_refuses_and_stores_nothing_by_half(disk: Disk) -> Non
     assert ids_read(await read_all(log)) == stored  # reading goes on
     disk.make_room()
     for number in range(len(stored), len(stored) + 10):  # by itself, in the same process
-        assert await log.append(heavy(str(number))) == number + 1
+        assert await appended(log, heavy(str(number))) == number + 1
         stored.append(str(number))
     await log.close()
     log = open_at(disk.path, connect=disk.connect, reserve_bytes=RESERVE_BYTES)
@@ -381,7 +383,7 @@ async def test_an_io_error_is_passing(tmp_path: Path, failing: type[Failing]) ->
             await log.append(numbered(1))
         assert refused.value.retry_after_s
     failing.code = None
-    assert await log.append(numbered(2)) == 2
+    assert await appended(log, numbered(2)) == 2
     assert ids_read(await read_all(log)) == ["0", "2"]
     await log.close()
 
@@ -396,7 +398,7 @@ async def test_a_commit_that_failed_but_was_stored_keeps_its_positions(
     with pytest.raises(Unavailable):
         await log.append(numbered(1, 5))
     failing.code = None
-    assert await log.append(numbered(6)) == 7
+    assert await appended(log, numbered(6)) == 7
     assert ids_read(await read_all(log)) == [str(number) for number in range(7)]
     await log.close()
 
@@ -411,7 +413,7 @@ async def test_a_fault_of_our_own_does_not_end_the_writer(
         patched.setattr(blocks, "encode", lambda _: 1 / 0)
         with pytest.raises(Unavailable, match="division"):
             await log.append(numbered(1))
-    assert await log.append(numbered(2)) == 2
+    assert await appended(log, numbered(2)) == 2
     await log.close()
 
 
@@ -518,7 +520,7 @@ class Copied:
 
 async def crashed_copy(tmp_path: Path) -> Copied:
     log = open_at(tmp_path / "running" / "log.sqlite")
-    commits = [await log.append(numbered(number * 5, 5)) for number in range(20)]
+    commits = [await appended(log, numbered(number * 5, 5)) for number in range(20)]
     copy = tmp_path / "copy"
     copy.mkdir()
     for name in ("log.sqlite", "log.sqlite-wal"):
@@ -549,7 +551,7 @@ async def test_a_torn_tail_ends_at_a_whole_commit(tmp_path: Path, cut: int, torn
     assert log.end in (0, *copied.commits)
     assert log.end < copied.commits[-1] or wal.read_bytes() == whole  # a page may well end in zeros
     assert ids_read(await read_all(log)) == [str(number) for number in range(log.end)]
-    assert await log.append(numbered(log.end, 5)) == log.end  # and it goes on from there
+    assert await appended(log, numbered(log.end, 5)) == log.end  # and it goes on from there
     await log.close()
 
 
@@ -564,7 +566,7 @@ async def test_positions_given_before_are_never_given_again(tmp_path: Path, held
     log = open_at(path, positions_after=10)
     assert log.end == max(held, 10)
     assert log.trimmed_through == (10 if held < 10 else 0)
-    assert await log.append(numbered(held)) == max(held, 10) + 1
+    assert await appended(log, numbered(held)) == max(held, 10) + 1
     await log.close()
     log = open_at(path)  # it stays so
     assert log.end == max(held, 10) + 1
@@ -586,7 +588,7 @@ async def test_a_drained_log_gives_space_back(tmp_path: Path, monkeypatch: pytes
     await log.trim(log.end)
     assert log.trimmed_through == 40
     assert path.stat().st_size < 1_000_000
-    assert await log.append(numbered(40)) == 41
+    assert await appended(log, numbered(40)) == 41
     await log.close()
 
 
@@ -620,7 +622,7 @@ async def test_trimming_in_many_steps_does_not_hold_up_appends(
         await log.append(numbered(number))
     trimming = asyncio.ensure_future(log.trim(30))
     for step in range(1, 6):
-        append = asyncio.ensure_future(log.append(numbered(39 + step)))
+        append = asyncio.ensure_future(appended(log, numbered(39 + step)))
         await asyncio.sleep(0)
         gate.release()
         assert await append == 40 + step
@@ -650,7 +652,7 @@ async def main():
     async def write(first):
         while True:
             count = 1 + first % 4
-            last = await log.append(numbered(first, count))
+            last = (await log.append(numbered(first, count)))[-1]
             print(first, count, last, flush=True)
             first += count
 

@@ -100,7 +100,7 @@ def backup_document(backup: Backup) -> dict[str, Any]:
         "rows_done": backup.progress.rows_done,
         "rows": backup.progress.rows,
         "rows_kept": backup.progress.rows_kept,
-        "position": None if manifest is None else token_of(manifest.position),
+        "position": None if manifest is None else token_of((manifest.position,)),
         "as_of": None if manifest is None else wire.time_text(manifest.recorded_at_us),
         "events": None if manifest is None else manifest.events,
         "detail": backup.detail,

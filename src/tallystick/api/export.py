@@ -25,6 +25,7 @@ from tallystick.flows.export import Export, ExportRequest, export, parts
 from tallystick.flows.position import position_of, token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import wait_for_position
+from tallystick.metering.position import Vector
 from tallystick.store.interface import PART_SPANS, PartSpan
 
 Connection = Request[Any, Any, Any]
@@ -156,9 +157,9 @@ async def _streamed(system: System, pieces: Iterator[bytes]) -> AsyncIterator[by
 # -- routes ----------------------------------------------------------------------------------------------------------
 def _read(request: Connection, fields: Fields, kind: str) -> ExportRequest:
     token = fields.text("after") if kind == "events" else None
-    after = 0
+    after: Vector = ()
     if token is not None:
-        after = fields.faults.attempt(lambda: position_of(token, pointer="after"), 0)
+        after = fields.faults.attempt(lambda: position_of(token, pointer="after"), ())
     wanted = ExportRequest(
         tenant=caller(request).tenant,
         types=fields.texts("type") if kind == "events" else None,

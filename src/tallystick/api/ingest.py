@@ -30,6 +30,7 @@ from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.metering.compression import decompress
 from tallystick.metering.decode import Decoded, Limits, decode
+from tallystick.metering.position import Positions, Vector, vector_of
 from tallystick.observe import logger
 
 SCOPE = "events:write"
@@ -151,11 +152,12 @@ class Ingest:
                 return 422, nothing_accepted(decoded)
             if self._rates.limits_events:
                 self._rates.took_events(tenant, len(decoded.events))
-            position = await self._append(decoded)
+            positions = await self._append(decoded)
         finally:
             self._shares.leave(tenant, weight)
         if wait:
-            return await self._recorded(decoded, position)
+            return await self._recorded(decoded, positions)
+        position = vector_of(positions)
         if not decoded.rejected:
             return 202, b'{"accepted":%d,"rejected":0,"position":"%s","results":[]}' % (
                 len(decoded.events),
@@ -218,28 +220,27 @@ class Ingest:
             limits=self._limits,
         )
 
-    async def _append(self, decoded: Decoded) -> int:
-        """The position of the last of the events, now durable."""
+    async def _append(self, decoded: Decoded) -> Positions:
+        """The position of each of the events, now durable."""
         try:
-            position = await self._log_events.append(decoded.events)
+            positions = await self._log_events.append(decoded.events)
         except TallystickError as error:
             self.append_failure, self.append_failed_at_us = error, self._now_us()
             raise
         self.append_failure = None
         self._accepted.inc(len(decoded.events))
-        return position
+        return positions
 
-    async def _recorded(self, decoded: Decoded, position: int) -> tuple[int, bytes]:
+    async def _recorded(self, decoded: Decoded, positions: Positions) -> tuple[int, bytes]:
         """What became of the events; where the recorder is not that far in time, that they are accepted."""
         count = len(decoded.events)
-        first = position - count + 1
-        outcome = await self._system.recorder.outcome(first, position, self._wait_s_max)
+        position = vector_of(positions)
+        outcome = await self._system.recorder.outcome(positions, self._wait_s_max)
         if outcome is None:
             return 202, accepted(decoded, position, waited=True)
         results = _rejected(decoded)
-        for status, positions in (("duplicate", outcome.duplicates), ("conflict", outcome.conflicts)):
-            for at in positions:
-                row = at - first
+        for status, rows in (("duplicate", outcome.duplicates), ("conflict", outcome.conflicts)):
+            for row in rows:
                 index = row if decoded.indices is None else decoded.indices[row]
                 results.append({"index": index, "id": decoded.events.id[row], "status": status})
         results.sort(key=_index_of)
@@ -384,7 +385,7 @@ def _rejected(decoded: Decoded) -> list[dict[str, Any]]:
     ]
 
 
-def accepted(decoded: Decoded, position: int, *, waited: bool = False) -> bytes:
+def accepted(decoded: Decoded, position: Vector, *, waited: bool = False) -> bytes:
     """The answer that says which events were taken."""
     answer: dict[str, Any] = {
         "accepted": len(decoded.events),

@@ -50,7 +50,7 @@ def event_document(event: StoredEvent) -> dict[str, Any]:
         "customer": event.customer,
         "received_at": wire.time_text(event.received_at_us),
         "recorded_at": wire.time_text(event.recorded_at_us),
-        "position": token_of(event.position),
+        "position": token_of((event.position,)),
     }
 
 
@@ -113,7 +113,7 @@ def _correction(correction: Correction) -> dict[str, Any]:
         "author": correction.author,
         "backfill": correction.backfill or None,
         "recorded_at": wire.time_text(correction.recorded_at_us),
-        "position": token_of(correction.position),
+        "position": token_of((correction.position,)),
         "event": None if correction.made is None else event_document(correction.made),
     }
 
@@ -122,7 +122,7 @@ def _repeat(repeat: Repeat) -> dict[str, Any]:
     return {
         "received_at": wire.time_text(repeat.received_at_us),
         "recorded_at": wire.time_text(repeat.recorded_at_us),
-        "position": token_of(repeat.position),
+        "position": token_of((repeat.position,)),
     }
 
 

@@ -46,6 +46,7 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.number import number_text
+from tallystick.metering.position import Vector
 from tallystick.metering.query import Filter, Operator, Window
 from tallystick.metering.window import edges, zone_of
 
@@ -76,7 +77,7 @@ def read_request(
     return UsageRequest(tenant=tenant, meter=meter, **members)
 
 
-def _position(fields: Fields) -> int | None:
+def _position(fields: Fields) -> Vector | None:
     token = fields.text("min_position")
     if token is None:
         return None

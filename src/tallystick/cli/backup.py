@@ -137,17 +137,18 @@ def restore(
         manifest = make(source, settings, lambda: open_store(settings), on_progress=_shower(show))
     if start:
         recorded = asyncio.run(_start_once(settings))
-        say(f"Started once: recorded up to position {recorded:,}; readings are built when the server runs.")
+        say(f"Started once: recorded up to position {recorded}; readings are built when the server runs.")
     _say_done(manifest, str(data_dir))
 
 
-async def _start_once(settings: Settings) -> int:
+async def _start_once(settings: Settings) -> str:
+    from tallystick.flows.position import token_of
     from tallystick.wiring import start
 
     running = await start(settings)
     try:
         await _recovered(running)
-        return running.system.recorder.position
+        return token_of(running.system.recorder.position)
     finally:
         await running.stop()
 

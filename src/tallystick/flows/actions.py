@@ -32,6 +32,7 @@ from tallystick.identity.interface import U32, U64, Identities, IdentityIndex
 from tallystick.metering.content import same_content
 from tallystick.metering.event import TIMESTAMP
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import RESTORED_STEP
 from tallystick.metering.reading import derive
 from tallystick.store.interface import Store
 
@@ -39,10 +40,6 @@ RETRACT, REPLACE, STAGE, CLOSE, REVERT, DISCARD = "retract", "replace", "stage",
 
 RETRACTED, REPLACED, RESTORED, UNCHANGED = "retracted", "replaced", "restored", "unchanged"
 ALREADY_RETRACTED, NOT_FOUND = "already_retracted", "not_found"
-
-RESTORED_STEP = 1 << 58
-"""A version restored by a revert is named by the position it had plus this, as often as it was restored: positions of
-the log stay far below, so that the name is new and still tells where it came from."""
 
 VERSION_COLUMNS = (
     "tenant",

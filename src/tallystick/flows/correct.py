@@ -16,6 +16,7 @@ from tallystick.flows.actions import BackfillNote, CorrectionNote, Replaced
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.event import EventColumns, content_of, identities_of
+from tallystick.metering.position import Positions, Vector, united, vector_of
 
 _AUDITED_MAX = 10
 """Events of a correction that its audit row names."""
@@ -25,7 +26,7 @@ _AUDITED_MAX = 10
 class CorrectionResult:
     """`statuses`: one for each retracted identity, then one for each replacing event (see flows/actions.py)."""
 
-    position: int
+    position: Vector
     statuses: list[str]
 
 
@@ -58,15 +59,15 @@ async def correct(
             tenant, "events.correct", "events", after=asked, actor=actor, now_us=system.clock.now_us()
         ),
     )
-    waiting: list[tuple[int, int]] = []
+    waiting: list[Positions] = []
     if retract:
-        waiting.append(await _append(system, _retracting(tenant, retract, system.clock.now_us(), note)))
+        waiting.append(await system.log.append(_retracting(tenant, retract, system.clock.now_us(), note)))
     if replacements is not None and len(replacements):
         columns = replace(replacements, action=actions.REPLACE, note=note)
-        waiting.append(await _append(system, columns))
+        waiting.append(await system.log.append(columns))
     statuses: list[str] = []
-    for first, last in waiting:
-        found = await system.recorder.statuses(first, last, system.settings.wait_s_max)
+    for positions in waiting:
+        found = await system.recorder.statuses(positions, system.settings.wait_s_max)
         if found is None:
             raise TimedOut(
                 "The corrections are stored, and not counted yet: the recorder is behind. Asking for them again is safe.",
@@ -74,10 +75,12 @@ async def correct(
                 retry_after_s=1,
             )
         statuses += found
-    return CorrectionResult(waiting[-1][1] if waiting else system.recorder.position, statuses)
+    if not waiting:
+        return CorrectionResult(system.recorder.position, statuses)
+    return CorrectionResult(united(*map(vector_of, waiting)), statuses)
 
 
-async def stage(system: System, tenant: str, key: str, events: EventColumns) -> int:
+async def stage(system: System, tenant: str, key: str, events: EventColumns) -> Vector:
     """Lay events aside for an open backfill; answers the position. Nothing counts before the backfill is closed.
 
     Raises NotFound (backfill_not_found), Conflict (backfill_not_open).
@@ -85,7 +88,7 @@ async def stage(system: System, tenant: str, key: str, events: EventColumns) -> 
     backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
     _must_be(backfill, "open")
     note = msgspec.json.encode(BackfillNote(backfill=key))
-    return await system.log.append(replace(events, action=actions.STAGE, note=note))
+    return vector_of(await system.log.append(replace(events, action=actions.STAGE, note=note)))
 
 
 async def close_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
@@ -111,7 +114,7 @@ async def discard_backfill(system: System, tenant: str, key: str, *, actor: Acto
     backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
     _must_be(backfill, "open")
     note = msgspec.json.encode(BackfillNote(backfill=key, author=actor.name))
-    await _append(system, _single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
+    await system.log.append(_single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
     return await in_questions(
         system,
         lambda: system.catalog.discard_backfill(tenant, key, actor=actor, now_us=system.clock.now_us()),
@@ -145,10 +148,10 @@ async def _carry_out(
     note = BackfillNote(
         backfill=key, reason=backfill.reason, author=actor.name, replace=_scope(backfill.replace)
     )
-    _, last = await _append(
-        system, _single(tenant, key, action, msgspec.json.encode(note), system.clock.now_us())
+    positions = await system.log.append(
+        _single(tenant, key, action, msgspec.json.encode(note), system.clock.now_us())
     )
-    await system.recorder.wait_for(last, system.settings.wait_s_max)
+    await system.recorder.wait_for(vector_of(positions), system.settings.wait_s_max)
     return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
 
 
@@ -164,11 +167,6 @@ def _scope(given: BackfillRange | None) -> Replaced | None:
     if given is None:
         return None
     return Replaced(from_us=given.from_us, to_us=given.to_us, type=given.type, customer=given.customer)
-
-
-async def _append(system: System, columns: EventColumns) -> tuple[int, int]:
-    last = await system.log.append(columns)
-    return last - len(columns) + 1, last
 
 
 def _retracting(tenant: str, items: Sequence[tuple[str, str]], now_us: int, note: bytes) -> EventColumns:

@@ -18,6 +18,7 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions, moment
 from tallystick.metering.event import TIMESTAMP
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import LOCAL_BITS, PARTITIONS_MAX, Vector, partition_of
 from tallystick.metering.reading import DECIMAL, derive
 from tallystick.store.interface import EventPart, PartSpan
 
@@ -57,7 +58,7 @@ _compute: Any = pc  # its functions are made at import and unknown to type check
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What to export. None: any. Times are half-open, in event time; `after` bounds the position."""
+    """What to export. None: any. Times are half-open, in event time; `after`: only what came behind it."""
 
     tenant: str
     types: tuple[str, ...] | None = None
@@ -66,7 +67,7 @@ class ExportRequest:
     customers: tuple[str, ...] | None = None
     from_us: int | None = None
     to_us: int | None = None
-    after: int = 0
+    after: Vector = ()
     as_of_us: int | None = None
 
 
@@ -77,7 +78,7 @@ class Export:
     schema: pa.Schema
     blocks: Iterator[pa.Table]
     as_of_us: int
-    position: int
+    position: Vector
 
 
 async def export(system: System, request: ExportRequest, *, bound: str | None) -> Export:
@@ -92,13 +93,25 @@ async def export(system: System, request: ExportRequest, *, bound: str | None) -
         from_us=request.from_us,
         to_us=request.to_us,
         customers=request.customers,
-        after=request.after,
+        after=request.after[0] if request.after and partition_of(request.after[0]) == 0 else 0,
         as_of_us=as_of_us,
     )
+    if request.after and partition_of(request.after[-1]) > 0:
+        batches = (_behind(batch, request.after) for batch in batches)
     if meter is None:
         return Export(EVENT_COLUMNS, (_events(batch) for batch in batches), as_of_us, position)
     schema = _reading_schema(meter)
     return Export(schema, (_readings(meter, schema, batch) for batch in batches), as_of_us, position)
+
+
+def _behind(batch: pa.RecordBatch, after: Vector) -> pa.RecordBatch:
+    """The rows behind a vector: a partition that it does not name is there in full."""
+    positions = np.asarray(batch["position"], dtype=np.uint64)
+    limits = np.zeros(PARTITIONS_MAX, np.uint64)
+    for position in after:
+        limits[partition_of(position)] = position
+    partitions = (positions >> np.uint64(LOCAL_BITS)) % np.uint64(PARTITIONS_MAX)
+    return batch.filter(pa.array(positions > limits[partitions.astype(np.intp)]))
 
 
 async def parts(

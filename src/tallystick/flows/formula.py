@@ -10,6 +10,7 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import DAYS_30_US, UsageAnswer, UsageRequest, usage, wait_for_position
 from tallystick.metering.formula import Formula, FormulaRangeError
 from tallystick.metering.meter import ZEROES
+from tallystick.metering.position import Vector, united
 
 METERS_MAX = 20
 """Meters in one question."""
@@ -33,7 +34,7 @@ class FormulaAnswer:
     answers: Mapping[str, UsageAnswer]
     group_by: tuple[str, ...]
     rows: list[FormulaRow]
-    position: int
+    position: Vector
 
 
 async def formula_usage(
@@ -49,7 +50,7 @@ async def formula_usage(
     """
     check_aligned(questions)
     positions = [asked.min_position for asked in questions.values() if asked.min_position is not None]
-    await wait_for_position(system, max(positions, default=None))
+    await wait_for_position(system, united(*positions))
     # One moment for all: what is recorded while they are answered counts in none of them.
     position, moment_us = system.recorder.position, system.recorder.recorded_at_us
     now_us = system.clock.now_us()

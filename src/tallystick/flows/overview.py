@@ -22,6 +22,7 @@ from tallystick.flows.usage import (
 )
 from tallystick.metering.formula import quotient
 from tallystick.metering.meter import ZEROES, Aggregation, Meter
+from tallystick.metering.position import Vector
 from tallystick.metering.query import Filter, Operator, UsageQuery, UsageRow, Window
 from tallystick.metering.window import edges
 
@@ -44,7 +45,7 @@ class Overview:
     answers: list[UsageAnswer]
     from_us: int
     to_us: int
-    position: int
+    position: Vector
 
 
 async def overview(system: System, meters: Sequence[Meter], question: UsageRequest) -> Overview:

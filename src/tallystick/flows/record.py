@@ -47,6 +47,7 @@ from tallystick.log.interface import Block, Log
 from tallystick.metering.content import same_content
 from tallystick.metering.event import TIMESTAMP, content_of, identity_of
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import Positions, Vector, vector_of
 from tallystick.metering.reading import derive
 from tallystick.store.interface import Store
 
@@ -83,7 +84,7 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the events of one request: positions of those that are not new."""
+    """What became of the events of one request: which rows of it are not new, from 0."""
 
     duplicates: list[int]
     conflicts: list[int]
@@ -102,11 +103,10 @@ class Totals:
 class _Recorded:
     """One batch done, kept for a while for those who wait for the outcome of their request."""
 
-    after: int
-    through: int
-    duplicates: NDArray[np.uint64]
-    conflicts: NDArray[np.uint64]
-    statuses: Sequence[str] = ()  # of an action: one for each of its rows
+    positions: Positions
+    duplicates: Positions
+    conflicts: Positions
+    statuses: Sequence[str] = ()  # of an action: one for each of its positions
 
 
 class Recorder:
@@ -169,9 +169,9 @@ class Recorder:
 
     # -- what others ask ----------------------------------------------------------------------------------------
     @property
-    def position(self) -> int:
-        """Every event up to this position is recorded and countable."""
-        return self._state.recorded
+    def position(self) -> Vector:
+        """Every event up to here is recorded and countable."""
+        return (self._state.recorded,) if self._state.recorded else ()
 
     @property
     def recorded_at_us(self) -> int:
@@ -206,13 +206,16 @@ class Recorder:
         return self._forgotten_before.get((tenant, event_type))
 
     def lag(self) -> Lag:
-        behind = max(0, self._log.end - self._state.recorded)
+        behind = self._log.behind(self._state.recorded)
         since = self._oldest_unrecorded_us
         seconds = 0.0 if behind == 0 or since is None else max(0.0, (self._clock.now_us() - since) / 1e6)
         return Lag(behind, seconds)
 
-    async def wait_for(self, position: int, timeout_s: float) -> bool:
-        """Wait until `position` is recorded. False when the time ran out first."""
+    async def wait_for(self, position: Vector, timeout_s: float) -> bool:
+        """Wait until everything up to `position` is recorded. False when the time ran out first."""
+        return await self._reached(max(position, default=0), timeout_s)
+
+    async def _reached(self, position: int, timeout_s: float) -> bool:
         if position <= self._state.recorded:
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -234,29 +237,36 @@ class Recorder:
             return False
         return True
 
-    async def outcome(self, first: int, last: int, timeout_s: float) -> Outcome | None:
-        """What became of the events at positions first … last; None when they are not recorded in time."""
-        if not await self.wait_for(last, timeout_s):
+    async def outcome(self, positions: Positions, timeout_s: float) -> Outcome | None:
+        """What became of the events at these positions; None when they are not recorded in time."""
+        if not await self.wait_for(vector_of(positions), timeout_s):
             return None
-        duplicates: list[int] = []
-        conflicts: list[int] = []
-        for batch in tuple(self._outcomes):  # the recorder's thread may append meanwhile
-            if batch.through >= first and batch.after < last:
-                duplicates += _between(batch.duplicates, first, last)
-                conflicts += _between(batch.conflicts, first, last)
-        return Outcome(duplicates, conflicts)
+        duplicate = conflict = np.zeros(len(positions), np.bool_)
+        for batch in self._outcomes_of(positions):
+            duplicate = duplicate | np.isin(positions, batch.duplicates)
+            conflict = conflict | np.isin(positions, batch.conflicts)
+        return Outcome(np.flatnonzero(duplicate).tolist(), np.flatnonzero(conflict).tolist())
 
-    async def statuses(self, first: int, last: int, timeout_s: float) -> list[str] | None:
-        """What became of the rows of an action at positions first … last (flows/actions.py); None when it is not
-        carried out in time."""
-        if not await self.wait_for(last, timeout_s):
+    async def statuses(self, positions: Positions, timeout_s: float) -> list[str] | None:
+        """What became of the rows of an action at these positions (flows/actions.py); None when it is not carried out
+        in time."""
+        if not await self.wait_for(vector_of(positions), timeout_s):
             return None
-        found: list[str] = []
-        for batch in tuple(self._outcomes):
-            if batch.statuses and batch.through >= first and batch.after < last:
-                offset = batch.after + 1
-                found += batch.statuses[max(first - offset, 0) : last - offset + 1]
-        return found
+        found: dict[int, str] = {}
+        for batch in self._outcomes_of(positions):
+            found.update(zip(batch.positions.tolist(), batch.statuses, strict=False))
+        return [found[at] for at in positions.tolist() if at in found]
+
+    def _outcomes_of(self, positions: Positions) -> list[_Recorded]:
+        if len(positions) == 0:
+            return []
+        low, high = positions.min(), positions.max()
+        # The recorder's thread may append meanwhile.
+        return [
+            batch
+            for batch in tuple(self._outcomes)
+            if batch.positions[-1] >= low and batch.positions[0] <= high
+        ]
 
     def want_rebuild(self) -> None:
         """Readings are missing or wrong: take them out of service and build them again. Questions are answered from
@@ -596,7 +606,7 @@ class Recorder:
         blocks: list[Block] = []
         reached = intent.after
         while reached < intent.through:
-            more = await self._log.read(reached, events_max=intent.through - reached)
+            more = await self._log.read(reached, events_max=self._batch_events_max)
             if not more:
                 return []
             blocks += more
@@ -608,11 +618,10 @@ class Recorder:
         assert index is not None
         repeated = self._state.intent is not None
         intent = self._state.intent or self._write_intent(blocks)
-        batch = _table(blocks, intent)
+        batch, positions = _rows_through(blocks, intent.through)
         if action := batch["action"][0].as_py():
-            self._carry_out(action, batch, intent, index, repeated=repeated)
+            self._carry_out(action, batch, positions, intent, index, repeated=repeated)
             return
-        positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
         identities = identities_of_batch(batch)
         content = np.asarray(batch["content"].combine_chunks(), dtype=np.uint64)
         decision = decide(identities, content, positions, index.find(identities))
@@ -666,18 +675,24 @@ class Recorder:
             intent,
             index,
             effects,
-            _Recorded(intent.after, intent.through, positions[duplicate], positions[conflict]),
+            _Recorded(positions, positions[duplicate], positions[conflict]),
         )
 
     def _carry_out(
-        self, action: str, batch: pa.Table, intent: Intent, index: IdentityIndex, *, repeated: bool
+        self,
+        action: str,
+        batch: pa.Table,
+        positions: Positions,
+        intent: Intent,
+        index: IdentityIndex,
+        *,
+        repeated: bool,
     ) -> None:
         """An action instead of plain events: a correction, or a step of a backfill (flows/actions.py)."""
         if repeated:
             # It may be too large to be repeated row by row under remembered tokens. Nobody has seen this moment yet.
             self._store.delete_moment(intent.recorded_at_us)
         self._attribution.refresh()
-        positions = np.arange(intent.after + 1, intent.through + 1, dtype=np.uint64)
         effects = carry_out(
             action,
             batch["note"][0].as_py(),
@@ -701,7 +716,7 @@ class Recorder:
             intent,
             index,
             effects,
-            _Recorded(intent.after, intent.through, nothing, nothing, tuple(effects.statuses)),
+            _Recorded(positions, nothing, nothing, tuple(effects.statuses)),
         )
         if effects.events:
             # They have positions from when they were laid aside, which the index covers already: a restart would look
@@ -793,7 +808,8 @@ class Recorder:
         conflict = repeat & ~alike
         doubtful = np.flatnonzero(conflict)
         if len(doubtful):
-            first = int(batch["position"][0].as_py())
+            positions = np.asarray(batch["position"].combine_chunks(), dtype=np.uint64)
+            first = int(positions[0])
             stored = self._contents_at({int(at) for at in original[doubtful] if at < first})
             columns = [batch[name] for name in ("type", "subject", "data")]
 
@@ -804,7 +820,7 @@ class Recorder:
                 at = int(original[row])
                 if at < first and at not in stored:
                     continue  # retention has deleted what it was; all that is known is that this looks different
-                before = stored.get(at) or content_in_batch(at - first)
+                before = stored.get(at) or content_in_batch(int(np.searchsorted(positions, original[row])))
                 if same_content(*before, *content_in_batch(row)):
                     conflict[row] = False
         return np.flatnonzero(repeat & ~conflict), np.flatnonzero(conflict)
@@ -825,10 +841,12 @@ def _end_of_one_kind(blocks: Sequence[Block]) -> int:
     The rows of one action come from one request: they are neighbours with the same action and note."""
     plain = ("", "", b"")
     kind: tuple[str, str, bytes] | None = None
+    reached = 0
     for block in blocks:
         events = block.events
         if kind in (None, plain) and _compute.sum(_compute.binary_length(events["action"])).as_py() == 0:
             kind = plain
+            reached = block.last
             continue
         columns = [events[name].to_pylist() for name in ("action", "tenant", "note")]
         for row, found in enumerate(zip(*columns, strict=True)):
@@ -836,8 +854,9 @@ def _end_of_one_kind(blocks: Sequence[Block]) -> int:
             if kind is None:
                 kind = of_row
             elif of_row != kind:
-                return block.first + row - 1
-    return blocks[-1].last
+                return reached
+            reached = block.first + row
+    return reached
 
 
 def count_by_meter(readings: pa.Table) -> Counter[int]:
@@ -850,16 +869,13 @@ def count_by_meter(readings: pa.Table) -> Counter[int]:
     )
 
 
-def _between(positions: NDArray[np.uint64], first: int, last: int) -> list[int]:
-    low, high = np.searchsorted(positions, np.array([first, last + 1], dtype=np.uint64))
-    return positions[low:high].tolist()
-
-
 def _first_receipt_us(block: Block) -> int:
     return int(block.events["received_at"].cast(pa.int64())[0].as_py())
 
 
-def _table(blocks: Sequence[Block], intent: Intent) -> pa.Table:
+def _rows_through(blocks: Sequence[Block], through: int) -> tuple[pa.Table, Positions]:
+    """The events of the blocks up to a position, and the position of each."""
     table = pa.Table.from_batches([block.events for block in blocks])
-    skipped = intent.after + 1 - blocks[0].first
-    return table.slice(skipped, intent.through - intent.after)
+    positions = np.concatenate([np.arange(block.first, block.last + 1, dtype=np.uint64) for block in blocks])
+    rows = int(np.searchsorted(positions, np.uint64(through), side="right"))
+    return table.slice(0, rows), positions[:rows]

@@ -15,6 +15,7 @@ from tallystick.errors import Fault, Invalid, TimedOut, Unavailable
 from tallystick.flows.derive import dimension_values_from_events, usage_from_events
 from tallystick.flows.system import System
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import Vector
 from tallystick.metering.query import Filter, UsageQuery, UsageRow, Window
 from tallystick.metering.window import edges
 from tallystick.store.interface import DerivedMissing
@@ -45,7 +46,7 @@ class UsageRequest:
     limit: int | None = None
     fill: str = "none"
     as_of_us: int | None = None
-    min_position: int | None = None
+    min_position: Vector | None = None
     version: int | None = None
 
 
@@ -60,7 +61,7 @@ class UsageAnswer:
     timezone: str
     group_by: tuple[str, ...]
     rows: list[UsageRow]
-    position: int
+    position: Vector
     served_from: ServedFrom
 
 
@@ -167,7 +168,7 @@ def why_not_kept(system: System, meter: Meter, from_us: int) -> str | None:
     return f"Events of the type {meter.event_type!r} from before {limit} are deleted (retention). Ask from {limit} on."
 
 
-async def wait_for_position(system: System, position: int | None) -> None:
+async def wait_for_position(system: System, position: Vector | None) -> None:
     """Read your own writes. Raises TimedOut when the position is not recorded within `wait_s_max`."""
     if position is None:
         return

@@ -3,9 +3,11 @@
 Owns: durability before the acknowledgement, the order of events, back-pressure.
 Does not own: identity (the log happily holds the same event twice), meaning, history (it is trimmed behind the recorder).
 
-Every event gets a **position**: 1, 2, 3 … without gaps, in commit order. A position becomes visible to `read` only
-when everything before it is visible too; a reader that remembers the last position it saw can therefore never step
-over an event that commits late.
+Every event gets a **position** greater than 0. Positions grow in commit order: within a block by one from row to row,
+from block to block by one or more (there may be gaps, and what the gaps are is the log's own affair). A position
+becomes visible to `read` only when everything before it is visible too; a reader that remembers the last position it
+saw can therefore never step over an event that commits late. The log of a partition gives positions below 2^52
+(metering/position.py); `log/partitioned.py` makes one log of several.
 """
 
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ import pyarrow as pa
 
 from tallystick.errors import TallystickError
 from tallystick.metering.event import EventColumns
+from tallystick.metering.position import Positions
 
 
 class LogInUseError(TallystickError):
@@ -61,25 +64,31 @@ class Log(Protocol):
         """Every event up to this position has been trimmed away; always the end of a block."""
         ...
 
-    async def append(self, events: EventColumns) -> int:
-        """Make the events durable and return the position of the last one.
+    def behind(self, after: int) -> int:
+        """How many visible events there are behind position `after`: exactly where the log can tell at once, else about
+        so many, and 0 only when there are none."""
+        ...
 
-        The events of one call get consecutive positions, in their order. Requests that wait at the same time share one
-        synced commit. When this returns, a crash of the process or the machine cannot lose them; when it raises
-        StorageFull or Invalid, or is refused for back-pressure, none of them is stored. After an I/O error
-        (Unavailable) or a cancellation they may be stored nonetheless, all or none: identity makes repeating them
-        safe. No events: returns `end`.
+    async def append(self, events: EventColumns) -> Positions:
+        """Make the events durable and return the position of each, in their order: uint64, shape (n,), growing.
+
+        The events of one call lie in one block, or in several when they are many (other calls' blocks may then lie
+        between). Requests that wait at the same time share one synced commit. When this returns, a crash of the process
+        or the machine cannot lose them, and they are visible; when it raises Invalid, or is refused for back-pressure
+        or a lack of room before anything was written, none of them is stored. After any other failure (Unavailable, a
+        StorageFull in the midst of several blocks) or a cancellation they may be stored nonetheless, each block whole
+        or not at all: identity makes repeating them safe. No events: an empty array.
 
         Raises: StorageFull when the disk has no room; Unavailable (with retry_after_s) when too much is waiting, be it
-        for the disk or for the recorder, when the disk failed, or when the log is closed; Invalid for a column that
-        holds what `EVENT_SCHEMA` cannot (the other requests of the same commit are not touched).
+        for the disk or for the recorder, when the disk or the quorum failed, or when the log is closed; Invalid for a
+        column that holds what `EVENT_SCHEMA` cannot (the other requests of the same commit are not touched).
         """
         ...
 
     async def read(self, after: int, *, events_max: int) -> Sequence[Block]:
-        """Visible blocks behind position `after`, in order, without gaps; [] when there are none yet. Does not wait.
+        """Visible blocks behind position `after`, in order, none left out; [] when there are none yet. Does not wait.
 
-        `after` may lie within a block: the rows up to it are cut off. At least one block is returned when there is
+        `after` may lie within a block: the rows up to it are cut off. It may also lie in a gap. At least one block is returned when there is
         one, further ones while the sum of rows stays within `events_max`.
 
         Raises: LogTrimmedError when `after` is before `trimmed_through`; LogDamagedError for a block that is not as it

@@ -31,6 +31,7 @@ from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
 from tallystick.log import block as blocks
 from tallystick.log.interface import Block, LogDamagedError, LogInUseError, LogTrimmedError
 from tallystick.metering.event import EventColumns
+from tallystick.metering.position import Positions
 
 FILE_VERSION = 1
 """Version of the tables below (SQLite's `user_version`); the blocks carry a format of their own."""
@@ -91,7 +92,7 @@ class _Request(NamedTuple):
     event_count: int
     bytes_taken: int
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[int]
+    future: asyncio.Future[Positions]
 
 
 class _Waiter(NamedTuple):
@@ -246,10 +247,13 @@ class SqliteLog:
     def trimmed_through(self) -> int:
         return self._trimmed_through
 
-    async def append(self, events: EventColumns) -> int:
+    def behind(self, after: int) -> int:
+        return max(0, self._end - after)
+
+    async def append(self, events: EventColumns) -> Positions:
         count = len(events)
         if count == 0:
-            return self._end
+            return np.empty(0, np.uint64)
         blocks.check_lengths(events)
         bytes_taken = blocks.bytes_of(events)
         loop = asyncio.get_running_loop()
@@ -446,10 +450,10 @@ class SqliteLog:
             self._tail_bytes += _memory_of(block)
             self._shorten_tail()
             outcomes = self._woken()
-        position = block.first - 1
+        after = block.first
         for request in requests:
-            position += request.event_count
-            outcomes.append((request.loop, request.future, position))
+            first, after = after, after + request.event_count
+            outcomes.append((request.loop, request.future, np.arange(first, after, dtype=np.uint64)))
         _call_each_loop(outcomes)
 
     def _woken(self) -> "list[_Outcome]":

@@ -20,6 +20,7 @@ from tallystick.catalog.interface import SYSTEM, BackfillRange
 from tallystick.flows import correct
 from tallystick.flows.usage import UsageRequest, usage
 from tallystick.metering.event import EventColumns, content_of, identities_of
+from tallystick.metering.position import vector_of
 
 HOUR_US = 3_600_000_000
 BEGIN_US = 1_784_000_000_000_000
@@ -69,7 +70,7 @@ class Model:
     # -- steps ----------------------------------------------------------------------------------------------------
     def send(self, events: list[tuple[str, Content]]) -> None:
         position = self.live.run(self.live.system.log.append(columns(self.tenant.key, events)))
-        assert self.live.run(self.live.system.recorder.wait_for(position, 20))
+        assert self.live.run(self.live.system.recorder.wait_for(vector_of(position), 20))
         for key, content in events:
             self.counts.setdefault(key, content)
 

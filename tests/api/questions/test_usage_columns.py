@@ -27,7 +27,7 @@ KINDS = (PARQUET, ARROW)
 
 
 def answer(rows: list[UsageRow], *group_by: str) -> UsageAnswer:
-    return UsageAnswer(METER, 0, 2 * HOUR_US, "hour", "UTC", group_by, rows, 36, "readings")
+    return UsageAnswer(METER, 0, 2 * HOUR_US, "hour", "UTC", group_by, rows, (36,), "readings")
 
 
 def read(pieces: bytes | Iterator[bytes], kind: str) -> pa.Table:

@@ -24,7 +24,7 @@ OFFERED = ("application/json", "text/csv")
 
 
 def answer(rows: list[UsageRow], *group_by: str) -> UsageAnswer:
-    return UsageAnswer(METER, 0, 2 * HOUR_US, "hour", "UTC", group_by, rows, 36, "readings")
+    return UsageAnswer(METER, 0, 2 * HOUR_US, "hour", "UTC", group_by, rows, (36,), "readings")
 
 
 def test_json_as_the_contract_has_it() -> None:
