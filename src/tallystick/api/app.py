@@ -26,6 +26,7 @@ from tallystick.api import (
     keys,
     meters,
     overview,
+    pages,
     portal_tokens,
     prices,
     search,
@@ -33,6 +34,7 @@ from tallystick.api import (
     usage,
 )
 from tallystick.api.auth import Authenticator, require
+from tallystick.api.cors import Cors
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
 from tallystick.api.openapi import document, events_operation, operation
@@ -59,6 +61,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
             health.ready,
             health.metrics,
             openapi_json,
+            docs_page,
             _events_route(ingest),
             *(standard_routes(system.settings) if routes is None else routes),
         ],
@@ -77,8 +80,10 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
         openapi_config=None,
         logging_config=None,
     )
-    framework.state["openapi"] = msgspec.json.encode(document(framework))
-    return Shell(framework, ingest, system.metrics)
+    published = document(framework)
+    framework.state["openapi"] = msgspec.json.encode(published)
+    framework.state["docs"] = pages.page(published).encode()
+    return Shell(framework, ingest, system.metrics, Cors(system.settings.cors_origins))
 
 
 def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
@@ -146,6 +151,25 @@ def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
 )
 async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(request.app.state["openapi"], media_type="application/json")
+
+
+@get(
+    "/docs",
+    opt={
+        "operation": operation(
+            summary="The contract for people",
+            tag="Operation",
+            answer_types={"text/html": {"schema": {"type": "string"}}},
+            public=True,
+        )
+    },
+)
+async def docs_page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    return Response(
+        request.app.state["docs"],
+        media_type="text/html",
+        headers={"Content-Security-Policy": pages.POLICY},
+    )
 
 
 def _events_route(ingest: Ingest) -> ControllerRouterHandler:

@@ -141,7 +141,10 @@ CODES: dict[str, tuple[int, str]] = {
     "overloaded": (503, "Too many large bodies are arriving at once."),
     "log_busy": (503, "Too much waits for the event log."),
     "log_closed": (503, "The server is shutting down."),
-    "log_unavailable": (503, "The event log cannot be written at the moment: its file, or a quorum of its servers."),
+    "log_unavailable": (
+        503,
+        "The event log cannot be written at the moment: its file, or a quorum of its servers.",
+    ),
     "recorder_behind": (503, "Too much waits for the recorder."),
     "timed_out": (504, "The answer took longer than allowed."),
     "rebuild_not_begun": (504, "The recorder has not got to the rebuild yet; it will."),

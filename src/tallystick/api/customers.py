@@ -1,7 +1,7 @@
 """`/v1/customers`: who pays, and which subjects are theirs. What a valid customer is stands in the catalog."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, cast
 from urllib.parse import quote
@@ -253,6 +253,11 @@ async def _visible(request: Connection) -> tuple[System, str, Customer]:
     return system, who.tenant, await in_questions(system, read)
 
 
+def matches(request: Connection) -> Callable[[Customer], None]:
+    """What `If-Match` expects of a customer when the change is made."""
+    return lambda present: check_if_match(request, customer_document(present))
+
+
 @get(
     "/v1/customers/{key:str}",
     guards=[require("customers:read")],
@@ -298,12 +303,17 @@ async def change_customer(request: Connection) -> Response[dict[str, Any]]:
     change = read_change(fields)
     fields.finish()
     system, tenant, present = await _visible(request)
-    check_if_match(request, customer_document(present))
     actor, now_us = actor_of(request), system.clock.now_us()
     changed = await in_questions(
         system,
         lambda: system.catalog.change_customer(
-            tenant, present.key, change, reassign=reassign, actor=actor, now_us=now_us
+            tenant,
+            present.key,
+            change,
+            reassign=reassign,
+            expected=matches(request),
+            actor=actor,
+            now_us=now_us,
         ),
     )
     return tagged(customer_document(changed))
@@ -327,11 +337,12 @@ async def archive_customer(request: Connection) -> None:
     """Archive; idempotent."""
     customers.check_unbound(caller(request).customer)
     system, tenant, present = await _visible(request)
-    check_if_match(request, customer_document(present))
     actor, now_us = actor_of(request), system.clock.now_us()
     await in_questions(
         system,
-        lambda: system.catalog.archive_customer(tenant, present.key, actor=actor, now_us=now_us),
+        lambda: system.catalog.archive_customer(
+            tenant, present.key, expected=matches(request), actor=actor, now_us=now_us
+        ),
     )
 
 

@@ -62,7 +62,11 @@ def check_if_match(request: Connection, document: dict[str, Any]) -> None:
     """Raise PreconditionFailed when the client asks for its change only of a state that is gone."""
     header = request.headers.get("if-match")
     if header is not None and not listed_in(header, etag_of(document)):
-        raise PreconditionFailed("This has been changed since you read it: read it again, then change it.")
+        raise changed_meanwhile()
+
+
+def changed_meanwhile() -> PreconditionFailed:
+    return PreconditionFailed("This has been changed since you read it: read it again, then change it.")
 
 
 _PROPERTIES: dict[str, dict[str, Any]] = {
@@ -252,12 +256,20 @@ async def change_meter(request: Connection) -> Response[dict[str, Any]]:
     key = request.path_params["key"]
     change = await wire.json_object(request)
     present = await in_questions(system, lambda: system.catalog.meter(who.tenant, key))
-    document = meter_document(present)
-    check_if_match(request, document)
+    check_if_match(request, meter_document(present))
     definition = parse_meter(definition_to_wire(present) | change)
     actor, now_us = actor_of(request), system.clock.now_us()
+
+    def unchanged(current: Meter) -> None:
+        # The change was merged into what was read: another one in between must not be lost, asked for or not.
+        if current != present:
+            raise changed_meanwhile()
+
     meter = await in_questions(
-        system, lambda: system.catalog.change_meter(who.tenant, key, definition, actor=actor, now_us=now_us)
+        system,
+        lambda: system.catalog.change_meter(
+            who.tenant, key, definition, expected=unchanged, actor=actor, now_us=now_us
+        ),
     )
     return tagged(meter_document(meter))
 
@@ -281,13 +293,16 @@ async def archive_meter(request: Connection) -> None:
     system, who = wire.system_of(request), caller(request)
     customers.check_unbound(who.customer)
     key = request.path_params["key"]
-    if "if-match" in request.headers:
-        check_if_match(
-            request, meter_document(await in_questions(system, lambda: system.catalog.meter(who.tenant, key)))
-        )
     actor, now_us = actor_of(request), system.clock.now_us()
     await in_questions(
-        system, lambda: system.catalog.archive_meter(who.tenant, key, actor=actor, now_us=now_us)
+        system,
+        lambda: system.catalog.archive_meter(
+            who.tenant,
+            key,
+            expected=lambda present: check_if_match(request, meter_document(present)),
+            actor=actor,
+            now_us=now_us,
+        ),
     )
 
 

@@ -6,6 +6,8 @@ any route can answer, path parameters, Idempotency-Key) are added here, so that 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +15,9 @@ from litestar import Litestar
 from litestar.routes import HTTPRoute
 
 import tallystick
+from tallystick.api.codes import CODES
+from tallystick.api.example import example_of
+from tallystick.metering.verdict import BODY_CODES
 
 Schema = dict[str, Any]
 
@@ -109,13 +114,15 @@ def operation(
     errors: Sequence[int] = (),
     creates: bool = False,
     public: bool = False,
+    deprecated: datetime | None = None,
+    sunset: datetime | None = None,
 ) -> dict[str, Any]:
     """What a route says of itself.
 
     `body`/`answer`: JSON schemas; `…_types`: further content types with their media type objects; `answers`: further
     answers by status, as response objects; `errors`: statuses beyond 401, 403, 404 (with path parameters), 422, 500 and
     503; `creates`: it takes an Idempotency-Key; `public`: it needs no
-    key."""
+    key; `deprecated`, `sunset`: since when there is something better, and from when on it may be gone (RFC 9745, 8594)."""
     made: dict[str, Any] = {"summary": summary, "tags": [tag]}
     if description:
         made["description"] = description
@@ -139,7 +146,20 @@ def operation(
     made["x-errors"] = sorted({*errors, *((400, 413, 415) if content else ()), *((409,) if creates else ())})
     made["x-creates"] = creates
     made["x-public"] = public
+    if deprecated is not None or sunset is not None:
+        made["deprecated"] = True
+        made["x-headers"] = deprecation_headers(deprecated, sunset)
     return made
+
+
+def deprecation_headers(deprecated: datetime | None, sunset: datetime | None) -> list[tuple[bytes, bytes]]:
+    """`Deprecation: @<seconds>` (RFC 9745) and `Sunset: <HTTP date>` (RFC 8594); both moments with their zone."""
+    headers: list[tuple[bytes, bytes]] = []
+    if deprecated is not None:
+        headers.append((b"deprecation", b"@%d" % int(deprecated.timestamp())))
+    if sunset is not None:
+        headers.append((b"sunset", format_datetime(sunset.astimezone(UTC), usegmt=True).encode()))
+    return headers
 
 
 def _media(schema: Schema, example: Any) -> dict[str, Any]:
@@ -342,11 +362,67 @@ def document(app: Litestar) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {"Problem": PROBLEM},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "An API key."}},
+            "responses": {f"Problem{status}": _problem_response(status) for status in sorted(_MEANING)},
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key with the scopes an operation names, or with `admin`; or a customer's token "
+                    "(`POST /v1/portal_tokens`), which sees that customer and those below it alone: what is about the whole "
+                    "tenant answers it 403.",
+                }
+            },
             "headers": {"RequestId": _REQUEST_ID},
         },
         "security": [{"key": []}],
     }
+
+
+def _problem_response(status: int) -> dict[str, Any]:
+    """An error's answer: what it means, the codes it may have, an example."""
+    codes = {code: meaning for code, (one, meaning) in CODES.items() if one == status}
+    codes.update(
+        {
+            code: text.partition(". ")[2]
+            for code, text in BODY_CODES.items()
+            if text.partition(". ")[0] == str(status)
+        }
+    )
+    code, meaning = next(iter(codes.items()), ("internal", _MEANING[status]))
+    headers: dict[str, Any] = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    if status in (429, 503):
+        headers["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    if status == 401:
+        headers["WWW-Authenticate"] = {"schema": STRING}
+    example = {
+        "type": f"urn:tallystick:problem:{code}",
+        "title": _MEANING[status].rstrip("."),
+        "status": status,
+        "detail": meaning,
+        "code": code,
+        "errors": [],
+    }
+    return {
+        "description": f"{_MEANING[status]} Codes: {', '.join(f'`{one}`' for one in codes)}.",
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": example,
+            }
+        },
+        "headers": headers,
+    }
+
+
+def _with_examples(content: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Every form of a body with a schema, and JSON with an example."""
+    made: dict[str, dict[str, Any]] = {}
+    for kind, media in content.items():
+        found = {"schema": {}, **media}
+        if kind == "application/json" and "example" not in found:
+            found["example"] = example_of(found["schema"])
+        made[kind] = found
+    return made
 
 
 def _complete(said: Mapping[str, Any], method: str, path: str, scopes: Sequence[str]) -> dict[str, Any]:
@@ -367,23 +443,28 @@ def _complete(said: Mapping[str, Any], method: str, path: str, scopes: Sequence[
     if said["x-public"]:
         made["security"] = []
     else:
-        statuses |= {401, 403, 422, 503, *((404,) if names else ())}
+        statuses |= {401, 403, 422, 429, 503, *((404,) if names else ())}
         if scopes:
+            # OpenAPI 3.1 has roles here for schemes that know no scopes of their own.
+            made["security"] = [{"key": list(scopes)}]
             needed = f"Needs the scope `{scopes[0]}`."
             made["description"] = "\n\n".join(filter(None, (said.get("description"), needed)))
+    if "requestBody" in made:
+        body = made["requestBody"]
+        made["requestBody"] = {**body, "content": _with_examples(body["content"])}
     responses = {status: dict(response) for status, response in said["responses"].items()}
-    for status in sorted(statuses):
-        if str(status) not in responses:
-            responses[str(status)] = {
-                "description": _MEANING[status],
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            }
-    for status, response in responses.items():
+    for response in responses.values():
+        if "content" in response:
+            response["content"] = _with_examples(response["content"])
+    for response in responses.values():
         response["headers"] = {
             **response.get("headers", {}),
             "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
         }
-        if status in ("429", "503"):
-            response["headers"]["Retry-After"] = {"schema": {"type": "integer"}}
+        for name, _ in said.get("x-headers", ()):
+            response["headers"][name.decode().title()] = {"schema": STRING}
+    for status in sorted(statuses):
+        if str(status) not in responses:
+            responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
     made["responses"] = dict(sorted(responses.items()))
     return made

@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallystick.api.cors import Cors
 from tallystick.api.ingest import INGEST_PATH
 from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body
 from tallystick.errors import BadRequest, TallystickError
@@ -37,8 +38,9 @@ _UNLESS_SET: list[tuple[bytes, bytes]] = [
 class Shell:
     """ASGI application around `inner` (the framework) and `ingest`."""
 
-    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics, cors: Cors) -> None:
         self._inner = inner
+        self._cors = cors
         self._ingest = ingest
         self._requests = metrics.http_requests
         self._prefix = secrets.token_hex(6)
@@ -50,6 +52,8 @@ class Shell:
         elif scope["method"] == "POST" and _is_ingest(scope["path"]):
             fast: Any = scope
             fast["tallystick_request_id"] = self._request_id(scope).decode()
+            if self._cors.on:
+                send = _with_headers(send, self._cors.headers(scope["headers"]))
             await self._ingest(scope, receive, send)
         else:
             await self._other(scope, receive, send)
@@ -70,6 +74,12 @@ class Shell:
             scope["method"] = "GET"  # the same answer, without its body (RFC 9110 section 9.3.2)
         scope["tallystick_request_id"] = request_id.decode()
         answered: int | None = None
+        of_origin: list[tuple[bytes, bytes]] = []
+        preflight: list[tuple[bytes, bytes]] | None = None
+        if self._cors.on:
+            of_origin = self._cors.headers(outer["headers"])
+            if method == "OPTIONS":
+                preflight = self._cors.preflight(outer["headers"])
 
         async def send_on(message: Message) -> None:
             nonlocal answered
@@ -79,6 +89,8 @@ class Shell:
                 present = {name.lower() for name, _ in headers}
                 added = [(b"x-request-id", request_id), *_UNLESS_SET]
                 headers.extend(header for header in added if header[0] not in present)
+                headers.extend(of_origin if preflight is None else preflight)
+                headers.extend(_said_headers(scope))
                 message = {**message, "headers": headers}
             elif message["type"] == "http.response.body" and bodyless:
                 message = {**message, "body": b""}
@@ -86,6 +98,10 @@ class Shell:
 
         try:
             try:
+                if preflight is not None:
+                    await send_on({"type": "http.response.start", "status": 204, "headers": []})
+                    await send_on({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
                 scope["path"] = routed_path(outer)
                 await self._inner(scope, receive, send_on)
             except BadRequest as error:
@@ -113,6 +129,23 @@ class Shell:
                 seconds=round(perf_counter() - started, 6),
                 request_id=request_id.decode(),
             )
+
+
+def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *headers]}
+        await send(message)
+
+    return send_on
+
+
+def _said_headers(scope: Any) -> list[tuple[bytes, bytes]]:
+    """What the route says of itself in every answer: Deprecation and Sunset (api/openapi.py)."""
+    handler = scope.get("route_handler")
+    if handler is None:
+        return []
+    return handler.opt.get("operation", {}).get("x-headers", [])
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

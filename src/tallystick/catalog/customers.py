@@ -1,6 +1,6 @@
 """Customers: who pays, and who belongs to whom."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec import UnsetType
@@ -76,12 +76,15 @@ class Customers:
         change: CustomerChange,
         *,
         reassign: bool = False,
+        expected: Callable[[Customer], None] | None = None,
         actor: Actor,
         now_us: int,
     ) -> Customer:
         values = checked_values(change, [])
         with self._database.changing(actor, now_us) as transaction:
             present = _get(transaction.connection, tenant, key)
+            if expected is not None:
+                expected(present)
             if present.archived_at_us is not None:
                 raise Conflict(
                     f"Customer {key!r} is archived. Create it again to use it again.",
@@ -99,9 +102,19 @@ class Customers:
                 _record(transaction, "customer.change", present, changed)
         return changed
 
-    def archive_customer(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Customer:
+    def archive_customer(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        expected: Callable[[Customer], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
         with self._database.changing(actor, now_us) as change:
             present = _get(change.connection, tenant, key)
+            if expected is not None:
+                expected(present)
             if present.archived_at_us is not None:
                 return present
             _update(change, tenant, key, {"archived_at_us": now_us})

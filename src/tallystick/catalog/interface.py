@@ -387,14 +387,30 @@ class Catalog(Protocol):
         ...
 
     def change_meter(
-        self, tenant: str, key: str, definition: Definition, *, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        key: str,
+        definition: Definition,
+        *,
+        expected: Callable[[Meter], None] | None = None,
+        actor: Actor,
+        now_us: int,
     ) -> Meter:
-        """A changed definition becomes the next version with an id of its own; changes of name, description or unit
+        """`expected`, here and below: called with the present state within the transaction; what it raises ends the
+        change. A changed definition becomes the next version with an id of its own; changes of name, description or unit
         alone apply to all versions; no change answers the present one and writes nothing. The order of dimensions is
         no change. Raises NotFound (meter_not_found), Conflict (meter_archived), Invalid (key_immutable)."""
         ...
 
-    def archive_meter(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Meter:
+    def archive_meter(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        expected: Callable[[Meter], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Meter:
         """It derives nothing any more; its history stays readable. Idempotent. Raises NotFound (meter_not_found)."""
         ...
 
@@ -444,6 +460,7 @@ class Catalog(Protocol):
         change: CustomerChange,
         *,
         reassign: bool = False,
+        expected: Callable[[Customer], None] | None = None,
         actor: Actor,
         now_us: int,
     ) -> Customer:
@@ -451,7 +468,15 @@ class Catalog(Protocol):
         external_id_taken, stage_not_allowed, customer_archived)."""
         ...
 
-    def archive_customer(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Customer:
+    def archive_customer(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        expected: Callable[[Customer], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
         """It leaves the lists. It keeps its subjects: usage that still comes stays its own. Idempotent.
         Raises NotFound (customer_not_found)."""
         ...

@@ -1,6 +1,6 @@
 """Meters: definitions, their versions, and what all versions share."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
@@ -45,13 +45,22 @@ class Meters:
         return created
 
     def change_meter(
-        self, tenant: str, key: str, definition: Definition, *, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        key: str,
+        definition: Definition,
+        *,
+        expected: Callable[[Meter], None] | None = None,
+        actor: Actor,
+        now_us: int,
     ) -> Meter:
         if definition.key != key:
             detail = f"The key of meter {key!r} cannot be changed. Create another meter."
             raise Invalid(detail, code="key_immutable", faults=[Fault("/key", "key_immutable", detail)])
         with self._database.changing(actor, now_us) as change:
             present = _get(change.connection, tenant, key)
+            if expected is not None:
+                expected(present)
             if present.archived_at_us is not None:
                 raise Conflict(
                     f"Meter {key!r} is archived. Create it again to use it again.", code="meter_archived"
@@ -72,9 +81,19 @@ class Meters:
             _record(change, "meter.change", present, changed)
         return changed
 
-    def archive_meter(self, tenant: str, key: str, *, actor: Actor, now_us: int) -> Meter:
+    def archive_meter(
+        self,
+        tenant: str,
+        key: str,
+        *,
+        expected: Callable[[Meter], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Meter:
         with self._database.changing(actor, now_us) as change:
             present = _get(change.connection, tenant, key)
+            if expected is not None:
+                expected(present)
             if present.archived_at_us is not None:
                 return present
             change.connection.execute(
