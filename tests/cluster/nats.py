@@ -47,6 +47,7 @@ cluster {{
   listen: "127.0.0.1:{port}"
   routes: [{routes}]
   ping_interval: "1s"
+  no_advertise: true
 }}
 """
 
@@ -203,10 +204,13 @@ class NatsServers:
                     )
                 time.sleep(_POLL_S)
 
-    def url(self, stream: str = "tallystick", **options: object) -> str:
-        """For `JetStreamLog.open`."""
+    def url(
+        self, stream: str = "tallystick", *, ports: Sequence[int] | None = None, **options: object
+    ) -> str:
+        """For `JetStreamLog.open`; `ports` where the servers are reached by others than their own."""
         login = f"{self.user}:{self.password}@" if self.user else ""
-        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        reached = ports or [node.port for node in self.nodes]
+        hosts = ",".join(f"127.0.0.1:{port}" for port in reached)
         given = {"stream": stream, "replicas": min(3, len(self.nodes))} | options
         return f"nats://{login}{hosts}/?" + "&".join(f"{name}={value}" for name, value in given.items())
 

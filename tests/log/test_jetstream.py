@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,14 +15,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.cluster.cut import Cable
 from tests.cluster.nats import NatsServers
-from tests.log.contract import LARGE
+from tests.log.contract import LARGE, LogContract, OpenLog, read_all
 from tests.log.events import events_of, ids_read, numbered, rows_put_in, rows_read
 
 from tallystick.errors import Invalid, StorageFull, Unavailable
 from tallystick.log import fetcher, jetstream, nats_config, publisher
 from tallystick.log import message as messages
-from tallystick.log.interface import Block, LogDamagedError, LogTrimmedError
+from tallystick.log.interface import LogDamagedError, LogTrimmedError
 from tallystick.log.jetstream import JetStreamLog
 from tallystick.log.nats_stream import Ack
 from tallystick.log.nats_url import NatsUrl
@@ -76,15 +78,39 @@ def servers_in(
             servers.stop()
 
 
-async def read_all(log: JetStreamLog, after: int = 0, *, events_max: int = 1000) -> list[Block]:
-    """Everything behind `after`, in as many reads as it takes."""
-    found: list[Block] = []
-    while blocks := await log.read(after, events_max=events_max):
-        for block in blocks:
-            assert block.first > after
-            after = block.last
-        found.extend(blocks)
-    return found
+class JetStreamContract(LogContract):
+    @pytest.fixture
+    async def open_log(self, servers: NatsServers) -> AsyncIterator[OpenLog]:
+        stream = new_stream()
+        logs: list[JetStreamLog] = []
+
+        async def open_log(
+            *, waiting_events_max: int = LARGE, unrecorded_events_max: int = LARGE
+        ) -> JetStreamLog:
+            log = await open_at(
+                servers.url(stream),
+                waiting_events_max=waiting_events_max,
+                unrecorded_events_max=unrecorded_events_max,
+            )
+            logs.append(log)
+            return log
+
+        yield open_log
+        for log in logs:
+            await log.close()
+
+
+class TestOneNode(JetStreamContract):
+    @pytest.fixture
+    def servers(self, one_node: NatsServers) -> NatsServers:
+        return one_node
+
+
+@pytest.mark.slow
+class TestThreeNodes(JetStreamContract):
+    @pytest.fixture
+    def servers(self, three_nodes: NatsServers) -> NatsServers:
+        return three_nodes
 
 
 # Positions and messages.
@@ -678,6 +704,78 @@ async def test_a_client_whose_server_freezes_goes_to_another(tmp_path: Path) -> 
             assert ids_read(await read_all(log)) == ["0", "1"]
             mine.thaw()
     finally:
+        servers.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_client_whose_server_is_cut_off_from_the_others_goes_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nats.aio.client.shuffle", lambda pool: None)  # the first of the URL is tried first
+    monkeypatch.setattr(jetstream, "_MOVE_S", 1.0)
+    servers = NatsServers.start(tmp_path, count=3)
+    try:
+        url = servers.url()
+        async with opened(url) as log:
+            await log.append(numbered(0))
+        servers.nodes[0].isolate()
+        async with opened(url) as log:
+            assert ids_read(await read_all(log)) == ["0"]
+            await log.append(numbered(1))
+            assert log._stream._server() != f"127.0.0.1:{servers.nodes[0].port}"
+    finally:
+        servers.stop()
+
+
+@pytest.mark.anyio
+async def test_frequent_trims_are_one_purge(one_node: NatsServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jetstream, "_POLL_S", 0.05)
+    monkeypatch.setattr(jetstream, "_TRIM_PAUSE_S", 3600)
+    async with opened(one_node.url(new_stream())) as log:
+        purges: list[int] = []
+        purge = log._stream.purge
+
+        async def counted(*, before: int) -> None:
+            purges.append(before)
+            await purge(before=before)
+
+        monkeypatch.setattr(log._stream, "purge", counted)
+        for number in range(5):
+            await log.append(numbered(number))
+            await log.trim(log.end)
+        async with asyncio.timeout(30):
+            while log.trimmed_through < log.end:
+                await asyncio.sleep(0.01)
+        assert purges[0] == 2
+        assert purges[-1] == 6
+        assert log.behind(log.end) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_cut_between_client_and_servers_under_load(tmp_path: Path, count: int) -> None:
+    """Acknowledgements are lost on the way, messages arrive late and twice."""
+    choose = random.Random(count)
+    servers = NatsServers.start(tmp_path, count=count)
+    cables = [Cable(node.port) for node in servers.nodes]
+    try:
+        async with opened(servers.url(ports=[cable.port for cable in cables])) as log:
+            load = Load(log)
+            async with load.running():
+                await load.more()
+                for _ in range(6):
+                    for cable in cables:
+                        choose.choice([cable.cut, cable.drop])()
+                    await asyncio.sleep(choose.choice([0.1, 0.5, 3.0]))
+                    for cable in cables:
+                        cable.mend()
+                    await load.more()
+            await load.check()
+    finally:
+        for cable in cables:
+            cable.close()
         servers.stop()
 
 

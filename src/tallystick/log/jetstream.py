@@ -21,7 +21,7 @@ import structlog
 from tallystick.errors import TallystickError, Unavailable
 from tallystick.log.fetcher import READ_S_MAX, Fetcher
 from tallystick.log.interface import Block, LogDamagedError, LogTrimmedError
-from tallystick.log.message import Positions, end_of, sequence_behind
+from tallystick.log.message import end_of, sequence_behind
 from tallystick.log.nats_stream import (
     CONNECT_S,
     NatsStream,
@@ -35,6 +35,7 @@ from tallystick.log.nats_url import NatsUrl
 from tallystick.log.publisher import PUBLISH_S_MAX, ObserveCommit, Publisher, closed
 from tallystick.log.tally import EventTally
 from tallystick.metering.event import EventColumns
+from tallystick.metering.position import Positions
 
 WAITING_BYTES_MAX = 256 * 1024**2
 OPEN_S_MAX = 20.0

@@ -17,19 +17,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import xxhash
-from numpy.typing import NDArray
 
 from tallystick.log import block as blocks
 from tallystick.log.interface import Block
 from tallystick.metering.event import EventColumns
-
-Positions = NDArray[np.uint64]
+from tallystick.metering.position import LOCAL_BITS, Positions
 
 ROW_BITS = 14
 ROWS_MAX = 1 << ROW_BITS
 """Events one message may hold."""
 
-SEQUENCE_MAX = (1 << 52 - ROW_BITS) - 1
+SEQUENCE_MAX = (1 << LOCAL_BITS - ROW_BITS) - 1
 """The last sequence that has positions: enough for 1,000 messages a second for eight years, in each partition."""
 
 FRAME_BYTES = 16

@@ -29,13 +29,13 @@ from tallystick.log.interface import LogDamagedError
 from tallystick.log.message import (
     ROWS_MAX,
     SEQUENCE_MAX,
-    Positions,
     TooLargeRowError,
     positions_of,
     sealed_all,
 )
 from tallystick.log.nats_stream import Ack, NatsStream, RetryError, unavailable
 from tallystick.metering.event import EventColumns
+from tallystick.metering.position import Positions
 
 IN_FLIGHT_MAX = 16
 PUBLISH_S_MAX = 20

@@ -366,7 +366,7 @@ class SqliteLog:
 
     def _run(self) -> None:
         try:
-            _warm_up()
+            blocks.warm_up()
         except Exception:
             _logger.exception("log_warm_up_failed")
         while True:
@@ -866,27 +866,3 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _warm_up() -> None:
-    """Build and encode one event. Arrow looks for optional libraries on first use, which takes up to half a second."""
-    blocks.encode(
-        blocks.batch_of(
-            [
-                EventColumns(
-                    tenant="",
-                    received_at_us=0,
-                    source=[""],
-                    id=[""],
-                    type=[""],
-                    subject=[""],
-                    time_us=np.zeros(1, np.int64),
-                    time_given=np.zeros(1, np.bool_),
-                    data=[b""],
-                    attributes=[b""],
-                    identity=[bytes(blocks.IDENTITY_BYTES)],
-                    content=np.zeros(1, np.uint64),
-                )
-            ]
-        )
-    )
