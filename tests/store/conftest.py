@@ -7,4 +7,5 @@ pytest.register_assert_rewrite(
     "tests.store.questions_contract",
     "tests.store.versions_contract",
     "tests.store.rollups_contract",
+    "tests.store.partition_contract",
 )

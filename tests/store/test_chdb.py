@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
+from tests.store.partition_contract import PartitionContract
 from tests.store.questions_contract import QuestionsContract
 from tests.store.rollups_contract import RollupsContract
 from tests.store.versions_contract import VersionsContract
@@ -20,7 +21,7 @@ from tallystick.metering.meter import Aggregation
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import engine_of
-from tallystick.store.interface import EventSearch, Store
+from tallystick.store.interface import FACTS, EventSearch, Store
 
 SideDoor = Callable[[str], None]
 
@@ -56,7 +57,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups"):
+    for name in (*FACTS, "readings", "rollups", "fences", "token_salts"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 
@@ -74,6 +75,10 @@ class TestChdbVersions(VersionsContract):
 
 
 class TestChdbRollups(RollupsContract):
+    pass
+
+
+class TestChdbPartitions(PartitionContract):
     pass
 
 

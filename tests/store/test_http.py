@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.cluster.clickhouse_front import Front
 from tests.store.contract import StoreContract
+from tests.store.partition_contract import PartitionContract
 from tests.store.questions_contract import QuestionsContract
 from tests.store.rollups_contract import RollupsContract
 from tests.store.versions_contract import VersionsContract
@@ -13,7 +14,7 @@ from tests.store.versions_contract import VersionsContract
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import engine_of
-from tallystick.store.interface import Store
+from tallystick.store.interface import FACTS, Store
 
 SideDoor = Callable[[str], None]
 SECRET = "a word: with @ and %"
@@ -53,7 +54,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in ("events", "duplicates", "conflicts", "corrections", "staged", "readings", "rollups"):
+    for name in (*FACTS, "readings", "rollups", "fences", "token_salts"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 
@@ -71,4 +72,8 @@ class TestHttpVersions(VersionsContract):
 
 
 class TestHttpRollups(RollupsContract):
+    pass
+
+
+class TestHttpPartitions(PartitionContract):
     pass
