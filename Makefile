@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help demo install test unit slow lint types web bench clean system-packages requirements settings-docs
+.PHONY: help demo install test test-clickhouse unit slow lint types web bench clean system-packages requirements settings-docs
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -26,6 +26,10 @@ test: install system-packages    ## everything
 
 unit: install    ## the fast ring, under 20 s
 	$(PY) -m pytest -m "not slow and not engine"
+
+test-clickhouse: install    ## the store's contract on the server or cluster that TALLYSTICK_TEST_CLICKHOUSE_URL names
+	@test -n "$$TALLYSTICK_TEST_CLICKHOUSE_URL" || { echo "Set TALLYSTICK_TEST_CLICKHOUSE_URL=https://user:password@host:8443/default?cluster=name"; exit 2; }
+	$(PY) -m pytest tests/store/test_http.py
 
 lint: install    ## style and import directions
 	.venv/bin/ruff check .

@@ -34,8 +34,20 @@ class Settings:
     )
     store_url: str = _setting(
         "",
-        "Store: chdb:///path or http(s)://user:password@host:port/database. Empty: in the data directory.",
+        "Store: chdb:///path, or a ClickHouse server: http(s)://user:password@host:port/database, of a cluster with "
+        "`?cluster=name` (and several servers: host:port,host:port). Empty: in the data directory.",
         secret=True,
+    )
+    store_storage_policy: str = _setting(
+        "",
+        "Storage policy of the store's tables, as the ClickHouse servers name it. Empty: the servers' default.",
+    )
+    store_cold_volume: str = _setting(
+        "",
+        "Volume of the storage policy that old facts and readings move to. Empty: they stay where they are.",
+    )
+    store_cold_after_days: int = _setting(
+        365, "Days after which what was recorded moves to `store_cold_volume`."
     )
     catalog_url: str = _setting(
         "", "Catalog: sqlite:///path or postgresql://… Empty: a file in the data directory.", secret=True

@@ -27,6 +27,7 @@ from tallystick.log.sqlite import SqliteLog
 from tallystick.metrics import Metrics
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
+from tallystick.store.layout import Storage
 
 _QUESTION_THREADS = 8
 
@@ -140,6 +141,9 @@ def _store(settings: Settings, directory: Path) -> Store:
         settings.store_url or f"chdb:///{(directory / 'store').absolute()}",
         query_time_s_max=settings.query_time_s_max,
         query_memory_bytes_max=settings.store_memory_bytes_max,
+        storage=Storage.of(
+            settings.store_storage_policy, settings.store_cold_volume, settings.store_cold_after_days
+        ),
     )
 
 

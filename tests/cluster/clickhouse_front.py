@@ -1,15 +1,15 @@
 """ClickHouse's HTTP interface over chDB, in a process of its own: what stands in for a server where there is none.
 
-The engine is the same; what a server has around it is not there. A front takes these for what one server alone would do:
-`ON CLUSTER` is left out (there is no queue of statements to wait for), `Replicated…MergeTree` becomes `…MergeTree` (the
-embedded engine never leaves read-only mode: no server tells it the address at which replicas fetch from each other), and
-so do the settings of quorums. Everything else goes to the engine as it came.
+The engine is the same; what a server has around it is not there. With `--cluster` a front takes these for what one
+server alone would do: `ON CLUSTER` is left out (the engine refuses it: there is no queue of statements), and so are the
+settings of quorums; `Replicated…MergeTree` becomes `…MergeTree`, for the embedded engine creates replicated tables in
+ZooKeeper, but they never leave read-only mode (`--replicated` keeps them). Everything else goes to the engine as it came.
 
 Spoken: queries in the body, the address or a form; bound parameters (`param_x`); settings and the database as parameters;
 inserts with their rows behind the statement or as the body, plain or compressed (gzip, lz4, zstd); answers in any
 format the engine writes, compressed on demand; errors with X-ClickHouse-Exception-Code; names and passwords.
 
-    python -m tests.cluster.clickhouse_front DIRECTORY [--config FILE] [--user NAME --password WORD] [--cluster]
+    python -m tests.cluster.clickhouse_front DIRECTORY [--config FILE] [--user NAME --password WORD] [--cluster [--replicated]]
 """
 
 import argparse
@@ -70,13 +70,16 @@ _STATUS = {60: 404, 81: 404, 164: 403, 192: 403, 516: 403, 159: 500, 202: 503}
 class Engine:
     """One engine directory; a handle for each request that is under way."""
 
-    def __init__(self, directory: str, config: str | None, *, cluster: bool) -> None:
+    def __init__(
+        self, directory: str, config: str | None, *, cluster: bool = False, replicated: bool = False
+    ) -> None:
         import chdb
 
         options = f"?{urllib.parse.urlencode({'config-file': config})}" if config else ""
         self._address = f"{directory}{options}"
         self._connect = chdb.connect
         self._cluster = cluster
+        self._replicated = replicated
         self._keeper = chdb.connect(self._address)  # the engine ends with its last handle
         self._lock = threading.Lock()
 
@@ -91,7 +94,9 @@ class Engine:
     ) -> bytes:
         """Raises RuntimeError with the engine's message."""
         if self._cluster:
-            statement = _REPLICATED.sub(rb"\1(", _ON_CLUSTER.sub(b"", statement))
+            statement = _ON_CLUSTER.sub(b"", statement)
+            if not self._replicated:
+                statement = _REPLICATED.sub(rb"\1(", statement)
             settings = {name: value for name, value in settings.items() if name not in _OF_QUORUM}
         with self._lock:
             handle = self._connect(self._address)
@@ -284,6 +289,44 @@ def _spooled(rows: bytes | None) -> Iterator[str | None]:
         Path(file.name).unlink()
 
 
+CLUSTER = "metering"
+
+
+def configuration(
+    file: Path,
+    *,
+    other_shards: int = 0,
+    zookeeper_port: int | None = None,
+    replica: str = "r1",
+    cold: Path | None = None,
+) -> Path:
+    """An engine's configuration: of a cluster with one shard, which is the engine itself, and others behind closed ports;
+    a ZooKeeper; and a storage policy `tiered` with a volume `cold`."""
+    shard = (
+        "<shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host>"
+        "<port>{port}</port></replica></shard>"
+    )
+    own = 9
+    shards = [shard.format(port=own), *(shard.format(port=own + 1 + n) for n in range(other_shards))]
+    parts = [
+        f"<tcp_port>{own}</tcp_port>",  # nothing listens there: it says which of the shards this engine is
+        f"<remote_servers><{CLUSTER}>{''.join(shards)}</{CLUSTER}></remote_servers>",
+        f"<macros><shard>01</shard><replica>{replica}</replica></macros>",
+    ]
+    if zookeeper_port:
+        node = f"<node><host>127.0.0.1</host><port>{zookeeper_port}</port></node>"
+        parts.append(f"<zookeeper>{node}</zookeeper>")
+    if cold:
+        disks = f"<disk_cold><path>{cold}/</path></disk_cold>"
+        tiers = "<default><disk>default</disk></default><cold><disk>disk_cold</disk></cold>"
+        parts.append(
+            f"<storage_configuration><disks>{disks}</disks>"
+            f"<policies><tiered><volumes>{tiers}</volumes></tiered></policies></storage_configuration>"
+        )
+    file.write_text(f"<clickhouse>{''.join(parts)}</clickhouse>")
+    return file
+
+
 class Front:
     """A front in a process of its own, for tests. `kill`, `freeze` and `start` are for tests that break things."""
 
@@ -295,19 +338,22 @@ class Front:
         user: str = "default",
         password: str = "",
         cluster: bool = False,
+        replicated: bool = False,
     ) -> None:
         self._command = [sys.executable, "-m", "tests.cluster.clickhouse_front", str(directory)]
         self._command += ["--user", user, "--password", password]
         if config:
             self._command += ["--config", str(config)]
         if cluster:
-            self._command.append("--cluster")
-        self._who = f"{urllib.parse.quote(user)}:{urllib.parse.quote(password)}@"
+            self._command += ["--cluster", *(["--replicated"] if replicated else [])]
+        self._cluster = cluster
+        self._who = ":".join(urllib.parse.quote(part, safe="") for part in (user, password)) + "@"
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
     def url(self, database: str = "default") -> str:
-        return f"http://{self._who}127.0.0.1:{self.port}/{database}"
+        cluster = f"?cluster={CLUSTER}" if self._cluster else ""
+        return f"http://{self._who}127.0.0.1:{self.port}/{database}{cluster}"
 
     def start(self) -> "Front":
         """Again at the same port, where there was one."""
@@ -358,8 +404,9 @@ def main() -> None:
     parser.add_argument("--password", default="")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--cluster", action="store_true")
+    parser.add_argument("--replicated", action="store_true")
     given = parser.parse_args()
-    Handler.engine = Engine(given.directory, given.config, cluster=given.cluster)
+    Handler.engine = Engine(given.directory, given.config, cluster=given.cluster, replicated=given.replicated)
     Handler.user, Handler.password = given.user, given.password
     server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
     server.daemon_threads = True

@@ -46,7 +46,9 @@ class PartitionContract:
             view.insert_duplicates(repeats, token="t")
             gone = Fact(at(number, 5), at(number, 1), at(number, 1), "retract", NOON + 50, event(number, 1))
             # One that a revert restored: named by the position it had and a multiple of 2^58.
-            again = Fact(at(number, 1) + 3 * RESTORED, at(number, 1), 0, "replace", NOON + 51, event(number, 1))
+            again = Fact(
+                at(number, 1) + 3 * RESTORED, at(number, 1), 0, "replace", NOON + 51, event(number, 1)
+            )
             view.insert_corrections(corrections([gone, again]), token="t")
         for number, view in ((0, zero), (2, two), (63, last)):
             assert view.reached() == Reached(at(number, 9), NOON + 51)

@@ -1,10 +1,14 @@
-"""The contract over HTTP: a front over chDB in a process of its own."""
+"""The contract over HTTP: on a front over chDB in a process of its own, which takes what a cluster would be told; or on a
+real server or cluster, named by TALLYSTICK_TEST_CLICKHOUSE_URL (`make test-clickhouse`)."""
 
+import contextlib
 import os
+import urllib.parse
+import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.cluster.clickhouse_front import Front
+from tests.cluster.clickhouse_front import Front, configuration
 from tests.store.contract import StoreContract
 from tests.store.partition_contract import PartitionContract
 from tests.store.questions_contract import QuestionsContract
@@ -20,13 +24,37 @@ SideDoor = Callable[[str], None]
 SECRET = "a word: with @ and %"
 
 
+@contextlib.contextmanager
+def _database_of_its_own(url: str) -> Iterator[str]:
+    """On a real server or cluster nothing but this database is touched."""
+    engine = engine_of(url)
+    connection = Connection(engine, query_time_s_max=60, query_memory_bytes_max=10**9)
+    name = f"tallystick_test_{uuid.uuid4().hex[:12]}"
+    on = f" ON CLUSTER '{engine.cluster}'" if engine.cluster else ""
+    connection.command(f"CREATE DATABASE {name}{on}")
+    try:
+        yield urllib.parse.urlunsplit(urllib.parse.urlsplit(url)._replace(path=f"/{name}"))
+    finally:
+        connection.command(f"DROP DATABASE {name}{on} SYNC")
+        connection.close()
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of one shard: all that one server does, and its tables behind `Distributed`."""
     given = os.environ.get("TALLYSTICK_TEST_CLICKHOUSE_URL")
     if given:
-        yield given
+        with _database_of_its_own(given) as found:
+            yield found
         return
-    front = Front(tmp_path_factory.mktemp("front"), user="tally", password=SECRET).start()
+    directory = tmp_path_factory.mktemp("front")
+    front = Front(
+        directory / "engine",
+        config=configuration(directory / "config.xml"),
+        user="tally",
+        password=SECRET,
+        cluster=True,
+    ).start()
     yield front.url()
     front.stop()
 

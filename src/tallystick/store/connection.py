@@ -206,6 +206,11 @@ class Connection:
 
         return self._again(ask)
 
+    @property
+    def database(self) -> str:
+        """The database all statements are about."""
+        return self._engine.database
+
     def blocks(self, sql: str, parameters: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """An answer in blocks of at most BLOCK_ROWS_MAX rows with this schema, in bounded memory. Not asked again when it
         breaks off in the middle."""

@@ -69,7 +69,7 @@ class EmbeddedEngine:
 
     embedded = True
     cluster = ""
-    database = ""
+    database = "default"
     hosts = 1
 
     def __init__(self, path: str) -> None:

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tallystick.errors import Invalid
+
 # What was inserted under a token within so many blocks, or so long, is not inserted again. A recorder repeats its last
 # batch alone, so that the windows are ample; servers keep 10,000 blocks for an hour by default.
 _WINDOW = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
@@ -28,6 +30,7 @@ _CREATE = re.compile(
 )
 _CREATE_LIKE = re.compile(r"CREATE TABLE (\w+) AS (\w+)")
 _ALTER = re.compile(r"ALTER TABLE `?(\w+)`?\s+(.*)", re.DOTALL)
+_OPTIMIZE = re.compile(r"OPTIMIZE TABLE (\w+)(.*)")
 _REMOVE = re.compile(r"(DROP|TRUNCATE) TABLE (IF EXISTS )?`?(\w+)`?( SYNC)?")
 _SAFE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -63,6 +66,18 @@ class Storage:
     cold_volume: str = ""
     cold_after_days: int = 0
 
+    @staticmethod
+    def of(policy: str, cold_volume: str, cold_after_days: int) -> "Storage":
+        """As settings say it: without a volume nothing moves. Raises Invalid for what cannot be a name."""
+        for setting, name in (("store_storage_policy", policy), ("store_cold_volume", cold_volume)):
+            if name and not is_safe_name(name):
+                raise Invalid(
+                    f"{setting}: {name!r} is no name of a ClickHouse server's.", code="invalid_setting"
+                )
+        if cold_volume and cold_after_days < 1:
+            raise Invalid("store_cold_after_days must be 1 or more.", code="invalid_setting")
+        return Storage(policy, cold_volume, cold_after_days if cold_volume else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -83,6 +98,8 @@ class Layout:
             return self._create_like(*match.groups())
         if match := _ALTER.fullmatch(text):
             return self._alter(*match.groups())
+        if match := _OPTIMIZE.fullmatch(text):
+            return [f"OPTIMIZE TABLE `{self.local(match[1])}`{self._on}{match[2]}"]
         if match := _REMOVE.fullmatch(text):
             return self._remove(*match.groups())
         return [text]

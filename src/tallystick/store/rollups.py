@@ -23,8 +23,8 @@ _SLOT_HOURS = 730  # a twelfth of a year
 _SUMMED = frozenset({Aggregation.SUM, Aggregation.AVERAGE})
 _COMPARED = frozenset({Aggregation.MIN, Aggregation.MAX})
 _ATTEMPTS = 10
-Part = tuple[str, str]
-"""Name and hash of its files: names come back when the table is made again."""
+Part = tuple[int, str, str]
+"""Shard, name and hash of its files: names come back when the table is made again."""
 Held = dict[int, tuple[int, int]]
 """By meter id: rows of readings, and how many of them have sign -1."""
 
@@ -127,25 +127,31 @@ class Rollups:
 
     def rolled_up(self) -> dict[int, tuple[int, int]]:
         """See store.interface.Store. Parts never change, so that each is read once."""
+        layout = self._connection.layout
+        shard = "_shard_num" if layout.cluster else "0"
+        listed = statement("rollups_parts").replace("{shard}", shard)
+        listed = listed.replace("{parts}", layout.of_cluster("system.parts"))
+        of_table = {"database": self._connection.database, "table": layout.local("rollups")}
+        summed = statement("rolled_up").replace("{shard}", shard)
         for _ in range(_ATTEMPTS):
-            parts: set[Part] = {(row[0], row[1]) for row in self._connection.rows(statement("rollups_parts"))}
+            parts: set[Part] = {(row[0], row[1], row[2]) for row in self._connection.rows(listed, of_table)}
             with self._lock:
                 known = {part: held for part, held in self._held.items() if part in parts}
             unknown = parts - known.keys()
             if unknown:
-                found: defaultdict[str, Held] = defaultdict(dict)
-                names = [name for name, _ in unknown]
+                found: defaultdict[tuple[int, str], Held] = defaultdict(dict)
+                names = sorted({part[1] for part in unknown})
                 try:
-                    rows = self._connection.rows(statement("rolled_up"), {"parts": names})
+                    rows = self._connection.rows(summed, {"parts": names})
                 except StoreRefusal as refusal:
                     if refusal.engine_code == UNKNOWN_TABLE:
                         continue
                     raise
-                for name, meter, readings, taken_back in rows:
-                    found[name][meter] = (readings, taken_back)
-                if found.keys() != set(names):  # merged meanwhile
+                for at, name, meter, readings, taken_back in rows:
+                    found[at, name][meter] = (readings, taken_back)
+                if not found.keys() >= {part[:2] for part in unknown}:  # merged meanwhile, or another replica
                     continue
-                known |= {part: found[part[0]] for part in unknown}
+                known |= {part: found[part[:2]] for part in unknown}
             with self._lock:
                 self._held = known
             total: Held = {}

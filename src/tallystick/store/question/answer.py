@@ -56,13 +56,16 @@ def _answer(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:
 
 
 def _taken_back(rows: Rows, query: UsageQuery, readings: str) -> bool:
-    """Whether the meter has any reading with sign -1: an index of minima says so without reading the rows. Asked first,
-    so that all other questions weigh nothing and look for nothing."""
+    """Whether the meter has any reading of these customers with sign -1: an index of minima says so without reading the
+    rows. Asked first, so that all other questions weigh nothing and look for nothing."""
     bound = Bound()
     sql = (
         f"SELECT 1 FROM {readings} WHERE tenant = {bound.text(query.meter.tenant)}"
-        f" AND meter = {bound.value(query.meter.id, 'UInt32')} AND sign < 0 LIMIT 1"
+        f" AND meter = {bound.value(query.meter.id, 'UInt32')} AND sign < 0"
     )
+    if query.customers is not None:  # on a cluster: of their shards alone
+        sql += f" AND customer IN {bound.texts(query.customers)}"
+    sql += " LIMIT 1"
     return bool(rows(sql, bound.parameters))
 
 
