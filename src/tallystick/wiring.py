@@ -9,8 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from tallystick.catalog.interface import Catalog
-from tallystick.catalog.relational import RelationalCatalog
+from tallystick.catalog.cached import CachedCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
@@ -78,6 +77,7 @@ async def start(
     directory.mkdir(parents=True, exist_ok=True)
     catalog = _catalog(settings, directory)
     catalog.migrate()
+    catalog.watch()
     first_admin_key = catalog.ensure_admin_key(settings.admin_key or None, now_us=clock.now_us())
     store = wrap_store(_store(settings, directory))
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
@@ -152,8 +152,8 @@ def open_store(settings: Settings) -> Store:
     return _store(settings, Path(settings.data_dir))
 
 
-def _catalog(settings: Settings, directory: Path) -> Catalog:
-    return RelationalCatalog(settings.catalog_url or f"sqlite:///{directory / 'catalog.sqlite'}")
+def _catalog(settings: Settings, directory: Path) -> CachedCatalog:
+    return CachedCatalog(settings.catalog_url or f"sqlite:///{directory / 'catalog.sqlite'}")
 
 
 def _path(url: str, scheme: str, setting: str) -> Path:

@@ -1,20 +1,15 @@
 """The contract on PostgreSQL: a private server on loopback in a directory of its own. A missing one is a failure."""
 
-import os
-import pwd
-import shutil
 import socket
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import create_engine
 
+from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.interface import Catalog
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Unavailable
@@ -22,76 +17,22 @@ from tallystick.errors import Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .postgres_server import PostgresServer
 from .test_migrations import differences
 from .tokens_contract import TokensContract
 
 pytestmark = pytest.mark.slow
-_USER = "tallystick"
-
-
-def _binaries() -> Path:
-    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    found = shutil.which("initdb")
-    if found:
-        candidates.append(Path(found).resolve().parent)
-    for directory in reversed(candidates):
-        if (directory / "initdb").exists() and (directory / "postgres").exists():
-            return directory
-    pytest.fail("No PostgreSQL server is installed (Debian: apt-get install postgresql).")
-
-
-def _unprivileged() -> list[str]:
-    """What comes before a command to run it as a user that PostgreSQL accepts: it refuses root."""
-    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """Beginning of a URL, ending before the database's name."""
-    binaries = _binaries()
-    directory = Path(tempfile.mkdtemp(prefix="tallystick-postgres-"))
-    if os.geteuid() == 0:
-        owner = pwd.getpwnam("postgres")
-        os.chown(directory, owner.pw_uid, owner.pw_gid)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = directory / "data"
-
-    def run(*command: str | Path) -> None:
-        done = subprocess.run(
-            [*_unprivileged(), *map(str, command)],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{command[0]} failed with {done.returncode}"
-
+    running = PostgresServer()
     try:
-        run(
-            binaries / "initdb",
-            "-D",
-            data,
-            "-U",
-            _USER,
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "-N",
-        )
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        run(
-            binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "30", "-o", options, "start"
-        )
-        try:
-            yield f"{_USER}@127.0.0.1:{port}/"
-        finally:
-            run(binaries / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        running.start()
+        yield running.address
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        running.remove()
 
 
 @pytest.fixture(scope="session")
@@ -118,7 +59,7 @@ def _execute(server: str, statement: str) -> None:
 
 @pytest.fixture
 def catalog(database: str) -> Iterator[Catalog]:
-    opened = RelationalCatalog(f"postgresql+psycopg://{database}")
+    opened = CachedCatalog(f"postgresql+psycopg://{database}")
     yield opened
     opened.close()
 

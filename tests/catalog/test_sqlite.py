@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.interface import Catalog
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Invalid, StorageFull, Unavailable
@@ -37,7 +38,7 @@ def file(migrated_file: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def catalog(file: Path) -> Iterator[Catalog]:
-    opened = RelationalCatalog(f"sqlite:///{file}")
+    opened = CachedCatalog(f"sqlite:///{file}")
     yield opened
     opened.close()
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from sqlalchemy.exc import (
 
 from tallystick.catalog import tables
 from tallystick.catalog.interface import Actor, Topic
+from tallystick.catalog.watch import CHANNEL
 from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
 
 _BUSY_TIMEOUT_MS = 5_000
@@ -56,7 +57,7 @@ class Limits:
 
     connections_max: int = 24
     connect_s_max: int = 5
-    statement_s_max: int = 20
+    statement_s_max: int = 10
     idle_s_max: int = 10
 
 
@@ -98,13 +99,21 @@ class Change:
             },
         )
 
-    def finish(self) -> None:
+    def finish(self) -> dict[str, int]:
+        """Let the revisions grow; which have."""
         if self._topics:
             self.connection.execute(
                 update(tables.revisions)
                 .where(tables.revisions.c.topic.in_(sorted(self._topics)))
                 .values(revision=self.revision)
             )
+            if self.connection.dialect.name == "postgresql":
+                # Sent when the transaction commits. Changes are one at a time already, so this holds nobody up.
+                self.connection.execute(
+                    text("SELECT pg_notify(:channel, :revision)"),
+                    {"channel": CHANNEL, "revision": str(self.revision)},
+                )
+        return dict.fromkeys(self._topics, self.revision)
 
 
 class Database:
@@ -112,6 +121,10 @@ class Database:
 
     def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = _parse(url)
+        self.is_hanging: Callable[[], bool] = lambda: False
+        """Whether the server is known to keep those waiting who ask it: then nobody is sent to wait."""
+        self.on_changed: Callable[[Mapping[str, int]], None] = lambda revisions: None
+        """Told the revisions of a change by this process, once it is committed."""
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":
             if parsed.database:
@@ -142,13 +155,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
-        with _mapped_errors(), self._engine.connect() as connection:
+        with self._mapped_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
         """A transaction that is no change of configuration: no revision, no audit row, no lock on PostgreSQL."""
-        with _mapped_errors(), self._changing.begin() as connection:
+        with self._mapped_errors(), self._changing.begin() as connection:
             yield connection
 
     @contextmanager
@@ -157,14 +170,44 @@ class Database:
         visible in their order (a reader that has seen revision n will never find a row of n or below appear later).
 
         SQLite: BEGIN IMMEDIATE. PostgreSQL: a lock on the row "all" of revisions."""
-        with _mapped_errors(), self._changing.begin() as connection:
+        with self._mapped_errors(), self._changing.begin() as connection:
             row = tables.revisions.c
             current = connection.execute(
                 select(row.revision).where(row.topic == "all").with_for_update()
             ).scalar_one()
             change = Change(connection, actor, now_us, current + 1)
             yield change
-            change.finish()
+            changed = change.finish()
+        if changed:
+            self.on_changed(changed)
+
+    @contextmanager
+    def _mapped_errors(self) -> Generator[None]:
+        """Operational errors of the driver become Unavailable, a full disk StorageFull; never a word of SQL."""
+        if self.is_hanging():
+            raise _not_answering()
+        try:
+            yield
+        except TallystickError:
+            raise
+        except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            raise _ours(error) from error
+        except DatabaseError as error:
+            # SQLite's "file is not a database" and "malformed" come as the bare class.
+            if type(error) is DatabaseError or getattr(error.orig, "sqlstate", None) in _PASSING_STATES:
+                raise _ours(error) from error
+            raise
+
+    def listener(self) -> Any:
+        """A connection of its own to listen with (PostgreSQL), which commits every statement by itself."""
+        from tallystick.catalog import postgres
+
+        _, parameters = self._engine.dialect.create_connect_args(self._engine.url)
+        made = postgres.connect(
+            None, None, (), {**parameters, **postgres.options(Limits(connect_s_max=2, statement_s_max=1))}
+        )
+        made.autocommit = True
+        return made
 
     def migrate(self) -> None:
         config = Config()
@@ -173,7 +216,7 @@ class Database:
             "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
         )
         config.set_main_option("path_separator", "os")
-        with _mapped_errors(), self._changing.begin() as connection:
+        with self._mapped_errors(), self._changing.begin() as connection:
             if self.dialect == "postgresql":
                 # A migration may take longer than any question, and so may waiting for another server's.
                 for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -258,25 +301,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if changes else "BEGIN")
 
 
-@contextmanager
-def _mapped_errors() -> Generator[None]:
-    """Operational errors of the driver become Unavailable, a full disk StorageFull; never a word of SQL."""
-    try:
-        yield
-    except TallystickError:
-        raise
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        raise _ours(error) from error
-    except DatabaseError as error:
-        # SQLite's "file is not a database" and "malformed" come as the bare class.
-        if type(error) is DatabaseError or getattr(error.orig, "sqlstate", None) in _PASSING_STATES:
-            raise _ours(error) from error
-        raise
-
-
 def _ours(error: Exception) -> TallystickError:
     cause = getattr(error, "orig", None)
     full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     if full or getattr(cause, "sqlstate", None) == "53100":
         return StorageFull("The disk of the catalog is full; nothing was changed. Make room and try again.")
+    return _not_answering()
+
+
+def _not_answering() -> Unavailable:
     return Unavailable("The catalog's database does not answer. Try again shortly.", retry_after_s=2)
