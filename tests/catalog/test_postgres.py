@@ -17,6 +17,7 @@ from tallystick.errors import Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .migrations_contract import MigrationsContract
 from .postgres_server import PostgresServer
 from .test_migrations import differences
 from .tokens_contract import TokensContract
@@ -82,6 +83,20 @@ def empty(server: str) -> Iterator[tuple[Catalog, Catalog]]:
 
 
 @pytest.fixture
+def new_url(server: str) -> Iterator[Callable[[str], str]]:
+    made: list[str] = []
+
+    def new_url(name: str) -> str:
+        _execute(server, f"CREATE DATABASE new_{name}")
+        made.append(name)
+        return f"postgresql+psycopg://{server}new_{name}"
+
+    yield new_url
+    for name in made:
+        _execute(server, f"DROP DATABASE new_{name} WITH (FORCE)")
+
+
+@pytest.fixture
 def side_door(database: str) -> Callable[[str], list[Any]]:
     def run(statement: str) -> list[Any]:
         with psycopg.connect(f"postgresql://{database}") as connection:
@@ -91,7 +106,7 @@ def side_door(database: str) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestPostgres(CatalogContract, BackfillsContract, AccessContract, TokensContract):
+class TestPostgres(MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")
         assert differences(engine) == []

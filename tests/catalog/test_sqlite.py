@@ -17,6 +17,7 @@ from tallystick.errors import Invalid, StorageFull, Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .migrations_contract import MigrationsContract
 from .tokens_contract import TokensContract
 
 
@@ -60,6 +61,11 @@ def empty(tmp_path: Path) -> Iterator[tuple[Catalog, Catalog]]:
 
 
 @pytest.fixture
+def new_url(tmp_path: Path) -> Callable[[str], str]:
+    return lambda name: f"sqlite:///{tmp_path}/{name}.db"
+
+
+@pytest.fixture
 def side_door(file: Path) -> Callable[[str], list[Any]]:
     def run(statement: str) -> list[Any]:
         with closing(sqlite3.connect(file)) as connection:
@@ -70,7 +76,7 @@ def side_door(file: Path) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestSqlite(CatalogContract, BackfillsContract, AccessContract, TokensContract):
+class TestSqlite(MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]
     ) -> None:

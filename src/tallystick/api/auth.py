@@ -29,6 +29,9 @@ REVISION_AGE_S_MAX = 0.8
 CATALOG_WAIT_S_MAX = 2.0
 CACHED_KEYS_MAX = 10_000
 UNKNOWN_CACHED_S = 0.5
+OUTAGE_S_MAX = 3600.0
+"""How long keys that are kept count while the catalog does not answer: a process that is cut off would otherwise never
+hear that one was revoked."""
 USED_NOTED_S = 30.0
 """How often the moments keys were last used are written: not while a request waits."""
 
@@ -111,6 +114,7 @@ class Authenticator:
         self._known: dict[bytes, Caller] = {}
         self._unknown: dict[bytes, float] = {}
         self._revision: int | None = None
+        self._answered_at = time.monotonic()
         self._checked_at = float("-inf")
         self._checking: asyncio.Task[None] | None = None
 
@@ -209,9 +213,12 @@ class Authenticator:
         try:
             revision = await asyncio.to_thread(self._keys.revision, "keys")
         except Exception:
-            # What is kept stays good: a catalog that is down must not stop ingest.
+            # What is kept stays good for a time: a catalog that is down must not stop ingest.
+            if time.monotonic() - self._answered_at > OUTAGE_S_MAX:
+                self._known.clear()
             self._checked_at = time.monotonic()
         else:
+            self._answered_at = time.monotonic()
             if revision != self._revision:
                 self._known.clear()
                 self._unknown.clear()

@@ -117,7 +117,8 @@ class Change:
 
 
 class Database:
-    """An engine and its two kinds of transactions: `reading` (one snapshot) and `changing` (one at a time)."""
+    """An engine and its kinds of transactions: `reading` (SQLite: one snapshot; PostgreSQL: one a statement), `changing` (one
+    at a time), `writing` and `single`."""
 
     def __init__(self, url: str, limits: Limits = Limits()) -> None:
         parsed = _parse(url)
@@ -152,10 +153,20 @@ class Database:
             )
             event.listen(self._engine, "do_connect", postgres.connect)
         self._changing = self._engine.execution_options(tallystick_changes=True)
+        self._single, self._reading = self._changing, self._engine
+        if self.dialect == "postgresql":
+            # Two round trips less a transaction; and nothing stays locked by a process that is frozen in the midst of it.
+            self._single = self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
-        with self._mapped_errors(), self._engine.connect() as connection:
+        with self._mapped_errors(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def single(self) -> Generator[Connection]:
+        """For one statement that writes, which is a transaction of its own."""
+        with self._mapped_errors(), self._single.begin() as connection:
             yield connection
 
     @contextmanager
@@ -209,7 +220,8 @@ class Database:
         made.autocommit = True
         return made
 
-    def migrate(self) -> None:
+    def migrate(self, revision: str = "head") -> None:
+        """Bring the tables up to a revision."""
         config = Config()
         # Config reads values through configparser, to which a % in a path would be the start of a variable.
         config.set_main_option(
@@ -224,7 +236,7 @@ class Database:
                 cast("Any", connection.connection.driver_connection).answer_s_max = None
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
     def ping(self) -> None:
         with self.reading() as connection:

@@ -55,7 +55,7 @@ class LeaseTable(Generic[K]):
     def acquire(self, key: K, owner: str, *, ttl_us: int) -> int | None:
         """The new epoch; None: another owner has it. Its present owner gets a new epoch too, which shuts out whatever
         it does under the one before."""
-        with self._database.writing() as connection:
+        with self._database.single() as connection:
             return self._take(connection, key, owner, ttl_us)
 
     def _take(self, connection: Connection, key: K, owner: str, ttl_us: int) -> int | None:
@@ -72,7 +72,7 @@ class LeaseTable(Generic[K]):
         """Renew all leases of this owner, in one statement: those it has, with their epochs. One whose time was over
         and that nobody has taken is renewed as well."""
         column = self._table.c
-        with self._database.writing() as connection:
+        with self._database.single() as connection:
             rows = connection.execute(
                 update(self._table)
                 .where(column.owner == owner)
@@ -112,7 +112,7 @@ class LeaseTable(Generic[K]):
 
     def _fenced(self, key: K, epoch: int, values: Mapping[str, Any]) -> bool:
         """Change the row where it still has this epoch."""
-        with self._database.writing() as connection:
+        with self._database.single() as connection:
             changed = connection.execute(
                 update(self._table).where(self._key == key, self._table.c.epoch == epoch).values(**values)
             )
