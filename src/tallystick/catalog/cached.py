@@ -88,16 +88,6 @@ class CachedCatalog(RelationalCatalog):
         read = super().customer
         return self._read("subjects", ("customer", tenant, key), lambda: read(tenant, key))
 
-    def customers(
-        self, tenant: str, *, archived: bool = False, cursor: str | None = None, limit: int = 100
-    ) -> Page[Customer]:
-        read = super().customers
-        return self._read(
-            "subjects",
-            ("customers", tenant, archived, cursor, limit),
-            lambda: read(tenant, archived=archived, cursor=cursor, limit=limit),
-        )
-
     def children(self, tenant: str, keys: Collection[str]) -> tuple[str, ...]:
         read = super().children
         wanted = tuple(sorted(set(keys)))
