@@ -64,6 +64,7 @@ _CODE = re.compile(r"Code: (\d+)\.")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ON_CLUSTER = re.compile(rb"\bON\s+CLUSTER\s+(?:'[^']*'|`[^`]*`|\w+)", re.IGNORECASE)
 _REPLICATED = re.compile(rb"\bReplicated(\w*MergeTree)\('[^']*',\s*'[^']*'(?:,\s*)?")
+_SYNC = re.compile(rb"\s*SYSTEM\s+SYNC\s+REPLICA\b", re.IGNORECASE)
 _STATUS = {60: 404, 81: 404, 164: 403, 192: 403, 516: 403, 159: 500, 202: 503}
 
 
@@ -95,6 +96,8 @@ class Engine:
         """Raises RuntimeError with the engine's message."""
         if self._cluster:
             statement = _ON_CLUSTER.sub(b"", statement)
+            if _SYNC.match(statement):  # there is no other replica
+                return b""
             if not self._replicated:
                 statement = _REPLICATED.sub(rb"\1(", statement)
             settings = {name: value for name, value in settings.items() if name not in _OF_QUORUM}

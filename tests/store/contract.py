@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 
-from tallystick.errors import Invalid
+from tallystick.errors import Invalid, Unavailable
 from tallystick.metering import window
 from tallystick.metering.evaluate import OracleEvent, evaluate
 from tallystick.metering.event import RECORDED_SCHEMA
@@ -330,6 +330,39 @@ class StoreContract:
             events[1].time_us,
         )
         assert totals(to_us=1) == (0, None, None)
+
+    # -- facts as a whole ---------------------------------------------------------------------------------------
+    def test_a_snapshot_stays_as_it_is(self, store: Store) -> None:
+        def insert(*positions: int) -> None:
+            rows = table([an_event(p) for p in positions])
+            store.insert_events(rows, token=f"{positions}")
+            store.insert_conflicts(rows.append_column("original", rows["position"]), token=f"{positions}")
+
+        insert(1, 2, 5)
+        name = store.snapshot()
+        insert(6)
+        by_us = an_event(5).recorded_at_us
+
+        def ranges(snapshot: str, table_: str = "events", by_us: int = by_us) -> list[tuple[int, int]]:
+            found = store.snapshot_ranges(snapshot, table_, recorded_by_us=by_us, span=2)
+            return [(one.number, one.rows) for one in found]
+
+        assert ranges(name) == ranges(name, "conflicts") == [(0, 2), (2, 1)]
+        assert ranges(name, by_us=by_us - 1) == [(0, 2)]
+        assert ranges(name, "corrections") == []
+        rows = store.snapshot_rows(name, "events", 0, recorded_by_us=by_us, span=2)
+        assert [p for block in rows for p in block.column("position").to_pylist()] == [1, 2]
+        store.migrate()
+        later = store.snapshot()
+        assert ranges(later, by_us=2 * by_us) == [(0, 2), (2, 2)]
+        digests = [
+            store.snapshot_ranges(one, "events", recorded_by_us=by_us, span=2) for one in (name, later)
+        ]
+        assert digests[0] == digests[1]
+        for one in (name, later):
+            store.drop_snapshot(one)
+            with pytest.raises(Unavailable):
+                ranges(one)
 
     # -- derived data -------------------------------------------------------------------------------------------
     def test_readings_deleted_can_be_inserted_again_under_the_same_token(self, store: Store) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tallystick.metering.event import RECORDED_SCHEMA
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import PARTITIONS_MAX
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import question
@@ -63,7 +64,7 @@ from tallystick.store.versions import (
     select,
     superseded_positions,
 )
-from tallystick.store.within import PARTITIONS_MAX, Within, Writer
+from tallystick.store.within import Within, Writer
 
 _EVENT_COLUMNS = STORED_SCHEMA.names
 _CONFLICT_COLUMNS = [*_EVENT_COLUMNS, "original"]
@@ -110,7 +111,10 @@ class ClickHouseStore:
         query_memory_bytes_max: int = 8 * 1024**3,
         usage_values_max: int = question.VALUES_MAX,
         storage: Storage | None = None,
+        left_over_after_s: int | None = None,
     ) -> None:
+        """`left_over_after_s`: how old a scratch or snapshot of another process must be for `migrate` to drop it. By
+        default any age on the embedded engine, which no other process shares, and a day on servers."""
         self._connection = Connection(
             engine_of(url),
             query_time_s_max=query_time_s_max,
@@ -118,6 +122,9 @@ class ClickHouseStore:
             storage=storage,
         )
         self._usage_values_max = usage_values_max
+        if left_over_after_s is None:
+            left_over_after_s = 0 if self._connection.embedded else 86_400
+        self._left_over_after_s = left_over_after_s
         self._rollups = Rollups(self._connection)
         self._scratches: set[str] = set()
         """Those in use in this process."""
@@ -143,8 +150,13 @@ class ClickHouseStore:
             rows = pa.table({"version": pa.array([version], pa.uint32()), "name": [name]})
             self._connection.insert("schema_versions", rows, token=f"migration-{version}")
         tables = self._tables()
-        self._facts.drop_left_over(tables)
-        for table in tables:
+        old = [
+            row[0]
+            for row in self._connection.rows(statement("tables_old"), {"age_s": self._left_over_after_s})
+            if self._connection.layout.is_known(row[0])
+        ]
+        self._facts.drop_left_over(old)
+        for table in old:
             if re.fullmatch(r"scratch_[0-9a-f]{32}", table) and table not in self._scratches:
                 run(f"DROP TABLE IF EXISTS `{table}` SYNC")
         if tables.get("readings", readings_layout()) != readings_layout():

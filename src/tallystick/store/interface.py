@@ -418,7 +418,7 @@ class Store(Protocol):
     def snapshot(self) -> str:
         """Keep all tables of FACTS as they are at this instant; the name it answers is for the three calls below. Costs
         next to nothing. Whoever calls sees to it that nothing is being inserted. Snapshots of an earlier process are
-        dropped by `migrate`."""
+        dropped by `migrate`, as scratches are."""
         ...
 
     def snapshot_ranges(
@@ -481,7 +481,8 @@ class Store(Protocol):
 
     def scratch(self) -> str:
         """Make an empty table like readings for one question; the name it answers is for `insert_readings`, `usage`
-        and `drop_scratch`. Scratches of an earlier process are dropped by `migrate`; those made here stay."""
+        and `drop_scratch`. Scratches of an earlier process are dropped by `migrate` (on servers, which other processes share:
+        once they are a day old); those made here stay."""
         ...
 
     def drop_scratch(self, name: str) -> None: ...

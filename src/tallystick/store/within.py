@@ -1,7 +1,6 @@
 """The rows of one partition, as conditions on positions; and what keeps a recorder that lost its partition from writing.
 
-A position is `partition << 52 | local`. A version that a revert restored bears the position it had and a multiple of 2^58: twelve bits above the local position
-are left for both.
+What a position is: metering/position.py.
 """
 
 # ruff: noqa: S608 (identifiers come from fixed lists, values are whole numbers of this room)
@@ -10,12 +9,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tallystick.metering.position import LOCAL_BITS, RESTORED_STEP, base_of
 from tallystick.store.connection import Connection
 from tallystick.store.interface import FencedOff
 
-LOCAL_BITS = 52
-PARTITIONS_MAX = 64
-RESTORED_STEP = 1 << 58
 _RESTORED_TABLES = frozenset({"corrections", "readings"})
 _NO_PARTITION = 255
 """Under which a store that is not bound to a partition keeps its salts on a cluster."""
@@ -29,7 +26,7 @@ class Within:
 
     @property
     def first(self) -> int:
-        return self.partition << LOCAL_BITS
+        return base_of(self.partition)
 
     @property
     def last(self) -> int:
