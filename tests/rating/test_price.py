@@ -1,6 +1,7 @@
 """Prices that are more than a number: tables a biller can check by eye."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from tallystick.errors import Invalid
 from tallystick.rating.adjustments import Adjustments, Discount
 from tallystick.rating.commitment import Commitment, settle
 from tallystick.rating.model import Usage
-from tallystick.rating.price import parse_price
+from tallystick.rating.price import MODELS, parse_price
 from tallystick.rating.rate import increments, rate
 
 D = Decimal
@@ -273,3 +274,8 @@ def test_prices_nest_only_so_deep() -> None:
     for _ in range(5):
         raw = {"model": "matrix", "dimensions": ["a"], "default": {"price": raw}}
     assert [code for _, code in codes(raw)] == ["nested_too_deep"]
+
+
+def test_every_model_is_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/prices.md").read_text()
+    assert [name for name in MODELS if f"| `{name}` |" not in page] == []
