@@ -341,7 +341,12 @@ def test_a_given_up_build_leaves_no_readings_beside_the_next_one(play: Play) -> 
         recorder.want_rebuild()
         while recorder.generation == generation:
             await asyncio.sleep(0.002)
-        late = await asyncio.to_thread(recorder.insert_built, readings, token="late", generation=generation)
+        late = await asyncio.to_thread(
+            recorder.insert_built,
+            lambda: rig.store.insert_readings(readings, token="late"),
+            readings.num_rows,
+            generation=generation,
+        )
         assert late is False
         await rig.served_from("readings")
         assert store.counts()["readings"] == 30

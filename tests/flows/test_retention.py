@@ -1,5 +1,6 @@
 """What is past its limit goes, with all that hangs on it; figures behind the limit stay as they were, identities for ever."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -216,7 +217,13 @@ def test_what_is_needed_or_carried_is_kept(play: Play) -> None:
         assert await keeper(rig, needed_since=lambda tenant, kind: LIMIT_US - 40 * DAY_US).sweep() == 0
         rig.meter(key="level", aggregation="time_weighted", value="$.n", event_type="other")
         limit(rig, kind="other")
-        assert await keeper(rig).sweep() == 9
+        gone = 0
+        for _ in range(500):  # nothing goes while the readings of the new meter are being built
+            gone = gone or await keeper(rig).sweep()
+            if gone:
+                break
+            await asyncio.sleep(0.02)
+        assert gone == 9
         assert rig.system.store.counts()["events"] == 12
         limit(rig, None)
         rig.clock.advance(seconds=90 * 86_400)

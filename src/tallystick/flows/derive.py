@@ -18,7 +18,7 @@ from tallystick.flows.record import Recorder, count_by_meter
 from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import derive
-from tallystick.store.interface import Store
+from tallystick.store.interface import Derived, Store
 
 _IDLE_S = 0.2
 _RETRY_S = 1.0
@@ -38,8 +38,8 @@ class ReadingsBuilder:
         self._recorder = recorder
         self._stopping = asyncio.Event()
         self._half_built = False
-        self.progress: tuple[int, int] | None = None
-        """(readings built, events read) of the build under way; None when there is none."""
+        self.progress: int | None = None
+        """Readings built by the build under way; None when there is none."""
 
     async def run(self) -> None:
         while not self._stopping.is_set():
@@ -84,23 +84,34 @@ class ReadingsBuilder:
         later is the recorder's."""
         rows: Counter[int] = Counter({meter.id: 0 for meter in meters})
         ids = "-".join(str(meter.id) for meter in meters[:8])
-        events_read = 0
-        types = sorted({meter.event_type for meter in meters})
-        blocks = self._store.events_of(meters[0].tenant, types, recorded_by_us=moment_us)
-        for number, block in enumerate(blocks):
+        for number, step in enumerate(self._store.derivations(meters, recorded_by_us=moment_us)):
             if self._stopping.is_set():
                 return None
-            versions = pa.Table.from_batches([block])
-            for sign, readings in ((1, derive(meters, versions)), (-1, _taken_back(meters, versions))):
-                token = f"build:{generation}:{moment_us}:{ids}:{number}:{sign}"
-                if readings.num_rows and not self._recorder.insert_built(
-                    readings, token=token, generation=generation
-                ):
+            if isinstance(step, Derived):
+                if not self._recorder.insert_built(step.insert, step.rows, generation=generation):
                     return None
-                rows.update(count_by_meter(readings))
-            events_read += versions.num_rows
-            self.progress = (sum(rows.values()), events_read)
+                rows[step.meter.id] += step.rows
+            else:
+                for sign, readings in readings_of(step.meters, step.versions):
+                    token = f"build:{generation}:{moment_us}:{ids}:{number}:{sign}"
+
+                    def insert(readings: pa.Table = readings, token: str = token) -> None:
+                        self._store.insert_readings(readings, token=token)
+
+                    if readings.num_rows and not self._recorder.insert_built(
+                        insert, readings.num_rows, generation=generation
+                    ):
+                        return None
+                    rows.update(count_by_meter(readings))
+            self.progress = sum(rows.values())
         return dict(rows)
+
+
+def readings_of(
+    meters: Sequence[Meter], versions: pa.Table
+) -> tuple[tuple[int, pa.Table], tuple[int, pa.Table]]:
+    """The readings that versions make, and those that take superseded ones back: sign and rows."""
+    return (1, derive(meters, versions)), (-1, _taken_back(meters, versions))
 
 
 def _taken_back(meters: Sequence[Meter], versions: pa.Table) -> pa.Table:

@@ -289,16 +289,17 @@ class Recorder:
         """Meters whose past has no readings yet."""
         return {key: covered for key, covered in self._state.coverage.items() if not covered.built}
 
-    def insert_built(self, readings: pa.Table, *, token: str, generation: int) -> bool:
-        """Insert readings of a build. False, and nothing done, when readings were taken out of service since it began.
+    def insert_built(self, insert: Callable[[], None], rows: int, *, generation: int) -> bool:
+        """Insert so many readings of a build. False, and nothing done, when readings were taken out of service since it
+        began.
 
         Asked and done in one: rows of a given-up build that came in after the table was emptied would count beside
         those of the next."""
         with self._readings_change:
             if generation != self._state.generation:
                 return False
-            self._store.insert_readings(readings, token=token)
-            self._building_rows += readings.num_rows
+            insert()
+            self._building_rows += rows
             return True
 
     async def finish_build(self, rows: dict[int, int], *, generation: int) -> bool:

@@ -17,7 +17,7 @@ from tallystick.metering.meter import Meter
 from tallystick.metering.position import PARTITIONS_MAX
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
-from tallystick.store import question
+from tallystick.store import build, question
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
 from tallystick.store.engine import engine_of
 from tallystick.store.facts import Facts
@@ -30,6 +30,7 @@ from tallystick.store.interface import (
     STORED_SCHEMA,
     VERSION_SCHEMA,
     Correction,
+    Derived,
     DerivedMissing,
     EventPart,
     EventSearch,
@@ -42,6 +43,7 @@ from tallystick.store.interface import (
     RollupPlan,
     StoredEvent,
     TypeTotals,
+    Underived,
 )
 from tallystick.store.layout import Storage
 from tallystick.store.placement import place
@@ -591,6 +593,9 @@ class ClickHouseStore:
             # Derived tables may vanish at any time.
             self._connection.command(create_readings("readings"))
             self._writer.insert(table, rows, token=token)
+
+    def derivations(self, meters: Sequence[Meter], *, recorded_by_us: int) -> Iterator[Derived | Underived]:
+        return build.steps(self._connection, meters, recorded_by_us=recorded_by_us)
 
     def reading_counts(self, *, through: int) -> dict[int, int]:
         sql = statement("reading_counts").replace("{within}", self._of("readings"))

@@ -19,7 +19,7 @@ publishes a moment only after all rows of that moment are in, so that a question
 Every call raises errors.Unavailable when the store cannot be reached or refuses.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -227,6 +227,23 @@ class RollupPlan:
 
     chunks: tuple[RollupChunk, ...]
     readings: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Readings of one meter that the store derives itself: `rows` of them, once `insert` is called. Not safe to repeat."""
+
+    meter: Meter
+    rows: int
+    insert: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Underived:
+    """Versions of events (VERSION_SCHEMA) whose readings of these meters the caller derives."""
+
+    meters: tuple[Meter, ...]
+    versions: pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,6 +486,12 @@ class Store(Protocol):
     # -- derived data --------------------------------------------------------------------------------------------
     def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:
         """Readings: READING_SCHEMA. `into` names a scratch made by `scratch`."""
+        ...
+
+    def derivations(self, meters: Sequence[Meter], *, recorded_by_us: int) -> Iterator[Derived | Underived]:
+        """All it takes to have the readings of these meters of one tenant, of every version there was at a moment: pieces
+        that the store derives itself, and blocks of versions (a superseded one also makes a reading that takes it
+        back), in no stated order. Bounded in memory."""
         ...
 
     def reading_counts(self, *, through: int) -> dict[int, int]:
