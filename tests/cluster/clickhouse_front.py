@@ -20,6 +20,7 @@ import hmac
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -342,6 +343,7 @@ class Front:
         password: str = "",
         cluster: bool = False,
         replicated: bool = False,
+        certificate: Path | None = None,
     ) -> None:
         self._command = [sys.executable, "-m", "tests.cluster.clickhouse_front", str(directory)]
         self._command += ["--user", user, "--password", password]
@@ -349,6 +351,9 @@ class Front:
             self._command += ["--config", str(config)]
         if cluster:
             self._command += ["--cluster", *(["--replicated"] if replicated else [])]
+        if certificate:
+            self._command += ["--certificate", str(certificate)]
+        self._scheme = "https" if certificate else "http"
         self._cluster = cluster
         self._who = ":".join(urllib.parse.quote(part, safe="") for part in (user, password)) + "@"
         self._process: subprocess.Popen[str] | None = None
@@ -356,7 +361,7 @@ class Front:
 
     def url(self, database: str = "default") -> str:
         cluster = f"?cluster={CLUSTER}" if self._cluster else ""
-        return f"http://{self._who}127.0.0.1:{self.port}/{database}{cluster}"
+        return f"{self._scheme}://{self._who}127.0.0.1:{self.port}/{database}{cluster}"
 
     def start(self) -> "Front":
         """Again at the same port, where there was one."""
@@ -405,6 +410,7 @@ def main() -> None:
     parser.add_argument("--config")
     parser.add_argument("--user", default="default")
     parser.add_argument("--password", default="")
+    parser.add_argument("--certificate", help="a file with certificate and key: speak TLS")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--replicated", action="store_true")
@@ -413,6 +419,10 @@ def main() -> None:
     Handler.user, Handler.password = given.user, given.password
     server = ThreadingHTTPServer(("127.0.0.1", given.port), Handler)
     server.daemon_threads = True
+    if given.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(given.certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     # The engine's own threads do not outlive an orderly exit well: what is synced is synced.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     print("port", server.server_address[1], flush=True)

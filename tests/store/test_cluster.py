@@ -4,13 +4,21 @@ There is no ClickHouse server here. What is shown runs on chDB behind fronts (te
 real ZooKeeper for replicated tables; docs/howto/clickhouse.md says what was run on what.
 """
 
+import contextlib
+import ipaddress
 import itertools
 import re
 import shutil
+import socket
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.cluster.clickhouse_front import Front, configuration
 from tests.cluster.zookeeper import is_installed, zookeeper
 from tests.store.contract import NOON, a_meter, a_query, an_event, record, table
@@ -20,7 +28,7 @@ from tallystick.metering.meter import Aggregation
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import engine_of
-from tallystick.store.interface import FACTS, EventSearch
+from tallystick.store.interface import FACTS, EventSearch, FencedOff
 from tallystick.store.layout import Layout, Storage
 from tallystick.store.statements import create_readings, create_rollups, migrations, statement
 
@@ -273,3 +281,121 @@ def test_a_server_away_for_a_while(alone: Front) -> None:
         assert len(spoken.search(EventSearch("default", id=f"{compress}-11"))) == 1
         spoken.close()
     store.close()
+
+
+class HeldUp:
+    """A way to a server on which, while it is held, nothing gets through."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free = threading.Event()
+        self._free.set()
+        self.waiting = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    def close(self) -> None:
+        self.release()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._port))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, here: socket.socket, there: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := here.recv(1 << 16):
+                if not self._free.is_set():
+                    there.sendall(data[: len(data) // 2])
+                    self.waiting.set()
+                    self._free.wait()
+                    data = data[len(data) // 2 :]
+                there.sendall(data)
+        with contextlib.suppress(OSError):
+            there.shutdown(socket.SHUT_WR)
+
+
+def test_an_insert_half_sent_when_the_partition_was_lost_is_refused(alone: Front) -> None:
+    way = HeldUp(alone.port)
+    store = ClickHouseStore(alone.url())
+    store.migrate()
+    slow = ClickHouseStore(alone.url().replace(f":{alone.port}/", f":{way.port}/"))
+    before = slow.partition(0, epoch=1)
+    before.insert_events(table([an_event(1)]), token="1")
+    rows = table([an_event(i) for i in range(2, 1000)])
+    outcome: list[BaseException] = []
+
+    def insert() -> None:
+        try:
+            before.insert_events(rows, token="2")
+        except BaseException as error:
+            outcome.append(error)
+
+    way.hold()
+    writer = threading.Thread(target=insert)
+    writer.start()
+    assert way.waiting.wait(20)
+    after = store.partition(0, epoch=2)
+    after.insert_events(rows.slice(0, 10), token="another batch than the one before knew")
+    way.release()
+    writer.join(20)
+    assert [type(error) for error in outcome] == [FencedOff]
+    assert store.counts()["events"] == 11
+    for one in (slow, store):
+        one.close()
+    way.close()
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_tls_checks_who_the_server_is(tmp_path: Path) -> None:
+    authority, certificate = _self_signed(tmp_path)
+    front = Front(tmp_path / "engine", certificate=certificate).start()
+    try:
+        for options, trusted in ((f"?ca_cert={authority}", True), ("?verify=false", True), ("", False)):
+            store = ClickHouseStore(front.url() + options)
+            if trusted:
+                store.ping()
+            else:
+                with pytest.raises(Unavailable, match="cannot be reached"):
+                    store.ping()
+            store.close()
+    finally:
+        front.kill()
+
+
+def _self_signed(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, alone and with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    public = made.public_bytes(encoding)
+    private = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (directory / "public.pem").write_bytes(public)
+    (directory / "both.pem").write_bytes(public + private)
+    return directory / "public.pem", directory / "both.pem"
+
+
+def test_the_embedded_engine_has_no_tiers(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="store_storage_policy"):
+        ClickHouseStore(f"chdb://{tmp_path}/store", storage=Storage.of("tiered", "", 0))

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tallystick.errors import Invalid
 from tallystick.metering.event import RECORDED_SCHEMA
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import PARTITIONS_MAX
@@ -117,8 +118,14 @@ class ClickHouseStore:
     ) -> None:
         """`left_over_after_s`: how old a scratch or snapshot of another process must be for `migrate` to drop it. By
         default any age on the embedded engine, which no other process shares, and a day on servers."""
+        engine = engine_of(url)
+        if engine.embedded and storage is not None and storage != Storage():
+            raise Invalid(
+                "store_storage_policy and store_cold_volume need a ClickHouse server (store_url).",
+                code="invalid_setting",
+            )
         self._connection = Connection(
-            engine_of(url),
+            engine,
             query_time_s_max=query_time_s_max,
             query_memory_bytes_max=query_memory_bytes_max,
             storage=storage,
