@@ -57,6 +57,12 @@ class Settings:
         "API key with every scope in the tenant `default`. Empty: the first start makes one and prints it.",
         secret=True,
     )
+    unknown_subject: str = _setting(
+        "create",
+        "What becomes of an event whose subject belongs to no customer. create: it gets a customer of its own name. "
+        "quarantine: the event is recorded, and counts once the subject belongs to a customer. reject: it is refused.",
+        choices=("create", "quarantine", "reject"),
+    )
     events_per_request_max: int = _setting(10_000, "Events in one request.")
     body_bytes_max: int = _setting(32 * 1024 * 1024, "Decoded size of a request body.")
     event_bytes_max: int = _setting(256 * 1024, "Size of one event's data.")

@@ -15,6 +15,7 @@ from tallystick.config import Settings
 from tallystick.errors import Invalid
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
+from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
 from tallystick.flows.restore import check_finished
 from tallystick.flows.retention import RetentionKeeper
@@ -49,6 +50,8 @@ class Running:
         """Clean shutdown: no more appends, the batch under way finished, everything closed."""
         await self.builder.stop()
         await self.retention.stop()
+        if self.system.quarantine is not None:
+            await self.system.quarantine.stop()
         await self.system.rollups.stop()
         self.system.recorder.stop()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -96,6 +99,7 @@ async def start(
         journal=journal,
         clock=clock,
         batch_events_max=settings.record_batch_events_max,
+        unknown_subject=settings.unknown_subject,
         on_step=on_step or _kill_at_step(os.environ.get("TALLYSTICK_TEST_KILL_AT_STEP")),
     )
     builder = ReadingsBuilder(store=store, catalog=catalog, recorder=recorder)
@@ -105,6 +109,7 @@ async def start(
         recorder=recorder,
         checkpoint=SqliteCheckpoint(directory / "rollups.sqlite"),
     )
+    quarantine = QuarantineKeeper(store=store, catalog=catalog, recorder=recorder, log=log, clock=clock)
     system = System(
         settings=settings,
         clock=clock,
@@ -115,6 +120,7 @@ async def start(
         rollups=rollups,
         metrics=metrics,
         questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
+        quarantine=quarantine,
     )
     retention = RetentionKeeper(store=store, catalog=catalog, recorder=recorder, clock=clock)
     tasks = [
@@ -122,6 +128,7 @@ async def start(
         asyncio.create_task(builder.run(), name="builder"),
         asyncio.create_task(rollups.run(), name="rollups"),
         asyncio.create_task(retention.run(), name="retention"),
+        asyncio.create_task(quarantine.run(), name="quarantine"),
     ]
     return Running(system, builder, retention, journal, tasks, first_admin_key)
 

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from tallystick.api import ingest
+from tallystick.catalog.interface import SYSTEM, CustomerChange
 from tallystick.errors import StorageFull, Unavailable
 
 EVENT: dict[str, Any] = {"id": "e1", "type": "call", "subject": "acme", "data": {"n": 1}}
@@ -356,3 +357,31 @@ def test_a_cancellation_from_elsewhere_is_none_of_ours(start: Any) -> None:
                 await sending
 
     run(check())
+
+
+def test_unknown_subjects_are_refused_by_setting(start: Any) -> None:
+    async def scene() -> None:
+        async with start(unknown_subject="reject") as running:
+            catalog = running.system.catalog
+            catalog.create_customer(
+                "default", "acme", CustomerChange(), actor=SYSTEM, now_us=running.clock.now_us()
+            )
+            events = [
+                {"id": str(number), "type": "call", "subject": subject}
+                for number, subject in enumerate(("acme", "who", "acme", "", "who"))
+            ]
+            answer = await running.events(events)
+            told = answer.json()
+            assert (answer.status_code, told["accepted"], told["rejected"]) == (202, 2, 3)
+            assert [(one["index"], one["code"]) for one in told["results"]] == [
+                (1, "unknown_subject"),
+                (3, "missing_subject"),
+                (4, "unknown_subject"),
+            ]
+            # A subject that was just declared is known at once.
+            change = CustomerChange(subjects=["who"])
+            catalog.change_customer("default", "acme", change, actor=SYSTEM, now_us=running.clock.now_us())
+            assert (await running.events(events[1:2])).status_code == 202
+            assert (await running.events([events[1] | {"subject": "nobody"}])).status_code == 422
+
+    run(scene())

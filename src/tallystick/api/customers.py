@@ -169,6 +169,7 @@ async def create_customer(request: Connection) -> Response[dict[str, Any]]:
             who.tenant, key, change, reassign=reassign, actor=actor, now_us=now_us
         ),
     )
+    await _settle(system)
     return tagged(customer_document(made), status=201, Location=f"/v1/customers/{quote(made.key, safe='')}")
 
 
@@ -223,6 +224,12 @@ def _external_id(fields: Fields) -> tuple[str, str] | None:
             "external_id", "invalid_value", "external_id is written system:id, such as stripe:cus_123."
         )
     return name, value
+
+
+async def _settle(system: System) -> None:
+    """Events that waited in quarantine for a subject that is now somebody's count when this is answered."""
+    if system.quarantine is not None:
+        await system.quarantine.settle()
 
 
 async def _list_visible(
@@ -316,6 +323,7 @@ async def change_customer(request: Connection) -> Response[dict[str, Any]]:
             now_us=now_us,
         ),
     )
+    await _settle(system)
     return tagged(customer_document(changed))
 
 
@@ -377,6 +385,7 @@ async def merge_customer(request: Connection) -> Response[dict[str, Any]]:
     joined = await in_questions(
         system, lambda: system.catalog.merge_customers(who.tenant, key, into, actor=actor, now_us=now_us)
     )
+    await _settle(system)
     return tagged(customer_document(joined))
 
 

@@ -26,6 +26,7 @@ from tallystick.api.problem import (
 )
 from tallystick.api.shares import Shares, weight_of
 from tallystick.errors import BadRequest, Fault, Forbidden, Invalid, TallystickError, TooLarge, Unavailable
+from tallystick.flows.known_subjects import KnownSubjects
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.metering.compression import decompress
@@ -70,6 +71,8 @@ class Ingest:
             depth_max=settings.event_depth_max,
             future_tolerance_us=settings.future_tolerance_s * 1_000_000,
         )
+        # Kept out of the way of everybody who has not asked for it.
+        self._known_subjects = KnownSubjects(system.catalog) if settings.unknown_subject == "reject" else None
         self._wait_s_max = settings.wait_s_max
         self._accepted = system.metrics.events_accepted
         self._threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
@@ -195,6 +198,8 @@ class Ingest:
                 decoded = work()
         finally:
             self._held_bytes -= held
+        if self._known_subjects is not None:
+            decoded = await self._known_subjects.judged(decoded, tenant)
         for rejection in decoded.rejected:
             self._system.metrics.events_rejected.labels(rejection.code).inc()
         return decoded
@@ -239,21 +244,26 @@ class Ingest:
         if outcome is None:
             return 202, accepted(decoded, position, waited=True)
         results = _rejected(decoded)
-        for status, rows in (("duplicate", outcome.duplicates), ("conflict", outcome.conflicts)):
+        for status, rows in (
+            ("duplicate", outcome.duplicates),
+            ("conflict", outcome.conflicts),
+            ("quarantined", outcome.quarantined),
+        ):
             for row in rows:
                 index = row if decoded.indices is None else decoded.indices[row]
                 results.append({"index": index, "id": decoded.events.id[row], "status": status})
         results.sort(key=_index_of)
-        return 200, msgspec.json.encode(
-            {
-                "recorded": count - len(outcome.duplicates) - len(outcome.conflicts),
-                "duplicates": len(outcome.duplicates),
-                "conflicts": len(outcome.conflicts),
-                "rejected": len(decoded.rejected),
-                "position": token_of(position),
-                "results": results,
-            }
-        )
+        answer: dict[str, Any] = {
+            "recorded": count - len(results) + len(decoded.rejected),
+            "duplicates": len(outcome.duplicates),
+            "conflicts": len(outcome.conflicts),
+            "rejected": len(decoded.rejected),
+            "position": token_of(position),
+            "results": results,
+        }
+        if outcome.quarantined:
+            answer["quarantined"] = len(outcome.quarantined)
+        return 200, msgspec.json.encode(answer)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")

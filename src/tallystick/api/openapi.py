@@ -171,7 +171,7 @@ _VERDICT = objects(
     {
         "index": {"type": "integer", "description": "Place in the request, from 0."},
         "id": nullable(STRING),
-        "status": {"type": "string", "enum": ["rejected", "duplicate", "conflict"]},
+        "status": {"type": "string", "enum": ["rejected", "duplicate", "conflict", "quarantined"]},
         "code": STRING,
         "detail": STRING,
     },
@@ -198,8 +198,13 @@ RECORDED = objects(
         "conflicts": _COUNT,
         "rejected": _COUNT,
         "position": POSITION,
-        "results": array(_VERDICT, description="The events that were not recorded, and why."),
-    }
+        "results": array(_VERDICT, description="The events that were not recorded or do not count, and why."),
+        "quarantined": {
+            **_COUNT,
+            "description": "Recorded, and counting once their subject belongs to a customer; absent for none.",
+        },
+    },
+    required=["recorded", "duplicates", "conflicts", "rejected", "position", "results"],
 )
 EVENT = objects(
     {

@@ -223,7 +223,8 @@ _KNOWN = objects(
                 query("to", "Event time, exclusive.", schema=TIME),
                 query(
                     "status",
-                    "`unmetered`: no meter has its type. `invalid`: a meter of its type cannot read it.",
+                    "`unmetered`: no meter has its type. `invalid`: a meter of its type cannot read it. `quarantined`: its "
+                    "subject belongs to no customer yet.",
                     schema={"type": "string", "enum": list(STATUSES), "default": "recorded"},
                 ),
                 *PAGE,

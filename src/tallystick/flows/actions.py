@@ -10,6 +10,7 @@ taken back by the same readings with sign -1, recorded at the moment of the corr
     close     what the backfill replaces is retracted, what was laid aside is recorded: all at one moment
     revert    what the backfill recorded is retracted, what it replaced is current again: all at one moment
     discard   what was laid aside is thrown away
+    release   events in quarantine of these subjects are the customer's the action names, and count from now on
 
 Every row an action writes bears the action's moment, which nobody sees before the action is done. A repeated attempt
 begins by deleting the rows of that moment.
@@ -26,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tallystick.catalog.interface import Catalog
-from tallystick.flows.attribute import Attribution
+from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import U32, U64, Identities, IdentityIndex
 from tallystick.metering.content import same_content
@@ -37,7 +38,9 @@ from tallystick.metering.reading import derive
 from tallystick.store.interface import Store
 
 RETRACT, REPLACE, STAGE, CLOSE, REVERT, DISCARD = "retract", "replace", "stage", "close", "revert", "discard"
+RELEASE = "release"
 
+RELEASED_REASON = "released from quarantine: the subject belongs to a customer"
 RETRACTED, REPLACED, RESTORED, UNCHANGED = "retracted", "replaced", "restored", "unchanged"
 ALREADY_RETRACTED, NOT_FOUND = "already_retracted", "not_found"
 
@@ -85,6 +88,14 @@ class BackfillNote(msgspec.Struct, frozen=True):
     replace: Replaced | None = None
 
 
+class ReleaseNote(msgspec.Struct, frozen=True):
+    """Beside each release: whose the subjects (the rows' subjects) are from now on. The log names the customer, and not
+    the catalog, so that a repeated attempt releases to the same one."""
+
+    customer: str
+    author: str
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What carrying out an action needs."""
@@ -119,6 +130,8 @@ def carry_out(action: str, note: bytes, batch: pa.Table, positions: U64, parts: 
     """Do one action: `batch` has EVENT_SCHEMA, one row an item, at these positions."""
     if action in (RETRACT, REPLACE):
         return _correct(action, msgspec.json.decode(note, type=CorrectionNote), batch, positions, parts)
+    if action == RELEASE:
+        return _release(msgspec.json.decode(note, type=ReleaseNote), batch["subject"], parts)
     told = msgspec.json.decode(note, type=BackfillNote)
     if action == STAGE:
         return _stage(told, batch, positions, parts)
@@ -444,6 +457,41 @@ def _restore(
     parts.store.insert_corrections(corrections, token=f"{parts.token}:restored:{number}")
     _insert_readings(chosen, 1, f"restored:{number}", parts, effects)
     effects.replaced += len(rows)
+
+
+# -- quarantine -------------------------------------------------------------------------------------------------------
+def _release(note: ReleaseNote, subjects: pa.ChunkedArray, parts: Parts) -> Effects:
+    """Every current version of nobody that names one of these subjects is superseded by the same content as the
+    customer's. Released before: nothing is found."""
+    effects = Effects(statuses=["released"] * len(subjects))
+    wanted = pa.array(sorted(set(subjects.to_pylist())), pa.string())
+    blocks = parts.store.events_of(parts.tenant, None, customers=[QUARANTINED], as_of_us=parts.moment_us - 1)
+    for number, block in enumerate(blocks):
+        versions = pa.Table.from_batches([block])
+        mask = _compute.is_in(versions["subject"].cast(pa.string()), value_set=wanted)
+        chosen = versions.filter(mask)
+        if chosen.num_rows == 0:
+            continue
+        positions = np.asarray(chosen["position"].combine_chunks(), dtype=np.uint64)
+        made = _with(
+            chosen,
+            customer=note.customer,
+            position=positions + np.uint64(RESTORED_STEP),
+            recorded_at=_moments(chosen.num_rows, parts.moment_us),
+        )
+        corrections = _corrections(
+            made,
+            action=REPLACE,
+            original=chosen["original"].to_pylist(),
+            superseded=positions.tolist(),
+            reason=RELEASED_REASON,
+            author=note.author,
+            backfill="",
+        )
+        parts.store.insert_corrections(corrections, token=f"{parts.token}:released:{number}")
+        _insert_readings(made, 1, f"released:{number}", parts, effects)
+        effects.replaced += chosen.num_rows
+    return effects
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
-import numpy as np
 
 from tallystick.catalog.interface import Actor, Backfill, BackfillRange, BackfillState
 from tallystick.errors import Conflict, TimedOut
 from tallystick.flows import actions
 from tallystick.flows.actions import BackfillNote, CorrectionNote, Replaced
+from tallystick.flows.bare import bare_rows
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
-from tallystick.metering.event import EventColumns, content_of, identities_of
+from tallystick.metering.event import EventColumns
 from tallystick.metering.position import Positions, Vector, united, vector_of
 
 _AUDITED_MAX = 10
@@ -171,32 +171,8 @@ def _scope(given: BackfillRange | None) -> Replaced | None:
 
 def _retracting(tenant: str, items: Sequence[tuple[str, str]], now_us: int, note: bytes) -> EventColumns:
     sources, ids = [source for source, _ in items], [event_id for _, event_id in items]
-    return _bare(tenant, sources, ids, now_us, action=actions.RETRACT, note=note)
+    return bare_rows(tenant, sources, ids, now_us, action=actions.RETRACT, note=note)
 
 
 def _single(tenant: str, key: str, action: str, note: bytes, now_us: int) -> EventColumns:
-    return _bare(tenant, ["tallystick:backfill"], [key], now_us, action=action, note=note)
-
-
-def _bare(
-    tenant: str, sources: list[str], ids: list[str], now_us: int, *, action: str, note: bytes
-) -> EventColumns:
-    """Rows of the log that carry no content of their own."""
-    rows = len(ids)
-    nothing, no_data = [""] * rows, [b""] * rows
-    return EventColumns(
-        tenant=tenant,
-        received_at_us=now_us,
-        source=sources,
-        id=ids,
-        type=nothing,
-        subject=nothing,
-        time_us=np.full(rows, now_us, np.int64),
-        time_given=np.zeros(rows, np.bool_),
-        data=no_data,
-        attributes=no_data,
-        identity=identities_of(tenant, sources, ids),
-        content=content_of(nothing, nothing, no_data),
-        action=action,
-        note=note,
-    )
+    return bare_rows(tenant, ["tallystick:backfill"], [key], now_us, action=action, note=note)

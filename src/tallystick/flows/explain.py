@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from tallystick.errors import Invalid, NotFound
 from tallystick.flows.customers import narrowed
-from tallystick.flows.lookup import FILTERED, active_meters, scan
+from tallystick.flows.lookup import FILTERED, active_meters, reading_of, scan
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import DAYS_30_US, in_questions, why_not_kept
 from tallystick.metering.meter import Meter
-from tallystick.metering.reading import Exclusion, Reading, read
+from tallystick.metering.reading import Exclusion, Reading
 from tallystick.store.interface import EventSearch, StoredEvent, TypeTotals
 
 SCAN_EVENTS_MAX = 20_000
@@ -76,7 +76,7 @@ class Explanation:
     def take(self, event: StoredEvent) -> None:
         """Count one event."""
         self.scanned += 1
-        given = read(self.meter, event)
+        given = reading_of(self.meter, event)
         if isinstance(given, Reading):
             self.matched += 1
             samples = self.matched_samples

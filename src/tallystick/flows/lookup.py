@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tallystick.errors import NotFound
+from tallystick.flows.attribute import QUARANTINED
 from tallystick.flows.customers import narrowed, visible
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -17,14 +18,14 @@ from tallystick.metering.meter import Meter
 from tallystick.metering.reading import Exclusion, Reading, read
 from tallystick.store.interface import Correction, EventSearch, Repeat, StoredEvent
 
-Status = Literal["recorded", "conflict", "unmetered", "invalid", "retracted"]
-STATUSES: tuple[Status, ...] = ("recorded", "conflict", "unmetered", "invalid", "retracted")
+Status = Literal["recorded", "conflict", "unmetered", "invalid", "retracted", "quarantined"]
+STATUSES: tuple[Status, ...] = ("recorded", "conflict", "unmetered", "invalid", "retracted", "quarantined")
 
 SCAN_EVENTS_MAX = 20_000
 """Events one search for invalid ones looks at before it answers what it has, with a cursor to go on from."""
 SCAN_PAGE_EVENTS = 1000
 REPEATS_SHOWN_MAX = 20
-FILTERED = (Exclusion.FILTER_FALSE,)
+FILTERED = (Exclusion.FILTER_FALSE, Exclusion.QUARANTINED)
 """Reasons that are no defect of the event: the meter does not want it."""
 
 
@@ -80,7 +81,12 @@ def active_meters(system: System, tenant: str) -> dict[str, list[Meter]]:
 
 def contributions(meters: Sequence[Meter], event: StoredEvent) -> list[Contribution]:
     """What an event gives to each of the meters of its type."""
-    return [Contribution(meter, read(meter, event)) for meter in meters]
+    return [Contribution(meter, reading_of(meter, event)) for meter in meters]
+
+
+def reading_of(meter: Meter, event: StoredEvent) -> Reading | Exclusion:
+    """What an event gives to a meter; nothing while it belongs to nobody."""
+    return Exclusion.QUARANTINED if event.customer == QUARANTINED else read(meter, event)
 
 
 async def search(system: System, wanted: EventSearch, status: Status, *, bound: str | None) -> FoundPage:
@@ -89,7 +95,8 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
 
     - `unmetered`: no active meter has its type;
     - `invalid`: at least one active meter of its type cannot read it;
-    - `retracted`: taken back by a correction.
+    - `retracted`: taken back by a correction;
+    - `quarantined`: its subject belongs to no customer yet, and it counts for nobody.
 
     `unmetered` and `invalid` judge the version that counts now, and answer it; the others, the event as it was recorded.
     """
@@ -98,6 +105,11 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
     def work() -> FoundPage:
         customers = narrowed(system.catalog, wanted.tenant, bound, wanted.customers)
         asked = replace(published, customers=customers)
+        if status == "quarantined":
+            # They belong to nobody, so whoever asks for somebody's, or may see only somebody's, finds none.
+            if customers is not None:
+                return FoundPage([], None)
+            return _page(system, replace(asked, status="current", customers=(QUARANTINED,)))
         if status in ("recorded", "conflict", "retracted"):
             return _page(system, replace(asked, status=status))
         metered = active_meters(system, wanted.tenant)

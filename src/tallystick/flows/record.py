@@ -25,7 +25,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -39,7 +39,7 @@ from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.errors import TallystickError
 from tallystick.flows.actions import Effects, Parts, carry_out, identities_from, identities_of_batch
-from tallystick.flows.attribute import Attribution
+from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.flows.journal import Coverage, Forgetting, Intent, Journal, State
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
@@ -64,6 +64,7 @@ STEPS = (
     "trimmed",
 )
 
+_NO_POSITIONS = np.zeros(0, np.uint64)
 _LOW_32 = np.uint64(0xFFFF_FFFF)
 _OUTCOMES_KEPT = 1024
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
@@ -88,6 +89,7 @@ class Outcome:
 
     duplicates: list[int]
     conflicts: list[int]
+    quarantined: list[int] = field(default_factory=list[int])  # new, and counting for nobody yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class _Recorded:
     duplicates: Positions
     conflicts: Positions
     statuses: Sequence[str] = ()  # of an action: one for each of its positions
+    quarantined: Positions = field(default_factory=lambda: _NO_POSITIONS)
 
 
 class Recorder:
@@ -124,6 +127,7 @@ class Recorder:
         clock: Clock,
         batch_events_max: int,
         interval_s: float = 0.05,
+        unknown_subject: str = "create",
         on_step: Callable[[str], None] = lambda step: None,
         on_batch: Callable[[Totals], None] = lambda totals: None,
     ) -> None:
@@ -140,7 +144,7 @@ class Recorder:
         self._interval_s = interval_s
         self._on_step = on_step
         self._on_batch = on_batch
-        self._attribution = Attribution(catalog)
+        self._attribution = Attribution(catalog, unknown_subject=unknown_subject)
         self._state = journal.load()
         self._forgotten_before = {
             (one.tenant, one.type): one.forgotten_before_us
@@ -162,6 +166,8 @@ class Recorder:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._inserts = ThreadPoolExecutor(1, thread_name_prefix="recorder-insert")
         self._migrated = asyncio.Event()
+        self.left_out = 0
+        """Grows with every batch done that had subjects of nobody (flows/quarantine.py)."""
         self.recovered = False
         """Whether the index is as the facts are, so that events can be decided."""
         self.fault: str | None = None
@@ -241,11 +247,12 @@ class Recorder:
         """What became of the events at these positions; None when they are not recorded in time."""
         if not await self.wait_for(vector_of(positions), timeout_s):
             return None
-        duplicate = conflict = np.zeros(len(positions), np.bool_)
+        duplicate = conflict = quarantined = np.zeros(len(positions), np.bool_)
         for batch in self._outcomes_of(positions):
             duplicate = duplicate | np.isin(positions, batch.duplicates)
             conflict = conflict | np.isin(positions, batch.conflicts)
-        return Outcome(np.flatnonzero(duplicate).tolist(), np.flatnonzero(conflict).tolist())
+            quarantined = quarantined | np.isin(positions, batch.quarantined)
+        return Outcome(*(np.flatnonzero(rows).tolist() for rows in (duplicate, conflict, quarantined)))
 
     async def statuses(self, positions: Positions, timeout_s: float) -> list[str] | None:
         """What became of the rows of an action at these positions (flows/actions.py); None when it is not carried out
@@ -628,6 +635,7 @@ class Recorder:
         decision = decide(identities, content, positions, index.find(identities))
 
         self._attribution.refresh()
+        left_out = self._attribution.left_out
         customer = self._attribution.customers(
             batch["tenant"], batch["subject"], now_us=intent.recorded_at_us
         )
@@ -676,7 +684,12 @@ class Recorder:
             intent,
             index,
             effects,
-            _Recorded(positions, positions[duplicate], positions[conflict]),
+            _Recorded(
+                positions,
+                positions[duplicate],
+                positions[conflict],
+                quarantined=_quarantined(new) if self._attribution.left_out > left_out else _NO_POSITIONS,
+            ),
         )
 
     def _carry_out(
@@ -742,6 +755,7 @@ class Recorder:
             ),
             outcome,
         )
+        self.left_out = self._attribution.left_out
         try:
             self._on_step("committed")
             for identities, content, positions in effects.added:
@@ -868,6 +882,11 @@ def count_by_meter(readings: pa.Table) -> Counter[int]:
     return Counter(
         dict(zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True))
     )
+
+
+def _quarantined(new: pa.Table) -> Positions:
+    mask = _compute.equal(new["customer"].cast(pa.string()), QUARANTINED)
+    return np.asarray(new["position"].filter(mask).combine_chunks(), dtype=np.uint64)
 
 
 def _first_receipt_us(block: Block) -> int:

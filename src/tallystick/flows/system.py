@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
+from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
 from tallystick.flows.rollup import RollupKeeper
 from tallystick.log.interface import Log
@@ -26,3 +27,4 @@ class System:
     rollups: RollupKeeper
     metrics: Metrics
     questions: ThreadPoolExecutor
+    quarantine: QuarantineKeeper | None = None

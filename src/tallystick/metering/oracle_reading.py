@@ -92,6 +92,8 @@ def read_one(meter: Meter, event: OracleEvent) -> OracleReading | None:
         name = None if found is None else _as_text(found)
         too_long = name is not None and len(name.encode("utf-8")) > _DIMENSION_BYTES_MAX
         dimensions.append(None if too_long else name)
+    if not event.customer:  # it belongs to nobody yet
+        return None
     return OracleReading(
         customer=event.customer,
         subject=event.subject,

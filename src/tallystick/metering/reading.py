@@ -103,6 +103,7 @@ class Exclusion(StrEnum):
     PAIR_NOT_SCALAR = "pair_not_scalar"
     FILTER_FALSE = "filter_false"
     FILTER_ERROR = "filter_error"
+    QUARANTINED = "quarantined"  # its subject belongs to no customer yet
 
 
 _STATES = {"start": _ONE, "stop": _ZERO}
@@ -307,7 +308,9 @@ def derive(meters: Sequence[Meter], events: pa.Table) -> pa.Table:
     schema = _schema_of(events)
     if events.num_rows == 0 or not by_scope:
         return schema.empty_table()
-    events = events.combine_chunks()
+    events = _attributed(events.combine_chunks())
+    if events.num_rows == 0:
+        return schema.empty_table()
     derived: dict[int, pa.Table] = {}
     for scope, rows in _rows_of(events, by_scope.keys()):
         part = events if rows is None else events.take(pa.array(rows))
@@ -316,6 +319,18 @@ def derive(meters: Sequence[Meter], events: pa.Table) -> pa.Table:
             derived[id(meter)] = group.readings(index, schema)
     ordered = [derived[id(meter)] for meter in meters if id(meter) in derived]
     return pa.concat_tables(ordered) if ordered else schema.empty_table()
+
+
+def _attributed(events: pa.Table) -> pa.Table:
+    """Without the events that belong to nobody (customer ""): they count once they belong to somebody."""
+    column = events["customer"]
+    if pa.types.is_dictionary(column.type):
+        # Nearly always there are none, which the few entries tell.
+        if not any("" in chunk.dictionary.to_pylist() for chunk in column.chunks):
+            return events
+        column = column.cast(pa.string())
+    belongs = _compute.not_equal(column, "")
+    return events if _compute.all(belongs).as_py() else events.filter(belongs).combine_chunks()
 
 
 def _schema_of(events: pa.Table) -> pa.Schema:

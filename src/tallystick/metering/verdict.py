@@ -27,6 +27,7 @@ EVENT_CODES: dict[str, str] = {
     "invalid_field": "An attribute is not a string, is too long (id 512, type and subject 256 characters), or contains "
     "a NUL character; or `data` and `data_base64` are both there.",
     "invalid_source": "`source` is empty, not a string, longer than 1,024 characters, or contains a NUL character.",
+    "unknown_subject": "The subject belongs to no customer, and the setting `unknown_subject` is `reject`.",
     "unsupported_specversion": '`specversion` is there and is not "1.0".',
     "invalid_time": "`time` is not an RFC 3339 time with seconds and an offset, or lies before 1970.",
     "time_in_future": "`time` is further ahead of the server's clock than `future_tolerance_s`.",

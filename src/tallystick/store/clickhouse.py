@@ -4,6 +4,7 @@
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -38,6 +39,7 @@ from tallystick.store.interface import (
     FactRange,
     Forgotten,
     PartSpan,
+    Quarantined,
     Reached,
     Repeat,
     RollupChunk,
@@ -385,6 +387,19 @@ class ClickHouseStore:
             if len(found) >= search.limit:
                 break
         return found
+
+    def quarantined(self, *, as_of_us: int, limit: int) -> list[Quarantined]:
+        counts: Counter[tuple[str, str]] = Counter()
+        scan = Scan(customers=[""], recorded_by_us=as_of_us, current=True)
+        for within in ranges(self._connection, scan):
+            bound = question.Bound()
+            sql = (
+                f"SELECT tenant, subject, count() AS events FROM ({select(scan, within, bound)}) "
+                f"GROUP BY tenant, subject ORDER BY events DESC LIMIT {bound.value(limit, 'UInt64')}"
+            )
+            for tenant, subject, events in self._connection.rows(sql, bound.parameters):
+                counts[tenant, subject] += events
+        return [Quarantined(*key, events) for key, events in counts.most_common(limit)]
 
     def _searched(self, search: EventSearch) -> tuple[list[str], question.Bound]:
         bound = question.Bound()

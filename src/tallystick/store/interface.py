@@ -160,6 +160,15 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A subject that belongs to nobody, and how many events wait for it to belong to somebody."""
+
+    tenant: str
+    subject: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """A duplicate of a recorded event: seen again, not counted."""
 
@@ -374,6 +383,11 @@ class Store(Protocol):
         ...
 
     def search(self, search: EventSearch) -> list[StoredEvent]: ...
+
+    def quarantined(self, *, as_of_us: int, limit: int) -> list[Quarantined]:
+        """The subjects of all tenants that versions of nobody (customer "") name, among those that count as of then; most
+        events first."""
+        ...
 
     def lookup(
         self, tenant: str, source: str, event_id: str, *, as_of_us: int | None = None, as_sent: bool = False
