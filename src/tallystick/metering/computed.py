@@ -60,14 +60,8 @@ class CompiledValue:
 
     def value(self, event: ExpressionEvent) -> Computed:
         """What it gives for this event."""
-        return self.value_of(
-            event_id=event.id,
-            source=event.source,
-            event_type=event.type,
-            subject=event.subject,
-            time_us=event.time_us,
-            data=event.data,
-        )
+        values = self.expression.values_of(event)
+        return FAILED if values is None else self._ask(values)
 
     def value_of(
         self, *, event_id: str, source: str, event_type: str, subject: str, time_us: int, data: bytes

@@ -134,6 +134,17 @@ class Expression:
             values["data"] = seen
         return values
 
+    def values_of(self, event: ExpressionEvent) -> dict[str, Any] | None:
+        """The same of a whole event."""
+        return self.values(
+            event_id=event.id,
+            source=event.source,
+            event_type=event.type,
+            subject=event.subject,
+            time_us=event.time_us,
+            data=event.data,
+        )
+
 
 def values_of_members(event_type: str, members: Mapping[str, object]) -> dict[str, Any]:
     """What a memorable expression is given of an event whose data has, of `Expression.members`, these (parsed; numbers

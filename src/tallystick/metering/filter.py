@@ -37,14 +37,8 @@ class CompiledFilter:
 
     def verdict(self, event: ExpressionEvent) -> Verdict:
         """What it says of this event."""
-        return self.verdict_of(
-            event_id=event.id,
-            source=event.source,
-            event_type=event.type,
-            subject=event.subject,
-            time_us=event.time_us,
-            data=event.data,
-        )
+        values = self.expression.values_of(event)
+        return Verdict.ERROR if values is None else self._ask(values)
 
     def verdict_of(
         self, *, event_id: str, source: str, event_type: str, subject: str, time_us: int, data: bytes

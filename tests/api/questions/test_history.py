@@ -223,7 +223,7 @@ def test_every_moment_keeps_its_answers(live: Live, script: list[Any]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(script=st.lists(steps, min_size=1, max_size=12))
 def test_every_moment_keeps_its_answers_at_length(live: Live, script: list[Any]) -> None:
     play(live, script)
