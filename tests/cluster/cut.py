@@ -77,7 +77,7 @@ class Cable:
             for each in (writer, other):
                 if each is not None:
                     self._writers.discard(each)
-                    each.close()
+                    each.transport.abort()  # `close` would wait until all has been sent
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -96,3 +96,4 @@ class Cable:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(_PASS_S)  # the transports close their sockets in the loop's next rounds

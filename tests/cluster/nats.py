@@ -101,15 +101,20 @@ class NatsNode:
     def isolate(self) -> None:
         """Start again without the others: it serves clients, and knows nothing of the cluster any more."""
         self.kill()
-        (listen,) = free_ports(1)
-        lines = [
-            f'  listen: "127.0.0.1:{listen}"' if line.startswith("  listen:") else line
-            for line in self.config.splitlines()
-            if not line.startswith("  routes:")
-        ]
+        listen, nobody = free_ports(2)
+        replaced = {
+            "  listen:": f'  listen: "127.0.0.1:{listen}"',
+            "  routes:": f'  routes: ["nats-route://127.0.0.1:{nobody}"]',
+        }
+        lines = [replaced.get(line[:9], line) for line in self.config.splitlines()]
         whole, self.config = self.config, "\n".join(lines)
         self.start()
         self.config = whole
+        deadline = time.monotonic() + _START_S
+        while self.ask("/varz") is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} does not answer; see {self.directory}/server.log.")
+            time.sleep(_POLL_S)
 
     def kill(self) -> None:
         if self.process is not None:

@@ -21,7 +21,7 @@ from tests.log.contract import LARGE, LogContract, OpenLog, read_all
 from tests.log.events import events_of, ids_read, numbered, rows_put_in, rows_read
 
 from tallystick.errors import Invalid, StorageFull, Unavailable
-from tallystick.log import fetcher, jetstream, nats_config, publisher
+from tallystick.log import fetcher, jetstream, nats_config, nats_connection, publisher
 from tallystick.log import message as messages
 from tallystick.log.interface import LogDamagedError, LogTrimmedError
 from tallystick.log.jetstream import JetStreamLog
@@ -695,10 +695,8 @@ async def test_a_client_whose_server_freezes_goes_to_another(tmp_path: Path) -> 
     try:
         async with opened(servers.url()) as log:
             await log.append(numbered(0))
-            client = log._stream._client
-            assert client is not None
-            assert client.connected_url is not None
-            mine = next(node for node in servers.nodes if node.port == client.connected_url.port)
+            server = log._stream.connection.server
+            mine = next(node for node in servers.nodes if server == f"127.0.0.1:{node.port}")
             mine.freeze()
             assert len(await log.append(numbered(1))) == 1
             assert ids_read(await read_all(log)) == ["0", "1"]
@@ -712,7 +710,9 @@ async def test_a_client_whose_server_freezes_goes_to_another(tmp_path: Path) -> 
 async def test_a_client_whose_server_is_cut_off_from_the_others_goes_to_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nats.aio.client.shuffle", lambda pool: None)  # the first of the URL is tried first
+    monkeypatch.setattr(
+        nats_connection.random, "randrange", lambda count: 0
+    )  # the URL's first is tried first
     monkeypatch.setattr(jetstream, "_MOVE_S", 1.0)
     servers = NatsServers.start(tmp_path, count=3)
     try:
@@ -723,7 +723,7 @@ async def test_a_client_whose_server_is_cut_off_from_the_others_goes_to_another(
         async with opened(url) as log:
             assert ids_read(await read_all(log)) == ["0"]
             await log.append(numbered(1))
-            assert log._stream._server() != f"127.0.0.1:{servers.nodes[0].port}"
+            assert log._stream.connection.server != f"127.0.0.1:{servers.nodes[0].port}"
     finally:
         servers.stop()
 

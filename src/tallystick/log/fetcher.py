@@ -15,7 +15,8 @@ import structlog
 
 from tallystick.log.interface import Block, LogDamagedError, LogTrimmedError
 from tallystick.log.message import ROW_BITS, end_of, sequence_behind, unseal
-from tallystick.log.nats_stream import Message, NatsStream, RetryError, unavailable
+from tallystick.log.nats_connection import RetryError
+from tallystick.log.nats_stream import Message, NatsStream, unavailable
 
 READ_S_MAX = 10.0
 BUFFER_BYTES_MAX = 64 * 1024**2

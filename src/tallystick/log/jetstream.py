@@ -22,14 +22,8 @@ from tallystick.errors import TallystickError, Unavailable
 from tallystick.log.fetcher import READ_S_MAX, Fetcher
 from tallystick.log.interface import Block, LogDamagedError, LogTrimmedError
 from tallystick.log.message import end_of, sequence_behind
-from tallystick.log.nats_stream import (
-    CONNECT_S,
-    NatsStream,
-    RetryError,
-    StreamState,
-    unavailable,
-    until,
-)
+from tallystick.log.nats_connection import RetryError
+from tallystick.log.nats_stream import NatsStream, StreamState, unavailable, until
 from tallystick.log.nats_sync import check_sync
 from tallystick.log.nats_url import NatsUrl
 from tallystick.log.publisher import PUBLISH_S_MAX, ObserveCommit, Publisher, closed
@@ -41,7 +35,6 @@ WAITING_BYTES_MAX = 256 * 1024**2
 OPEN_S_MAX = 20.0
 
 _POLL_S = 1.0
-_CONNECT_S_MIN = 0.1
 _MOVE_S = 8.0  # longer than a change of leader takes
 _TRIM_PAUSE_S = 1.0  # a purge is an agreement of the servers, and the recorder trims after every batch
 _BEHIND_POLLS_MAX = 30  # a new leader may for a moment not have applied what it has; not for half a minute
@@ -224,19 +217,14 @@ class JetStreamLog:
             await asyncio.gather(self._poll_task, return_exceptions=True)
         await self._publisher.close()
         await self._fetcher.close()
-        await self._stream.close()
+        await self._stream.connection.close()
 
     # Opening.
 
     async def _start(self, positions_after: int, deadline_s: float) -> None:
         await check_sync(self._url.monitors)
         begin = sequence_behind(positions_after)
-
-        async def connect() -> None:
-            left_s = deadline_s - asyncio.get_running_loop().time()
-            await self._stream.connect(min(CONNECT_S, max(_CONNECT_S_MIN, left_s)))
-
-        await until(deadline_s, connect, what="the event log cannot be opened")
+        await until(deadline_s, self._stream.connection.connect, what="the event log cannot be opened")
 
         async def ensure() -> StreamState:
             return await self._or_move(self._stream.ensure(first_sequence=begin), _MOVE_S / 2)
@@ -320,7 +308,7 @@ class JetStreamLog:
         except RetryError:
             if loop.time() - self._answered_s > patience_s:
                 self._answered_s = loop.time()
-                await self._stream.move()
+                await self._stream.connection.move()
             raise
         self._answered_s = loop.time()
         return found

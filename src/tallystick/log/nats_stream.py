@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import nats.errors
 import structlog
@@ -19,20 +19,12 @@ from nats.aio.msg import Msg
 
 from tallystick.errors import Invalid, StorageFull, TallystickError, Unavailable
 from tallystick.log.nats_config import check_config, stored_subject, stream_config, subject
+from tallystick.log.nats_connection import NatsConnection, RetryError
 from tallystick.log.nats_url import NatsUrl
-
-SERVER_VERSION_MIN = (2, 11)
-"""The first that reads many messages by one request."""
 
 ROWS_HEADER = "Tallystick-Rows"
 
-CONNECT_S = 5.0
-"""For one round through the servers of the URL."""
-
 _ANSWER_S = 2.0
-_PING_S = 2
-_PINGS_LOST_MAX = 2
-_PENDING_BYTES_MAX = 64 * 1024**2
 _RETRY_S = 0.1
 
 _NOT_FOUND = 404
@@ -46,10 +38,6 @@ _FULL_WORDS = ("no space left", "maximum bytes", "resource")
 _MESSAGE_TOO_LARGE = frozenset({10054, 10097})
 
 _logger = structlog.get_logger("tallystick.log")
-
-
-class RetryError(Exception):
-    """This attempt failed; the next may succeed. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,86 +80,13 @@ class NatsStream:
         self._stored_subject = stored_subject(url, partition)
         self._on_stored = on_stored
         self._on_ack = on_ack
-        self._client: Client | None = None
-        self._connecting: asyncio.Task[None] | None = None
         self._inbox = ""
-        self._has_connected = False
-        self._closing = False
+        self.connection = NatsConnection(url, f"tallystick {self.name}", on_connected=self._subscribe)
 
-    @property
-    def max_payload(self) -> int:
-        """Bytes one message may have, headers included, as the server said."""
-        assert self._client is not None
-        return self._client.max_payload
-
-    @property
-    def is_connected(self) -> bool:
-        return self._client is not None and self._client.is_connected
-
-    async def connect(self, timeout_s: float = CONNECT_S) -> None:
-        """Raises RetryError when nobody answers in time; Invalid for what trying again will not change."""
-        context = self._url.tls_context()
-        client = Client()
-        self._client = client
-        try:
-            async with asyncio.timeout(timeout_s):
-                await client.connect(
-                    servers=list(self._url.servers),
-                    name=f"tallystick {self.name}",
-                    user=self._url.user,
-                    password=self._url.password,
-                    token=self._url.token,
-                    user_credentials=self._url.credentials,
-                    tls=context,
-                    connect_timeout=int(_ANSWER_S),
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=cast(int, _RETRY_S),
-                    ping_interval=_PING_S,
-                    max_outstanding_pings=_PINGS_LOST_MAX,
-                    pending_size=_PENDING_BYTES_MAX,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                    closed_cb=self._on_closed,
-                )
-            self._has_connected = True
-            _refuse_old(client)
-            self._inbox = self._inbox or client.new_inbox()
-            await client.subscribe(f"{self._inbox}.*", cb=self._ack_arrived)
-            await client.subscribe(self._stored_subject, cb=self._stored_arrived)
-            await client.flush(timeout=int(_ANSWER_S))
-        except BaseException as error:
-            self._client = None
-            with contextlib.suppress(Exception):
-                await client.close()
-            if isinstance(error, _DeniedError):
-                raise Invalid(
-                    f"The NATS server at {', '.join(self._url.servers)} does not let us in: {error}.",
-                    code="invalid_setting",
-                ) from error
-            if isinstance(error, nats.errors.Error | OSError | TimeoutError):
-                raise RetryError(f"no NATS server answers at {', '.join(self._url.servers)}") from error
-            raise
-
-    async def close(self) -> None:
-        self._closing = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-            await asyncio.gather(self._connecting, return_exceptions=True)
-        if self._client is not None:
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(_ANSWER_S):
-                    await self._client.close()
-
-    async def move(self) -> None:
-        """Go to another server: ours answers, but is cut off from the others, say."""
-        if self.is_connected and self._client is not None and len(self._client.servers) > 1:
-            _logger.warning("log_moves_to_another_server", stream=self.name, from_url=self._server())
-            await self._client.force_reconnect()
-
-    def _server(self) -> str:
-        url = self._client.connected_url if self._client is not None else None
-        return f"{url.hostname}:{url.port}" if url is not None else ""
+    async def _subscribe(self, client: Client) -> None:
+        self._inbox = self._inbox or client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._ack_arrived)
+        await client.subscribe(self._stored_subject, cb=self._stored_arrived)
 
     # The stream as a whole.
 
@@ -218,7 +133,7 @@ class NatsStream:
 
     async def send(self, payload: bytes, *, message_id: str, rows: int, token: str) -> None:
         """Hand a message to the connection; `on_ack` says what became of it, if anything is heard. Raises RetryError."""
-        client = self._usable()
+        client = self.connection.client
         try:
             await client.publish(
                 self._subject,
@@ -241,7 +156,7 @@ class NatsStream:
         [] when it has none. Stops early at `bytes_max` (at least one comes) or when the time is up. Raises RetryError
         when nothing came.
         """
-        client = self._usable()
+        client = self.connection.client
         found: list[Message] = []
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -312,42 +227,9 @@ class NatsStream:
         except (KeyError, ValueError):
             _logger.warning("log_notice_unreadable", stream=self.name)
 
-    async def _on_error(self, error: Exception) -> None:
-        if not self._has_connected and "authorization" in str(error).lower():
-            raise _DeniedError(str(error))  # out of `connect`, which would try again for ever
-        _logger.debug("log_connection_error", stream=self.name, error=str(error) or type(error).__name__)
-
-    async def _on_disconnected(self) -> None:
-        if not self._closing:
-            _logger.warning("log_disconnected", stream=self.name)
-
-    async def _on_reconnected(self) -> None:
-        _logger.info("log_reconnected", stream=self.name)
-
-    async def _on_closed(self) -> None:
-        """The client gave up for good (it does on some errors the server sends). We do not."""
-        if not self._closing and self._client is not None and self._connecting is None:
-            self._connecting = asyncio.create_task(self._connect_for_ever())
-
-    async def _connect_for_ever(self) -> None:
-        while not self._closing:
-            try:
-                await self.connect()
-            except Exception as error:
-                _logger.warning("log_not_connected", stream=self.name, error=str(error))
-                await asyncio.sleep(10 * _RETRY_S)
-            else:
-                self._connecting = None
-                return
-
-    def _usable(self) -> Client:
-        if self._client is None or not self._client.is_connected:
-            raise RetryError("no NATS server is connected")
-        return self._client
-
     async def _ask(self, what: str, body: bytes) -> dict[str, Any]:
         """One request to JetStream's API. Raises RetryError, or _ApiError."""
-        client = self._usable()
+        client = self.connection.client
         try:
             message = await client.request(f"$JS.API.{what}", body, timeout=_ANSWER_S)
             answer = json.loads(message.data)
@@ -363,10 +245,6 @@ class NatsStream:
         raise _ApiError(error)
 
 
-class _DeniedError(Exception):
-    pass
-
-
 class _ApiError(RetryError):
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(str(error.get("description", error)))
@@ -375,16 +253,6 @@ class _ApiError(RetryError):
 
 class _NotFoundError(_ApiError):
     pass
-
-
-def _refuse_old(client: Client) -> None:
-    version = client.connected_server_version
-    if (version.major, version.minor) < SERVER_VERSION_MIN:
-        raise Invalid(
-            f"The NATS server has version {version.major}.{version.minor}; "
-            f"{'.'.join(map(str, SERVER_VERSION_MIN))} is the least that can be used.",
-            code="invalid_setting",
-        )
 
 
 def _state(answer: dict[str, Any]) -> StreamState:

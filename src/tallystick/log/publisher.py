@@ -33,7 +33,8 @@ from tallystick.log.message import (
     positions_of,
     sealed_all,
 )
-from tallystick.log.nats_stream import Ack, NatsStream, RetryError, unavailable
+from tallystick.log.nats_connection import RetryError
+from tallystick.log.nats_stream import Ack, NatsStream, unavailable
 from tallystick.metering.event import EventColumns
 from tallystick.metering.position import Positions
 
@@ -228,7 +229,7 @@ class Publisher:
     async def _group_of(self, requests: list[_Request]) -> _Group | None:
         """Requests that cannot be stored are refused alone, and do not take the others with them."""
         assert self._stream is not None
-        payload_max = self._stream.max_payload - _HEADER_BYTES
+        payload_max = self._stream.connection.max_payload - _HEADER_BYTES
         loop = asyncio.get_running_loop()
         while requests:
             rows = sum(request.event_count for request in requests)
