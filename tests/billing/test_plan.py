@@ -1,5 +1,6 @@
 """Plans and subscriptions as they are read and as they change."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tallystick.billing.charge import Timing
 from tallystick.billing.period import Cadence, Length, Period, Unit, parse_length
 from tallystick.billing.plan import PlanAction, PlanState, next_state, parse_plan
-from tallystick.billing.proration import Change, ProrateBy
+from tallystick.billing.proration import Change, ProrateBy, Share
 from tallystick.billing.subscription import (
     Span,
     State,
@@ -120,6 +121,17 @@ def test_what_is_published_never_changes() -> None:
     ]:
         with pytest.raises(Conflict):
             next_state(state, action)
+
+
+def test_limits_of_a_charge_shrink_with_its_period() -> None:
+    (charge,) = parse_plan(
+        {**PLAN, "charges": [{**PLAN["charges"][2], "discounts": [{"amount": "31"}, {"percent": "5"}]}]}
+    ).charges
+    half = charge.adjustments_for(Share(1, 2))
+    assert (half.included, half.minimum, half.maximum) == (500, D("2.5"), 250)
+    assert [(one.amount, one.percent) for one in half.discounts] == [(D("15.5"), None), (None, 5)]
+    assert charge.adjustments_for(Share(31, 31)) == charge.adjustments
+    assert replace(charge, prorate=False).adjustments_for(Share(1, 2)) == charge.adjustments
 
 
 # -- subscriptions ------------------------------------------------------------------------------------------------------

@@ -222,6 +222,26 @@ def test_a_scheduled_price_changes_at_its_moment() -> None:
     assert parse_price(price.to_wire()) == price
 
 
+def test_zones_of_several_prices_need_windows_of_both() -> None:
+    timed = [
+        {
+            "model": "time_of_day",
+            "timezone": zone,
+            "rates": [{"from": "08:00", "to": "20:00", "price": UNIT}],
+            "default": UNIT,
+        }
+        for zone in ("Asia/Kolkata", "UTC")
+    ]
+    both = {
+        "model": "matrix",
+        "dimensions": ["a"],
+        "cells": [{"values": ["x"], "price": timed[0]}],
+        "default": {"price": timed[1]},
+    }
+    assert parse_price(both).needs().window_minutes == 15
+    assert parse_price(timed[0]).needs().window_minutes == 60
+
+
 def test_tokens_per_dollar() -> None:
     price = parse_price({**UNIT, "unit": {"name": "token", "per_currency_unit": "100000"}})
     rated = rate(price, [Usage.of(250_000)], Adjustments(minimum=D(300_000)))

@@ -45,7 +45,7 @@ LAGO, OPENMETER = vectors("lago.json"), vectors("openmeter.json")
 RATING_AREAS = {
     "charge_model", "charge_model_tier", "current_usage", "current_usage_sequence", "estimate_instant", "fixed_charge",
     "commitment", "minimum_spend", "subscription_proration", "proration_upgrade", "pay_in_advance_delta", "pricing_unit",
-    "billing_period", "rounding",
+    "billing_period", "rounding", "aggregation_prorated",
     "graduated", "graduated_max", "volume", "volume_min_max", "unit", "unit_discount", "package", "dynamic", "flat",
     "unit_config", "usage_discount", "proration", "invoice_progressive", "invoice", "recurrence", "llm_cost",
 }  # fmt: skip
@@ -344,6 +344,41 @@ def run_level_advance(given: dict[str, Any], expect: dict[str, Any]) -> None:
     assert units.quantize(D("0.00001"), rounding=ROUND_CEILING) == D(expect["units"])
 
 
+def run_prorated_units(given: dict[str, Any], expect: dict[str, Any]) -> None:
+    """Units weighted by the days they were held; theirs are rounded up to 5 decimals, ours are not rounded."""
+    begin, end = (us(text) for text in given["period"])
+    end += 1_000_000 if "T" in given["period"][1] else 86_400_000_000
+    whole = Period(begin, begin + given["full_days"] * 86_400_000_000)
+    part = Period(begin, end)
+    series: dict[str, list[Change]] = {}
+    for at, name, what in given.get("ops", ()):
+        series.setdefault(name, []).append(Change(us(at), D(what == "add")))
+    if "ops" not in given:
+        level = D(given.get("persisted", "0"))
+        series[""] = [Change(begin, level)]
+        for event in given["events"]:
+            at, by = (event["at"], event["value"]) if isinstance(event, dict) else event
+            level += D(by)
+            series[""].append(Change(us(at), level))
+    units = Fraction(0)
+    for changes in series.values():
+        changes.sort(key=lambda change: change.at_us)
+        for one in levels(whole, part, changes, by=ProrateBy.DAY, timezone="UTC"):
+            units += Fraction(one.quantity) * Fraction(one.numerator, one.denominator)
+    exact = D(units.numerator) / D(units.denominator)
+    if "rounding" in given:
+        assert Conversion(round="up", precision=given["rounding"][1]).apply(exact) == D(expect["units"])
+    elif "units" in expect:
+        assert exact.quantize(D("0.00001"), rounding=ROUND_CEILING) == D(expect["units"])
+    else:
+        digits = next(name for name in expect if name.startswith("units_round"))[-1]
+        assert round(exact, int(digits)) == D(expect[digits_name(digits)])
+
+
+def digits_name(digits: str) -> str:
+    return f"units_round{digits}"
+
+
 LAGO_SPECIAL: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "dyn-1": run_dynamic,
     "pia-filter-1": run_filtered,
@@ -368,6 +403,7 @@ LAGO_BY_AREA = {
     "pricing_unit": run_custom_unit,
     "billing_period": run_period,
     "rounding": run_rounding,
+    "aggregation_prorated": run_prorated_units,
 }
 
 

@@ -1,11 +1,12 @@
 """A charge of a plan: what it counts, its price, when it is billed, and what is done to its amount."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from tallystick.billing.proration import Share
 from tallystick.document import Document
 from tallystick.money import ZERO, plain
 from tallystick.rating.adjustments import NO_ADJUSTMENTS, Adjustments
@@ -53,6 +54,25 @@ class Charge:
     quantity: Decimal = Decimal(1)
     adjustments: Adjustments = NO_ADJUSTMENTS
     tiers: Tiers = Tiers.GROUP
+
+    def adjustments_for(self, part: Share) -> Adjustments:
+        """The adjustments of a shorter period: what is an amount or a number of units shrinks with it, if `prorate`."""
+        if part.whole or not self.prorate:
+            return self.adjustments
+        own = self.adjustments
+        return Adjustments(
+            part.of(own.included),
+            tuple(
+                replace(
+                    discount,
+                    amount=None if discount.amount is None else part.of(discount.amount),
+                    units=None if discount.units is None else part.of(discount.units),
+                )
+                for discount in own.discounts
+            ),
+            None if own.minimum is None else part.of(own.minimum),
+            None if own.maximum is None else part.of(own.maximum),
+        )
 
     def to_wire(self) -> dict[str, Any]:
         return {

@@ -113,6 +113,9 @@ class Needs:
 
     def __or__(self, other: "Needs") -> "Needs":
         windows = [needs.window_minutes for needs in (self, other) if needs.window_minutes is not None]
+        if self.timezone and other.timezone and self.timezone != other.timezone:
+            # Zones differ by quarters of an hour, so windows of one are windows of the other.
+            windows.append(15)
         return Needs(
             self.dimensions | other.dimensions,
             min(windows, default=None),
