@@ -22,7 +22,7 @@ system-packages:    ## what the tests need beside Python packages
 	@./tools/system-packages
 
 test: install system-packages    ## everything
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 unit: install    ## the fast ring, under 20 s
 	$(PY) -m pytest -m "not slow and not engine"

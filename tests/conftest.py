@@ -4,6 +4,11 @@ engine, and `make test` everything."""
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing on a machine that does other things beside.
+settings.register_profile("tallystick", deadline=None)
+settings.load_profile("tallystick")
 
 _ENGINE_ROOMS = ("api/questions", "bench", "cli", "faults", "flows", "store", "traces")
 _HERE = Path(__file__).parent

@@ -488,3 +488,12 @@ def test_numbers_of_any_length_and_exponent() -> None:
     check([meter()], table([data_of(f'"{literal}"') for literal in literals]))
     for literal in literals[:200]:
         check([meter()], table([data_of(literal)]))
+
+
+@pytest.mark.parametrize("aggregation", [Aggregation.UNIQUE_COUNT, Aggregation.SUM])
+@pytest.mark.parametrize("literal", ["1e400", "-1e999"])
+def test_an_infinity_counts_for_nothing_and_stops_nobody(aggregation: Aggregation, literal: str) -> None:
+    one = meter(aggregation, computed="data.n * 2.0")
+    events = table([f'{{"n":{literal}}}'.encode(), b'{"n":1.5}'])
+    check([one], events)
+    assert derive([one], events).column("position").to_pylist() == [2]

@@ -4,6 +4,7 @@ Shared with the fast path are only the number syntax, paths and compiled express
 """
 
 import json
+import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -109,6 +110,8 @@ def _value(meter: Meter, event: OracleEvent, data: Any) -> Any:
     if meter.value_cel is None:
         return _at(data, meter.value or "")
     given = compile_value(meter.value_cel).value(event)
+    if isinstance(given, float) and not math.isfinite(given):
+        return None
     if isinstance(given, int | float) and not isinstance(given, bool):
         return _Number(repr(given))
     return None if isinstance(given, Failed) else given

@@ -19,6 +19,7 @@ The rules:
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -190,8 +191,9 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _given(computed: Computed) -> object:
-    """What an expression gave, in the shape of a parsed value."""
-    return JsonNumber(repr(computed)) if isinstance(computed, float) else computed
+    """What an expression gave, in the shape of a parsed value. An infinity stays a float: it is neither a figure nor a
+    name, and JSON has no text for it."""
+    return JsonNumber(repr(computed)) if isinstance(computed, float) and math.isfinite(computed) else computed
 
 
 def _figure(value: object) -> Decimal | Exclusion:
