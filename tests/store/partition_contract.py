@@ -11,7 +11,7 @@ from tests.store.versions_contract import Fact, corrections, positions, staged_t
 from tallystick.metering.evaluate import OracleEvent
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.reading import derive
-from tallystick.store.interface import FORGOTTEN_SCHEMA, FencedOff, Reached, Store
+from tallystick.store.interface import FORGOTTEN_SCHEMA, FencedOff, Reached, Store, Underived
 
 RESTORED = 1 << 58
 EVERYTHING = (1 << 64) - 1
@@ -62,6 +62,9 @@ class PartitionContract:
             restored = at(number, 1) + 3 * RESTORED
             assert positions(view.events_of("default", ["call"])) == [*own, restored]
             assert positions(view.events_of("default", ["call"], as_of_us=NOON + 60)) == [*own[1:], restored]
+            steps = view.derivations([a_meter(id=3)], recorded_by_us=NOON + 60)
+            left = [step.versions for step in steps if isinstance(step, Underived)]
+            assert sorted(pa.concat_tables(left)["position"].to_pylist()) == [*own, restored]
             assert positions(view.staged("default", "b")) == [at(number, 9)]
             assert view.staged_count("default", "b") == 1
             assert view.reading_counts(through=own[1]) == {1: 2, 2: 2}

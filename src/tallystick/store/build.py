@@ -31,6 +31,7 @@ from tallystick.store.interface import VERSION_SCHEMA, Derived, Underived
 from tallystick.store.question import Bound
 from tallystick.store.statements import create_readings
 from tallystick.store.versions import Range, Scan, ranges, select
+from tallystick.store.within import Within
 
 STEP_POSITIONS = 2_000_000
 """Positions whose readings are put in at once."""
@@ -65,16 +66,16 @@ class _Reader:
 
 
 def steps(
-    connection: Connection, meters: Sequence[Meter], *, recorded_by_us: int
+    connection: Connection, meters: Sequence[Meter], *, recorded_by_us: int, partition: Within | None
 ) -> Iterator[Derived | Underived]:
     """See store.interface.Store.derivations."""
     tenant = meters[0].tenant
     types = sorted({meter.event_type for meter in meters})
-    scan = Scan(tenant=tenant, types=types, recorded_by_us=recorded_by_us)
+    scan = Scan(tenant=tenant, types=types, recorded_by_us=recorded_by_us, within=partition)
     end = int(connection.rows("SELECT max(position) FROM events")[0][0])
     for within in ranges(connection, scan):
-        # On servers an insert must also be fenced off from a recorder that has taken over: Python's way is.
-        if within.corrected or not connection.embedded:
+        # Where there are several recorders, an insert must also be fenced off from one that has taken over: Python's way is.
+        if within.corrected or partition is not None or not connection.embedded:
             yield from _blocks(connection, scan, within, meters)
             continue
         last = end if within.through is None else min(within.through, end)

@@ -617,7 +617,7 @@ class ClickHouseStore:
             self._writer.insert(table, rows, token=token)
 
     def derivations(self, meters: Sequence[Meter], *, recorded_by_us: int) -> Iterator[Derived | Underived]:
-        return build.steps(self._connection, meters, recorded_by_us=recorded_by_us)
+        return build.steps(self._connection, meters, recorded_by_us=recorded_by_us, partition=self._within)
 
     def reading_counts(self, *, through: int) -> dict[int, int]:
         sql = statement("reading_counts").replace("{within}", self._of("readings"))

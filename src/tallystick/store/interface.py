@@ -283,7 +283,7 @@ class Store(Protocol):
         Called again with a higher epoch, by whatever process, it makes every insert and deletion through the one before
         raise FencedOff and change nothing, also one that is already on its way to the store.
 
-        `reached`, `counts`, `reading_counts`, `identities`, `forgotten`, `expired`, `events_of`, `corrections_made`,
+        `reached`, `counts`, `reading_counts`, `identities`, `forgotten`, `expired`, `events_of`, `derivations`, `corrections_made`,
         `staged`, `staged_count` answer of this partition's rows alone; `delete_readings`, `delete_moment` and
         `delete_staged` delete no others. A row's partition is that of its position. All else is as it was. `close`
         does nothing: the connections are those of the store this was called on. Raises FencedOff when there is a
