@@ -170,5 +170,31 @@ class CustomerLifeContract:
         assert catalog.resolve_subjects(T, ["a"]) == {"a": "b"}
 
 
-class AccessContract(AuditSearchContract, CustomerLifeContract):
+class TenantLifeContract:
+    def test_a_suspended_tenant_is_known_by_its_callers(self, catalog: Catalog) -> None:
+        made, first = catalog.create_tenant("t", "T", environment="test", actor=ANN, now_us=NOW_US)
+        assert (made.environment, made.suspended_at_us) == ("test", None)
+        assert made == catalog.tenant("t")
+        revision = catalog.revision("keys")
+        held = catalog.change_tenant("t", suspended=True, actor=ANN, now_us=NOW_US + 1)
+        assert held.suspended_at_us == NOW_US + 1
+        assert catalog.revision("keys") > revision
+        caller = catalog.authenticate(first.secret, now_us=NOW_US)
+        assert caller is not None
+        assert caller.suspended
+        assert catalog.change_tenant("t", suspended=True, actor=ANN, now_us=NOW_US + 2) == held
+        resumed = catalog.change_tenant("t", suspended=False, name="U", actor=ANN, now_us=NOW_US + 3)
+        assert (resumed.suspended_at_us, resumed.name, resumed.environment) == (None, "U", "test")
+        caller = catalog.authenticate(first.secret, now_us=NOW_US)
+        assert caller is not None
+        assert not caller.suspended
+        actions = [row.action for row in catalog.audit("t", AuditSearch(action="tenant.*")).items]
+        assert actions == ["tenant.change", "tenant.change", "tenant.create"]
+        with pytest.raises(Conflict):
+            catalog.change_tenant(T, suspended=True, actor=ANN, now_us=NOW_US)
+        with pytest.raises(Invalid):
+            catalog.create_tenant("u", "U", environment="prod", actor=ANN, now_us=NOW_US)
+
+
+class AccessContract(AuditSearchContract, CustomerLifeContract, TenantLifeContract):
     """All of it."""

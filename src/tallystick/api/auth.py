@@ -97,7 +97,11 @@ def address_of(scope: Any) -> str:
 
 
 def check_scope(found: Caller, scope: str) -> None:
-    """Raise Forbidden when the caller lacks the scope."""
+    """Raise Forbidden when the caller's tenant is suspended, or it lacks the scope."""
+    if found.suspended:
+        raise Forbidden(
+            "This tenant is suspended. An admin of the installation can resume it.", code="tenant_suspended"
+        )
     if not found.allows(scope):
         raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
 

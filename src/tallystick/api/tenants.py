@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from litestar import Request, delete, get, post
+from litestar import Request, delete, get, patch, post
 
 from tallystick.api import wire
 from tallystick.api.access import installation
 from tallystick.api.auth import actor_of, require
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation
-from tallystick.catalog.interface import Tenant
+from tallystick.catalog.interface import ENVIRONMENTS, Tenant
 from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
@@ -17,10 +17,28 @@ Connection = Request[Any, Any, Any]
 
 def tenant_document(tenant: Tenant) -> dict[str, Any]:
     """A tenant on the wire."""
-    return {"key": tenant.key, "name": tenant.name, "created_at": wire.time_text(tenant.created_at_us)}
+    return {
+        "key": tenant.key,
+        "name": tenant.name,
+        "environment": tenant.environment,
+        "suspended_at": wire.optional_time_text(tenant.suspended_at_us),
+        "created_at": wire.time_text(tenant.created_at_us),
+    }
 
 
-_TENANT = objects({"key": KEY, "name": STRING, "created_at": TIME})
+_ENVIRONMENT = {
+    "type": "string",
+    "enum": list(ENVIRONMENTS),
+    "description": "Tells apart what is in earnest from what is not; it changes nothing else.",
+}
+_PROPERTIES: dict[str, dict[str, Any]] = {
+    "key": KEY,
+    "name": STRING,
+    "environment": _ENVIRONMENT,
+    "suspended_at": nullable(TIME),
+    "created_at": TIME,
+}
+_TENANT = objects(_PROPERTIES)
 
 
 @post(
@@ -33,13 +51,15 @@ _TENANT = objects({"key": KEY, "name": STRING, "created_at": TIME})
             summary="Create a tenant",
             tag="Access",
             description="For an admin of the tenant `default`.",
-            body=objects({"key": KEY, "name": STRING}, required=("key",), additionalProperties=False),
-            body_example={"key": "acme", "name": "Acme"},
+            body=objects(
+                {"key": KEY, "name": STRING, "environment": _ENVIRONMENT},
+                required=("key",),
+                additionalProperties=False,
+            ),
+            body_example={"key": "acme", "name": "Acme", "environment": "test"},
             answer=objects(
                 {
-                    "key": KEY,
-                    "name": STRING,
-                    "created_at": TIME,
+                    **_PROPERTIES,
                     "admin_key": nullable({"type": "string", "description": "Shown in this answer alone."}),
                 }
             ),
@@ -54,10 +74,12 @@ async def create_tenant(request: Connection) -> dict[str, Any]:
     fields = await Fields.of_body(request, nulls=False)
     key = fields.required_text("key", characters_max=128)
     name = fields.text("name", characters_max=256) or key
+    environment = fields.choice("environment", ENVIRONMENTS) or ENVIRONMENTS[0]
     fields.finish()
     actor, now_us = actor_of(request), system.clock.now_us()
     tenant, first = await in_questions(
-        system, lambda: system.catalog.create_tenant(key, name, actor=actor, now_us=now_us)
+        system,
+        lambda: system.catalog.create_tenant(key, name, environment=environment, actor=actor, now_us=now_us),
     )
     return {**tenant_document(tenant), "admin_key": first.secret}
 
@@ -79,6 +101,53 @@ async def list_tenants(request: Connection) -> dict[str, Any]:
     return wire.page_answer(map(tenant_document, page.items), page.next_cursor)
 
 
+@get(
+    "/v1/tenants/{key:str}",
+    guards=[require("admin")],
+    opt={"operation": operation(summary="Read a tenant", tag="Access", answer=_TENANT)},
+)
+async def get_tenant(request: Connection) -> dict[str, Any]:
+    """One tenant."""
+    system = installation(request)
+    wire.check_parameters(request, ())
+    key: str = request.path_params["key"]
+    return tenant_document(await in_questions(system, lambda: system.catalog.tenant(key)))
+
+
+@patch(
+    "/v1/tenants/{key:str}",
+    guards=[require("admin")],
+    opt={
+        "operation": operation(
+            summary="Rename, suspend or resume a tenant",
+            tag="Access",
+            description="While it is suspended its keys and tokens are refused (403, tenant_suspended), within a second "
+            "everywhere; what it has sent stays.",
+            body=objects(
+                {"name": STRING, "suspended": {"type": "boolean"}}, required=(), additionalProperties=False
+            ),
+            body_example={"suspended": True},
+            answer=_TENANT,
+            errors=(409,),
+        )
+    },
+)
+async def change_tenant(request: Connection) -> dict[str, Any]:
+    """The members given; the others stay."""
+    system = installation(request)
+    fields = await Fields.of_body(request, nulls=False)
+    name = fields.text("name", characters_max=256)
+    suspended = fields.boolean("suspended") if "suspended" in set(fields.names()) else None
+    fields.finish()
+    key: str = request.path_params["key"]
+    actor, now_us = actor_of(request), system.clock.now_us()
+    changed = await in_questions(
+        system,
+        lambda: system.catalog.change_tenant(key, name=name, suspended=suspended, actor=actor, now_us=now_us),
+    )
+    return tenant_document(changed)
+
+
 @delete(
     "/v1/tenants/{key:str}",
     guards=[require("admin")],
@@ -93,4 +162,4 @@ async def delete_tenant(request: Connection) -> None:
     await in_questions(system, lambda: system.catalog.delete_tenant(key, actor=actor, now_us=now_us))
 
 
-ROUTES = [create_tenant, list_tenants, delete_tenant]
+ROUTES = [create_tenant, list_tenants, get_tenant, change_tenant, delete_tenant]

@@ -48,7 +48,14 @@ _COLUMNS = (
     _key.previous_until_us,
 )
 _IN_FORCE = (
-    select(_key.tenant, _key.scopes, _key.id, _key.name, _key.expires_at_us)
+    select(
+        _key.tenant,
+        _key.scopes,
+        _key.id,
+        _key.name,
+        _key.expires_at_us,
+        tables.tenants.c.suspended_at_us,
+    )
     .select_from(tables.api_keys.join(tables.tenants, tables.tenants.c.key == _key.tenant))
     .where(_key.revoked_at_us.is_(None), tables.tenants.c.deleted_at_us.is_(None))
 )
@@ -78,14 +85,21 @@ class ApiKeys:
                 row = connection.execute(_AUTHENTICATE_PREVIOUS, {"digest": digest}).one_or_none()
         if row is None:
             return None
-        tenant, scopes, key_id, name, expires_at_us, stored_digest, previous_until_us = row
+        tenant, scopes, key_id, name, expires_at_us, suspended_at_us, stored_digest, previous_until_us = row
         if not hmac.compare_digest(stored_digest, digest):
             return None
         ends = [end for end in (expires_at_us, previous_until_us) if end is not None]
         ends_at_us = min(ends) if ends else None
         if ends_at_us is not None and now_us >= ends_at_us:
             return None
-        return Caller(tenant, expanded(from_json(scopes)), key_id, name, expires_at_us=ends_at_us)
+        return Caller(
+            tenant,
+            expanded(from_json(scopes)),
+            key_id,
+            name,
+            expires_at_us=ends_at_us,
+            suspended=suspended_at_us is not None,
+        )
 
     def ensure_admin_key(self, configured: str | None, *, now_us: int) -> str | None:
         if configured:

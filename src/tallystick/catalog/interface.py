@@ -21,6 +21,7 @@ from msgspec import UNSET, UnsetType
 from tallystick.metering.meter import Aggregation, Dimension, InnerAggregation, Meter
 
 DEFAULT_TENANT = "default"
+ENVIRONMENTS = ("live", "test")
 LIMIT_MAX = 1000
 SUBJECTS_PER_CUSTOMER_MAX = 10_000
 CUSTOMER_LEVELS_MAX = 10
@@ -91,9 +92,14 @@ class Definition(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
+    """Whose configuration and whose events. `environment` describes: in `test`, nothing is meant to be billed. While it is
+    suspended its keys are refused, and what it has sent stays."""
+
     key: str
     name: str
     created_at_us: int
+    environment: str = "live"
+    suspended_at_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class Caller:
     name: str
     customer: str | None = None  # a portal token sees this customer and its children alone
     expires_at_us: int | None = None
+    suspended: bool = False  # its tenant is
 
     def allows(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -530,13 +537,32 @@ class Catalog(Protocol):
         ...
 
     # -- tenants and keys ---------------------------------------------------------------------------------------
-    def create_tenant(self, key: str, name: str, *, actor: Actor, now_us: int) -> tuple[Tenant, NewApiKey]:
+    def create_tenant(
+        self, key: str, name: str, *, environment: str = "live", actor: Actor, now_us: int
+    ) -> tuple[Tenant, NewApiKey]:
         """A tenant and its first key, with scope admin. Raises Conflict (tenant_exists: deleted ones keep their key),
         Invalid."""
         ...
 
     def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[Tenant]:
         """Ordered by key."""
+        ...
+
+    def tenant(self, key: str) -> Tenant:
+        """Raises NotFound (tenant_not_found): deleted ones, too."""
+        ...
+
+    def change_tenant(
+        self,
+        key: str,
+        *,
+        name: str | None = None,
+        suspended: bool | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Tenant:
+        """What is None stays. Raises NotFound (tenant_not_found), Conflict (tenant_default: it cannot be suspended),
+        Invalid."""
         ...
 
     def delete_tenant(self, key: str, *, actor: Actor, now_us: int) -> None:

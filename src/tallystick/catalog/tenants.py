@@ -8,12 +8,19 @@ from tallystick.catalog import tables
 from tallystick.catalog.api_keys import insert_api_key
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Database
-from tallystick.catalog.interface import DEFAULT_TENANT, Actor, NewApiKey, Page, Tenant
+from tallystick.catalog.interface import DEFAULT_TENANT, ENVIRONMENTS, Actor, NewApiKey, Page, Tenant
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
 _NAME_CHARACTERS_MAX = 256
 _column = tables.tenants.c
+_COLUMNS = (
+    _column.key,
+    _column.name,
+    _column.created_at_us,
+    _column.environment,
+    _column.suspended_at_us,
+)
 
 
 class Tenants:
@@ -21,8 +28,10 @@ class Tenants:
 
     _database: Database
 
-    def create_tenant(self, key: str, name: str, *, actor: Actor, now_us: int) -> tuple[Tenant, NewApiKey]:
-        _check(key, name)
+    def create_tenant(
+        self, key: str, name: str, *, environment: str = "live", actor: Actor, now_us: int
+    ) -> tuple[Tenant, NewApiKey]:
+        _check(key, name, environment)
         with self._database.changing(actor, now_us) as change:
             known = change.connection.execute(select(_column.key).where(_column.key == key)).one_or_none()
             if known is not None:
@@ -30,15 +39,22 @@ class Tenants:
                     f"There is, or was, a tenant {key!r}. Choose another key.", code="tenant_exists"
                 )
             change.connection.execute(
-                insert(tables.tenants), {"key": key, "name": name, "created_at_us": now_us}
+                insert(tables.tenants),
+                {"key": key, "name": name, "created_at_us": now_us, "environment": environment},
             )
-            change.record(("keys",), key, "tenant.create", f"tenant/{key}", after={"name": name})
+            change.record(
+                ("keys",),
+                key,
+                "tenant.create",
+                f"tenant/{key}",
+                after={"name": name, "environment": environment},
+            )
             admin_key = insert_api_key(change, key, name="admin", scopes=("admin",), expires_at_us=None)
-        return Tenant(key, name, now_us), admin_key
+        return Tenant(key, name, now_us, environment), admin_key
 
     def tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[Tenant]:
         query = (
-            select(_column.key, _column.name, _column.created_at_us)
+            select(*_COLUMNS)
             .where(_column.deleted_at_us.is_(None))
             .order_by(_column.key)
             .limit(checked_limit(limit) + 1)
@@ -51,26 +67,64 @@ class Tenants:
         more = len(found) > limit
         return Page(tuple(found[:limit]), cursor_of("tenants", found[limit - 1].key) if more else None)
 
+    def tenant(self, key: str) -> Tenant:
+        with self._database.reading() as connection:
+            return _get(connection, key)
+
+    def change_tenant(
+        self,
+        key: str,
+        *,
+        name: str | None = None,
+        suspended: bool | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Tenant:
+        if suspended and key == DEFAULT_TENANT:
+            raise Conflict("The tenant 'default' cannot be suspended.", code="tenant_default")
+        with self._database.changing(actor, now_us) as change:
+            present = _get(change.connection, key)
+            _check(key, present.name if name is None else name, present.environment)
+            values: dict[str, object] = {} if name is None else {"name": name}
+            if suspended is not None and suspended != (present.suspended_at_us is not None):
+                values["suspended_at_us"] = now_us if suspended else None
+            if values:
+                change.connection.execute(update(tables.tenants).where(_column.key == key).values(**values))
+            changed = _get(change.connection, key)
+            if changed != present:
+                before, after = _audited(present), _audited(changed)
+                change.record(("keys",), key, "tenant.change", f"tenant/{key}", before=before, after=after)
+        return changed
+
     def delete_tenant(self, key: str, *, actor: Actor, now_us: int) -> None:
         if key == DEFAULT_TENANT:
             raise Conflict("The tenant 'default' cannot be deleted.", code="tenant_default")
         with self._database.changing(actor, now_us) as change:
-            name = _name(change.connection, key)
+            name = _get(change.connection, key).name
             change.connection.execute(
                 update(tables.tenants).where(_column.key == key).values(deleted_at_us=now_us)
             )
             change.record(("keys", "meters"), key, "tenant.delete", f"tenant/{key}", before={"name": name})
 
 
-def _name(connection: Connection, key: str) -> str:
-    query = select(_column.name).where(_column.key == key, _column.deleted_at_us.is_(None))
-    name = connection.execute(query).scalar_one_or_none()
-    if name is None:
+def _get(connection: Connection, key: str) -> Tenant:
+    row = connection.execute(
+        select(*_COLUMNS).where(_column.key == key, _column.deleted_at_us.is_(None))
+    ).one_or_none()
+    if row is None:
         raise NotFound(f"There is no tenant {key!r}.", code="tenant_not_found")
-    return name
+    return Tenant(*row)
 
 
-def _check(key: str, name: str) -> None:
+def _audited(tenant: Tenant) -> dict[str, object]:
+    return {
+        "name": tenant.name,
+        "environment": tenant.environment,
+        "suspended": tenant.suspended_at_us is not None,
+    }
+
+
+def _check(key: str, name: str, environment: str) -> None:
     faults: list[Fault] = []
     if not _KEY.match(key):
         faults.append(
@@ -82,5 +136,7 @@ def _check(key: str, name: str) -> None:
         )
     if not 1 <= len(name) <= _NAME_CHARACTERS_MAX:
         faults.append(Fault("/name", "invalid_name", f"A name has 1 to {_NAME_CHARACTERS_MAX} characters."))
+    if environment not in ENVIRONMENTS:
+        faults.append(Fault("/environment", "invalid_value", "environment must be live or test."))
     if faults:
         raise Invalid(" ".join(fault.detail for fault in faults), faults=faults)

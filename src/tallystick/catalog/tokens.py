@@ -37,7 +37,15 @@ _COLUMNS = (
     _token.revoked_at_us,
 )
 _AUTHENTICATE = (
-    select(_token.tenant, _token.scopes, _token.id, _token.name, _token.customer, _token.expires_at_us)
+    select(
+        _token.tenant,
+        _token.scopes,
+        _token.id,
+        _token.name,
+        _token.customer,
+        _token.expires_at_us,
+        tables.tenants.c.suspended_at_us,
+    )
     .select_from(
         tables.tokens.join(tables.tenants, tables.tenants.c.key == _token.tenant).outerjoin(
             tables.api_keys, _key.id == _token.issued_by
@@ -145,8 +153,16 @@ def authenticate_token(connection: Connection, secret: str, *, now_us: int) -> C
     row = connection.execute(_AUTHENTICATE, {"digest": digest_of(secret), "now_us": now_us}).one_or_none()
     if row is None:
         return None
-    tenant, scopes, token_id, name, customer, expires_at_us = row
-    return Caller(tenant, expanded(from_json(scopes)), token_id, name, customer, expires_at_us)
+    tenant, scopes, token_id, name, customer, expires_at_us, suspended_at_us = row
+    return Caller(
+        tenant,
+        expanded(from_json(scopes)),
+        token_id,
+        name,
+        customer,
+        expires_at_us,
+        suspended=suspended_at_us is not None,
+    )
 
 
 def _check_customer(connection: Connection, tenant: str, customer: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -227,6 +228,27 @@ def test_tenants_are_made_by_the_default_tenant_alone(live: Live, tenant: Tenant
     assert root.send("DELETE", "/v1/tenants/made-here").status_code == 204
     assert root.send("DELETE", "/v1/tenants/default").json()["code"] == "tenant_default"
     assert tenant.post("/v1/tenants", {"key": "other"}).json()["code"] == "other_tenant"
+
+
+def test_a_suspended_tenant_is_refused_and_keeps_what_it_sent(live: Live) -> None:
+    root = Tenant(live, "default", ADMIN_KEY)
+    made = root.post("/v1/tenants", {"key": "held", "environment": "test"}).json()
+    assert (made["environment"], made["suspended_at"]) == ("test", None)
+    held = Tenant(live, "held", made["admin_key"])
+    held.record({"id": "1", "type": "call", "subject": "a"})
+    assert root.send("PATCH", "/v1/tenants/held", json={"suspended": True}).json()["suspended_at"] == NOW
+    time.sleep(1)  # what a key may go on for, real time
+    for refused in (
+        held.get("/v1/meters"),
+        held.post("/v1/events", {"id": "2", "type": "c", "subject": "a"}),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (403, "tenant_suspended")
+    root.send("PATCH", "/v1/tenants/held", json={"suspended": False})
+    time.sleep(1)
+    assert [event["id"] for event in held.answer("/v1/events")["items"]] == ["1"]
+    refused = root.send("PATCH", "/v1/tenants/default", json={"suspended": True})
+    assert (refused.status_code, refused.json()["code"]) == (409, "tenant_default")
+    assert held.get("/v1/tenants/held").json()["code"] == "other_tenant"
 
 
 def test_every_change_is_audited(tenant: Tenant) -> None:
