@@ -253,6 +253,7 @@ def test_a_server_away_for_a_while(alone: Front) -> None:
     # The next server of several answers where the first does not.
     url = alone.url().replace("@127.0.0.1", "@127.0.0.1:9,127.0.0.1")
     several = ClickHouseStore(url)
+    assert sum(block.num_rows for block in several.identities(after=0, through=9)) == 2
     assert several.counts()["events"] == 2
     several.insert_events(table([an_event(3)]), token="3")
     assert sum(block.num_rows for block in several.identities(after=0, through=9)) == 3

@@ -117,19 +117,15 @@ class _Clients:
                     raise StoreRefusal("The store is closed.", engine_code=None)
                 client = self._free.pop() if self._free else None
             with _mapping_errors():
-                try:
-                    client = client or self._engine.client(dict(self._settings))
-                except BaseException:
-                    self._engine.failed()
-                    raise
+                client = client or self._engine.client(dict(self._settings))
                 try:
                     yield client
                 except BaseException as error:
                     # A client that answered with an engine's error is sound; after anything else it may not be.
                     if not (isinstance(error, Error) and error.code is not None):
+                        self._engine.failed(client)
                         client.close()
                         client = None
-                        self._engine.failed()
                         self._drop_free()
                     raise
                 finally:

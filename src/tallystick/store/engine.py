@@ -7,11 +7,13 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.binding import bind_query
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import Error
 
 from tallystick.errors import Invalid
 from tallystick.store.layout import is_safe_name
@@ -53,8 +55,8 @@ class Engine(Protocol):
 
     def client(self, settings: dict[str, Any]) -> Client: ...
 
-    def failed(self) -> None:
-        """A client could not be made, or its server did not answer: the next client goes to another server."""
+    def failed(self, client: Client) -> None:
+        """This client's server did not answer: the next client goes to another one."""
         ...
 
     def blocks(
@@ -81,7 +83,7 @@ class EmbeddedEngine:
             interface="chdb", path=str(self._path), settings=settings, chdb_options=dict(_ENGINE_OPTIONS)
         )
 
-    def failed(self) -> None:
+    def failed(self, client: Client) -> None:
         pass
 
     @contextmanager
@@ -130,43 +132,70 @@ class ServedEngine:
         self.database = address.database
         self.hosts = len(address.hosts)
         self._at = 0
+        self._places: WeakKeyDictionary[Client, int] = WeakKeyDictionary()
         self._lock = threading.Lock()
         self._streaming: Client | None = None
 
     def client(self, settings: dict[str, Any]) -> Client:
         address = self._address
-        host, port = address.hosts[self._at % self.hosts]
+        at = self._at
+        host, port = address.hosts[at]
         options: dict[str, Any] = {"connect_timeout": _CONNECT_S, "send_receive_timeout": _ANSWER_S}
         options |= address.options
-        return clickhouse_connect.get_client(
-            interface=address.interface,
-            host=host,
-            port=port,
-            username=address.user,
-            password=address.password,
-            database=address.database,
-            settings=settings,
-            autogenerate_session_id=False,
-            form_encode_query_params=True,
-            **options,
-        )
-
-    def failed(self) -> None:
+        try:
+            client = clickhouse_connect.get_client(
+                interface=address.interface,
+                host=host,
+                port=port,
+                username=address.user,
+                password=address.password,
+                database=address.database,
+                settings=settings,
+                autogenerate_session_id=False,
+                form_encode_query_params=True,
+                **options,
+            )
+        except Exception:
+            self._leave(at)
+            raise
         with self._lock:
-            self._at += 1
-            self._streaming = None
+            self._places[client] = at
+        return client
+
+    def failed(self, client: Client) -> None:
+        with self._lock:
+            at = self._places.get(client)
+        if at is not None:
+            self._leave(at)
+
+    def _leave(self, at: int) -> None:
+        with self._lock:
+            if at == self._at:  # of many that fail at once, one leads away
+                self._at = (at + 1) % self.hosts
+                self._streaming = None
 
     @contextmanager
     def blocks(
         self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any]
     ) -> Generator[Iterator[Any]]:
-        client = self._streaming  # without a session, a client may be used by many threads at once
-        if client is None:
-            client = self.client(dict(settings))
-            with self._lock:
-                self._streaming = client
-        with client.query_arrow_stream(sql, parameters=dict(parameters), use_strings=False) as stream:
+        with self._stream(sql, parameters, settings) as stream:
             yield iter(stream)
+
+    def _stream(self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        for left in reversed(range(self.hosts + 1)):
+            client = self._streaming  # without a session, a client may be used by many threads at once
+            try:
+                if client is None:
+                    client = self.client(dict(settings))
+                    with self._lock:
+                        self._streaming = client
+                return client.query_arrow_stream(sql, parameters=dict(parameters), use_strings=False)
+            except Error as error:
+                if error.code is not None or not left:
+                    raise
+                if client is not None:
+                    self.failed(client)
+        raise AssertionError
 
 
 def engine_of(url: str) -> Engine:
