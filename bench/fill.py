@@ -37,10 +37,10 @@ async def fill(directory: Path, dataset: Dataset, *, begin_with: int = 0) -> flo
             rows = await asyncio.to_thread(dataset.rows, first, BLOCK_EVENTS)
             columns = await asyncio.to_thread(rows.event_columns, received_at_us=time.time_ns() // 1000)
             await log.append(columns)
-            if not await recorder.wait_for(max(begin, log.end - AHEAD_EVENTS_MAX), STALLED_S):
+            if not await recorder.wait_for((max(begin, log.end - AHEAD_EVENTS_MAX),), STALLED_S):
                 raise RuntimeError(f"nothing was recorded for {STALLED_S:.0f} s: {recorder.fault}")
             print(json.dumps({"done": begin_with + log.end - begin}), flush=True)
-        if not await recorder.wait_for(log.end, STALLED_S):
+        if not await recorder.wait_for((log.end,), STALLED_S):
             raise RuntimeError(
                 f"the last events were not recorded within {STALLED_S:.0f} s: {recorder.fault}"
             )

@@ -40,17 +40,18 @@ class Sizes:
     question_s_max: float = 30.0
     identities: int = 5_000_000
     derived_events: int = 100_000
+    rebuilt_events: int = 5_000_000
     bare_rows: int = 1_000_000
     part_s_max: float = 3600.0
 
 
 QUICK = Sizes(
     events=500_000, cell_s=3.0, sustained_s=8.0, countable_s=8.0, peer_s=5.0, bare_s=4.0, log_s=1.0, crash_s=1.5,
-    runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, bare_rows=500_000, part_s_max=300.0,
+    runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, rebuilt_events=500_000, bare_rows=500_000, part_s_max=300.0,
 )  # fmt: skip
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
-    log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, bare_rows=2_000,
+    log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
     part_s_max=120.0,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
@@ -398,6 +399,26 @@ def part_lone(bench: Bench) -> None:
     bench.findings.tables.append(table)
 
 
+def part_rebuild(bench: Bench) -> None:
+    """8. All readings built again, while events come in."""
+    bench.progress.add_task("rebuild", total=None)
+    command = [sys.executable, "-m", "bench.rebuild", "--directory", str(bench.directory / "rebuild")]
+    found = _json_of(
+        [*command, "--events", str(bench.sizes.rebuilt_events)], seconds_max=bench.sizes.part_s_max
+    )
+    table = Table(
+        "Rebuild",
+        "All readings of a meter with two dimensions thrown away and built again in the background.",
+        ("events", "seconds", "events/s", "recorded beside it, events/s"),
+    )
+    per_s = found["events"] / found["seconds"]
+    table.rows.append(
+        (rate(found["events"]), f"{found['seconds']:.2f}", rate(per_s), rate(found["beside_per_s"]))
+    )
+    bench.figures["rebuilt_per_s"] = per_s
+    bench.findings.tables.append(table)
+
+
 def _cell_row(name: str, cell: ingest.Cell) -> tuple[str, ...]:
     load = cell.load
     return (
@@ -432,4 +453,5 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "sqlite": part_sqlite,
     "postgres": part_postgres,
     "lone": part_lone,
+    "rebuild": part_rebuild,
 }
