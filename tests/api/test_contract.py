@@ -103,6 +103,12 @@ def test_every_operation_says_its_scope_and_its_errors(document: dict[str, Any])
                 assert reference.rsplit("/", 1)[1] in document["components"]["responses"]
 
 
+def test_whatever_creates_can_be_repeated(document: dict[str, Any]) -> None:
+    for name, said in operations(document):
+        if name.startswith("POST ") and "201" in said["responses"]:
+            assert "Idempotency-Key" in {one["name"] for one in said["parameters"]}, name
+
+
 def test_errors_name_their_codes(document: dict[str, Any]) -> None:
     responses = document["components"]["responses"]
     named = " ".join(response["description"] for response in responses.values())

@@ -1,0 +1,210 @@
+"""Every route, asked by every kind of caller.
+
+One line a route in ROUTES, and a route without a line fails the test. A line reads
+
+    Route("GET /v1/customers/{key}", "customers:read", 200, other=404, portal=200, elsewhere=403, at="/v1/customers/acme")
+
+- the method and the path as the OpenAPI document has them; the scope it needs
+- `ok`: what a key of this tenant with that scope is answered, and so is an admin key. Bodies are `{}` unless `body` says
+  otherwise, so a route that changes something usually answers 422, which shows that access was granted
+- `other`: what the admin key of another tenant is answered (default: as `ok`)
+- `portal`: what a token of the customer `acme` is answered, with every scope a token can have (default: 403)
+- `elsewhere`: what a token of the customer `beta` is answered, which asks for the same things (default: as `portal`)
+- `root`: what the admin of the tenant `default` is answered, for routes that are his alone (default: not asked)
+- `at`: the path to ask for; needed where the path has a parameter
+
+Refused without a line of their own: no key, a wrong one, an expired one (401), and keys of every other scope (403).
+The fixture `world` holds what there is: a meter `calls`, the customers `acme` (with one event) and `beta`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.api.questions.live import ADMIN_KEY, Live, Tenant, opened
+
+from tallystick.catalog.scopes import PORTAL_SCOPES, SCOPES
+
+SECRET = "known-to-acme-alone"
+
+
+@dataclass(frozen=True)
+class Route:
+    name: str
+    scope: str
+    ok: int
+    other: int | None = None
+    portal: int = 403
+    elsewhere: int | None = None
+    root: int | None = None
+    at: str | None = None
+    body: Any = None
+
+    def ask(self, tenant: Tenant, path: str) -> Any:
+        method = self.name.split(" ")[0]
+        if method in ("GET", "DELETE"):
+            return tenant.send(method, path)
+        return tenant.send(method, path, json={} if self.body is None else self.body)
+
+    @property
+    def path(self) -> str:
+        return self.at or self.name.split(" ")[1]
+
+
+ACME = "/v1/customers/acme"
+NONE = "/v1/backfills/none"
+CALLS = "/v1/meters/calls"
+OURS = {"portal": 200, "elsewhere": 403}
+"""A question about acme: its own token may ask it, another customer's may not."""
+CUT = {"portal": 200}
+"""A question about everybody: every token is answered, for what it sees."""
+
+ROUTES = [
+    Route("GET /v1/admin/backups", "admin", 403, root=404),
+    Route("POST /v1/admin/backups", "admin", 403, root=422),
+    Route("GET /v1/admin/doctor", "admin", 403, root=200),
+    Route("GET /v1/admin/rebuild", "admin", 403, root=200),
+    Route("POST /v1/admin/rebuild", "admin", 403, root=422),
+    Route("GET /v1/api_keys", "admin", 200),
+    Route("POST /v1/api_keys", "admin", 422),
+    Route("GET /v1/api_keys/{id}", "admin", 404, at="/v1/api_keys/none"),
+    Route("PATCH /v1/api_keys/{id}", "admin", 404, at="/v1/api_keys/none"),
+    Route("DELETE /v1/api_keys/{id}", "admin", 404, at="/v1/api_keys/none"),
+    Route("POST /v1/api_keys/{id}/rotate", "admin", 404, at="/v1/api_keys/none/rotate"),
+    Route("GET /v1/audit", "admin", 200),
+    Route("GET /v1/audit/export", "admin", 200),
+    Route("GET /v1/backfills", "events:read", 200),
+    Route("POST /v1/backfills", "events:write", 422),
+    Route("GET /v1/backfills/{key}", "events:read", 404, at=NONE),
+    Route("DELETE /v1/backfills/{key}", "events:write", 404, at=NONE),
+    Route("POST /v1/backfills/{key}/close", "events:write", 404, at=f"{NONE}/close"),
+    Route("POST /v1/backfills/{key}/events", "events:write", 404, at=f"{NONE}/events"),
+    Route("POST /v1/backfills/{key}/revert", "events:write", 404, at=f"{NONE}/revert"),
+    Route("GET /v1/customers", "customers:read", 200, **CUT),
+    Route("POST /v1/customers", "customers:write", 422),
+    Route("GET /v1/customers/{key}", "customers:read", 200, other=404, **OURS, at=ACME),
+    Route("PATCH /v1/customers/{key}", "customers:write", 200, other=404, at=ACME),
+    Route("DELETE /v1/customers/{key}", "customers:write", 404, at="/v1/customers/none"),
+    Route("POST /v1/customers/{key}/merge", "customers:write", 422, at=f"{ACME}/merge"),
+    Route("GET /v1/events", "events:read", 200, **OURS, at="/v1/events?customer=acme"),
+    Route("POST /v1/events", "events:write", 422),
+    Route("POST /v1/events/corrections", "events:write", 422),
+    Route("GET /v1/events/lookup", "events:read", 200, other=404, portal=200, elsewhere=404, at="/v1/events/lookup?id=e1"),
+    Route("GET /v1/export/events", "events:read", 200, **OURS, at="/v1/export/events?customer=acme"),
+    Route("GET /v1/export/events/parts", "events:read", 200, **CUT),
+    Route("GET /v1/export/readings", "usage:read", 200, other=404, **CUT, at="/v1/export/readings?meter=calls"),
+    Route("GET /v1/export/readings/parts", "usage:read", 200, other=404, **CUT, at="/v1/export/readings/parts?meter=calls"),
+    Route("GET /v1/meters", "meters:read", 200, **CUT),
+    Route("POST /v1/meters", "meters:write", 422),
+    Route("GET /v1/meters/{key}", "meters:read", 200, other=404, **CUT, at=CALLS),
+    Route("PATCH /v1/meters/{key}", "meters:write", 200, other=404, at=CALLS),
+    Route("DELETE /v1/meters/{key}", "meters:write", 404, at="/v1/meters/none"),
+    Route("GET /v1/meters/{key}/dimensions/{name}/values", "usage:read", 200, other=404, **OURS,
+          at=f"{CALLS}/dimensions/who/values?customer=acme"),
+    Route("GET /v1/meters/{key}/explain", "events:read", 200, other=404, **OURS, at=f"{CALLS}/explain?customer=acme"),
+    Route("GET /v1/meters/{key}/rate", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/rate?customer=acme"),
+    Route("GET /v1/meters/{key}/usage", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/usage?customer=acme"),
+    Route("POST /v1/meters/{key}/usage", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/usage", body={"customer": ["acme"]}),
+    Route("GET /v1/meters/{key}/versions", "meters:read", 200, other=404, **CUT, at=f"{CALLS}/versions"),
+    Route("GET /v1/portal_tokens", "customers:read", 200),
+    Route("POST /v1/portal_tokens", "customers:write", 422),
+    Route("DELETE /v1/portal_tokens/{id}", "customers:write", 404, at="/v1/portal_tokens/none"),
+    Route("POST /v1/prices/evaluate", "billing:read", 422, portal=422),
+    Route("GET /v1/retention", "admin", 200),
+    Route("PUT /v1/retention", "admin", 422),
+    Route("GET /v1/tenants", "admin", 403, root=200),
+    Route("POST /v1/tenants", "admin", 403, root=422),
+    Route("DELETE /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
+    Route("GET /v1/usage", "usage:read", 200, **OURS, at="/v1/usage?customer=acme"),
+    Route("POST /v1/usage/query", "usage:read", 422, portal=422),
+]  # fmt: skip
+PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
+"""Routes that need no key."""
+
+
+@dataclass
+class World:
+    """Everybody who may ask."""
+
+    live: Live
+    admin: Tenant
+    other: Tenant
+    root: Tenant
+    portal: Tenant
+    elsewhere: Tenant
+    refused: dict[str, Tenant]
+    scoped: dict[str, Tenant]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with opened(tmp_path_factory.mktemp("callers")) as live:
+        admin = live.tenant()
+        admin.post("/v1/customers", {"key": "acme", "name": SECRET})
+        admin.post("/v1/customers", {"key": "beta"})
+        admin.meter(key="calls", event_type="call", aggregation="count", dimensions={"who": "$.who"})
+        admin.record({"id": "e1", "type": "call", "subject": "acme", "data": {"who": SECRET}})
+        expiring = admin.post(
+            "/v1/api_keys", {"name": "k", "scopes": ["admin"], "expires_at": "2026-07-15T12:00:01Z"}
+        )
+
+        def token(customer: str) -> Tenant:
+            made = admin.post("/v1/portal_tokens", {"customer": customer, "scopes": list(PORTAL_SCOPES)})
+            return Tenant(live, admin.key, made.json()["token"])
+
+        portal, elsewhere = token("acme"), token("beta")
+        live.clock.advance(seconds=2)
+        yield World(
+            live=live,
+            admin=admin,
+            other=live.tenant(),
+            root=Tenant(live, "default", ADMIN_KEY),
+            portal=portal,
+            elsewhere=elsewhere,
+            refused={
+                "a wrong key": Tenant(live, admin.key, "tsk_00000000_wrong"),
+                "an expired key": Tenant(live, admin.key, expiring.json()["secret"]),
+                "half a key": Tenant(live, admin.key, admin.secret[:-1]),
+            },
+            scoped={scope: admin.with_scopes(scope) for scope in SCOPES},
+        )
+
+
+def test_every_route_has_a_line(world: World) -> None:
+    paths = world.live.send("GET", "/openapi.json").json()["paths"]
+    there_are = {f"{method.upper()} {path}" for path, item in paths.items() for method in item}
+    listed = [route.name for route in ROUTES]
+    assert len(listed) == len(set(listed))
+    assert there_are - PUBLIC - set(listed) == set(), "add a line to ROUTES for each of these"
+    assert set(listed) - there_are == set(), "there are no such routes"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_who_may(world: World, route: Route) -> None:
+    answers: dict[str, tuple[int, int]] = {}
+
+    def expect(who: str, caller: Tenant, status: int, *, sees: bool = True) -> None:
+        answer = route.ask(caller, route.path)
+        answers[who] = (answer.status_code, status)
+        assert sees or SECRET not in answer.text, who
+        if answer.status_code >= 400:
+            assert answer.headers["content-type"] == "application/problem+json", who
+        assert answer.headers["x-request-id"], who
+
+    bare = world.live.send(route.name.split(" ")[0], route.path)
+    answers["no key"] = (bare.status_code, 401)
+    for who, caller in world.refused.items():
+        expect(who, caller, 401, sees=False)
+    for scope, caller in world.scoped.items():
+        granted = scope in (route.scope, "admin")
+        expect(scope, caller, route.ok if granted else 403, sees=granted)
+    expect("other tenant", world.other, route.ok if route.other is None else route.other, sees=False)
+    expect("its customer's token", world.portal, route.portal)
+    elsewhere = route.portal if route.elsewhere is None else route.elsewhere
+    expect("another customer's token", world.elsewhere, elsewhere, sees=False)
+    if route.root is not None:
+        expect("root", world.root, route.root, sees=False)
+    assert {who: got for who, (got, _) in answers.items()} == {
+        who: wanted for who, (_, wanted) in answers.items()
+    }
