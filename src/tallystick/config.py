@@ -96,6 +96,21 @@ class Settings:
         "",
         "Origins whose pages may call the API from a browser, with commas between them; *: all. Empty: none.",
     )
+    oidc_issuer: str = _setting(
+        "", "OpenID Connect provider at which people log in (/auth/login), such as https://id.example.com."
+    )
+    oidc_client_id: str = _setting("", "This installation's name at the provider.")
+    oidc_client_secret: str = _setting("", "Its secret at the provider.", secret=True)
+    oidc_redirect_url: str = _setting("", "Where the provider sends people back to: https://…/auth/callback.")
+    oidc_return_url: str = _setting(
+        "", "Page that is given the token as #token=…; empty: /auth/callback answers it as JSON."
+    )
+    oidc_tenant: str = _setting("default", "The tenant that people log in to.")
+    oidc_roles_claim: str = _setting("groups", "The claim of the ID token that lists a person's roles.")
+    oidc_roles: str = _setting(
+        "", "What roles may do: `role=scope scope; role=scope`. People without any of them are refused."
+    )
+    oidc_session_s: int = _setting(3600, "How long a login is good.")
     billing: str = _setting(
         "on", "Prices, plans and invoices; off: their routes are absent.", choices=("on", "off")
     )

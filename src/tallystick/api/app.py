@@ -37,6 +37,7 @@ from tallystick.api.auth import Authenticator, require
 from tallystick.api.cors import Cors
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
+from tallystick.api.login import login_routes
 from tallystick.api.openapi import document, events_operation, operation
 from tallystick.api.problem import exception_response
 from tallystick.api.rates import Rates
@@ -104,6 +105,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *tenants.ROUTES,
         *audit.ROUTES,
         *portal_tokens.ROUTES,
+        *login_routes(settings),
         *admin.ROUTES,
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,

@@ -83,6 +83,7 @@ class Tokens:
         _, secret = new_secret(SECRET_MARKS[kind])
         token_id = new_id("tok")
         with self._database.changing(actor, now_us) as change:
+            _check_tenant(change.connection, tenant)
             if customer is not None:
                 _check_customer(change.connection, tenant, customer)
             _forget(change.connection, now_us)
@@ -163,6 +164,13 @@ def authenticate_token(connection: Connection, secret: str, *, now_us: int) -> C
         expires_at_us,
         suspended=suspended_at_us is not None,
     )
+
+
+def _check_tenant(connection: Connection, tenant: str) -> None:
+    column = tables.tenants.c
+    query = select(column.key).where(column.key == tenant, column.deleted_at_us.is_(None))
+    if connection.execute(query).one_or_none() is None:
+        raise NotFound(f"There is no tenant {tenant[:80]!r}.", code="tenant_not_found")
 
 
 def _check_customer(connection: Connection, tenant: str, customer: str) -> None:

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.api.questions.live import Live, Tenant, opened
+from tests.api.questions.world import World, entered
 
 
 @pytest.fixture(scope="module")
@@ -15,3 +16,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def tenant(live: Live) -> Tenant:
     """A client that administers an empty tenant."""
     return live.tenant()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Instead of `live`, never beside it."""
+    yield from entered(tmp_path_factory.mktemp("world"))

@@ -14,19 +14,15 @@ One line a route in ROUTES, and a route without a line fails the test. A line re
 - `at`: the path to ask for; needed where the path has a parameter
 
 Refused without a line of their own: no key, a wrong one, an expired one (401), and keys of every other scope (403).
-The fixture `world` holds what there is: a meter `calls`, the customers `acme` (with one event) and `beta`.
+The fixture `world` (world.py) holds what there is: a meter `calls`, the customers `acme` (with one event) and `beta`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tests.api.questions.live import ADMIN_KEY, Live, Tenant, opened
-
-from tallystick.catalog.scopes import PORTAL_SCOPES, SCOPES
-
-SECRET = "known-to-acme-alone"
+from tests.api.questions.live import Tenant
+from tests.api.questions.world import SECRET, World
 
 
 @dataclass(frozen=True)
@@ -121,54 +117,6 @@ ROUTES = [
 ]  # fmt: skip
 PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
 """Routes that need no key."""
-
-
-@dataclass
-class World:
-    """Everybody who may ask."""
-
-    live: Live
-    admin: Tenant
-    other: Tenant
-    root: Tenant
-    portal: Tenant
-    elsewhere: Tenant
-    refused: dict[str, Tenant]
-    scoped: dict[str, Tenant]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with opened(tmp_path_factory.mktemp("callers")) as live:
-        admin = live.tenant()
-        admin.post("/v1/customers", {"key": "acme", "name": SECRET})
-        admin.post("/v1/customers", {"key": "beta"})
-        admin.meter(key="calls", event_type="call", aggregation="count", dimensions={"who": "$.who"})
-        admin.record({"id": "e1", "type": "call", "subject": "acme", "data": {"who": SECRET}})
-        expiring = admin.post(
-            "/v1/api_keys", {"name": "k", "scopes": ["admin"], "expires_at": "2026-07-15T12:00:01Z"}
-        )
-
-        def token(customer: str) -> Tenant:
-            made = admin.post("/v1/portal_tokens", {"customer": customer, "scopes": list(PORTAL_SCOPES)})
-            return Tenant(live, admin.key, made.json()["token"])
-
-        portal, elsewhere = token("acme"), token("beta")
-        live.clock.advance(seconds=2)
-        yield World(
-            live=live,
-            admin=admin,
-            other=live.tenant(),
-            root=Tenant(live, "default", ADMIN_KEY),
-            portal=portal,
-            elsewhere=elsewhere,
-            refused={
-                "a wrong key": Tenant(live, admin.key, "tsk_00000000_wrong"),
-                "an expired key": Tenant(live, admin.key, expiring.json()["secret"]),
-                "half a key": Tenant(live, admin.key, admin.secret[:-1]),
-            },
-            scoped={scope: admin.with_scopes(scope) for scope in SCOPES},
-        )
 
 
 def test_every_route_has_a_line(world: World) -> None:
