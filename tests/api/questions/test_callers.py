@@ -111,6 +111,8 @@ ROUTES = [
     Route("PUT /v1/retention", "admin", 422),
     Route("GET /v1/tenants", "admin", 403, root=200),
     Route("POST /v1/tenants", "admin", 403, root=422),
+    Route("GET /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
+    Route("PATCH /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
     Route("DELETE /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
     Route("GET /v1/usage", "usage:read", 200, **OURS, at="/v1/usage?customer=acme"),
     Route("POST /v1/usage/query", "usage:read", 422, portal=422),
