@@ -105,6 +105,7 @@ class Api:
             )
         if not key.isascii() or not key.isprintable():
             raise TallystickError("--key: an API key has only printable ASCII characters.")
+        self.key = key
         self._client = httpx.Client(
             base_url=self.url,
             headers={"authorization": f"Bearer {key}"},

@@ -1,0 +1,13 @@
+"""Configuration as code: what a file may hold, one small file a noun, in the order it is applied.
+
+A further noun is a module with a class like those here, and its place in NOUNS.
+"""
+
+from collections.abc import Sequence
+
+from tallystick.cli.config.api_keys import ApiKeys
+from tallystick.cli.config.customers import Customers
+from tallystick.cli.config.meters import Meters
+from tallystick.cli.config.noun import Noun
+
+NOUNS: Sequence[Noun] = (Meters(), Customers(), ApiKeys())

@@ -1,0 +1,82 @@
+"""API keys in a configuration file: names, scopes and ends, never secrets. A key is known by its name.
+
+A new key's secret is told once, when it is made. Keys from the setting `admin_key`, and the key that applies the file, are
+never revoked by `--prune`.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tallystick.cli.client import Api, parsed
+from tallystick.cli.config.noun import Entry, Present, Step
+from tallystick.cli.config.shape import checked_members, fault
+from tallystick.errors import Invalid
+
+_KINDS: dict[str, tuple[type, ...]] = {"name": (str,), "scopes": (list,), "expires_at": (str, type(None))}
+
+
+class ApiKeys:
+    name = "api_keys"
+    label = "API key"
+
+    def checked(self, raw: Any) -> Entry:
+        entry = checked_members(raw, _KINDS, required=("name", "scopes"), texts=("scopes",))
+        entry["scopes"] = sorted(set(entry["scopes"]))
+        if entry.get("expires_at") is not None:
+            entry["expires_at"] = _moment(entry["expires_at"])
+        return entry
+
+    def key_of(self, entry: Entry) -> str:
+        return entry["name"]
+
+    def listed(self, api: Api) -> list[Present]:
+        found: dict[str, Present] = {}
+        for document in api.items("/v1/api_keys"):
+            if document["revoked_at"] is not None:
+                continue
+            one = self.read(document)
+            own = api.key.startswith(document["prefix"])
+            found[one.key] = Present(
+                one.key,
+                one.entry,
+                one.path,
+                doubtful=one.key in found,
+                kept=one.kept or own,
+            )
+        return list(found.values())
+
+    def read(self, document: dict[str, Any]) -> Present:
+        entry: Entry = {
+            "name": document["name"],
+            "scopes": sorted(document["scopes"]),
+            "expires_at": document["expires_at"],
+        }
+        path = f"/v1/api_keys/{document['id']}"
+        return Present(document["name"], entry, path, kept=document["configured"])
+
+    def ordered(self, steps: list[Step]) -> list[Step]:
+        return steps
+
+    def create(self, api: Api, entry: Entry) -> str | None:
+        made = parsed(api.send("POST", "/v1/api_keys", json=entry).text)
+        return f"secret (shown this once): {made['secret']}"
+
+    def body(self, changes: Entry, wanted: Entry) -> dict[str, Any]:
+        return changes
+
+    def exported(self, present: Present) -> Entry:
+        return {name: value for name, value in present.entry.items() if value is not None}
+
+
+def _moment(text: str) -> str:
+    """As the API writes it."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        found = fault("/expires_at", "invalid_time", f"{text[:40]!r} is no RFC 3339 time with an offset.")
+        raise Invalid(found.detail, faults=[found])
+    in_utc = moment.astimezone(UTC).replace(tzinfo=None)
+    written = in_utc.isoformat(timespec="microseconds" if in_utc.microsecond else "seconds")
+    return f"{written}Z"
