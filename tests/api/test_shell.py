@@ -433,6 +433,23 @@ def test_the_same_request_again_is_answered_and_not_done_again(start: Any) -> No
     run(check())
 
 
+def test_answers_are_forgotten_after_a_day(start: Any, monkeypatch: Any) -> None:
+    async def check() -> None:
+        monkeypatch.setattr("tallystick.api.idempotency.FORGET_EVERY_S", 0.0)
+        async with start(ROUTES) as running:
+            for number in range(3):
+                headers = {"idempotency-key": f"day-{number}"}
+                await running.client.post("/v1/tests/make", json={}, headers=headers)
+            running.clock.advance(seconds=25 * 3600)
+            await running.client.post("/v1/tests/make", json={}, headers={"idempotency-key": "later"})
+            left = await asyncio.to_thread(
+                running.system.catalog.forget_idempotent, now_us=running.clock.now_us()
+            )
+            assert left == 0
+
+    run(check())
+
+
 def test_a_refusal_leaves_the_key_free(start: Any) -> None:
     async def check() -> None:
         MADE.clear()

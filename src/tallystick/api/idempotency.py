@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import re
+from time import monotonic
 from typing import Any
 
 from litestar import Request
@@ -20,6 +21,8 @@ from tallystick.catalog.interface import IdempotencyKey, StoredAnswer
 
 KEY_LENGTH_MAX = 255
 ANSWER_BYTES_MAX = 1024 * 1024
+FORGET_EVERY_S = 60.0
+"""At most 10,000 are deleted at a time, so some 160 a second may be made for ever."""
 
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{KEY_LENGTH_MAX}}}\Z")
 _KEPT_HEADERS = frozenset({b"content-type", b"location", b"etag"})
@@ -64,6 +67,7 @@ async def _run(app: ASGIApp, handler: Any, request: Request[Any, Any, Any], key:
     digest = hashlib.sha256()
     for part in (scope["path"].encode(), scope.get("query_string", b""), body):
         digest.update(len(part).to_bytes(8, "big") + part)
+    await _forget_old(request)
     kept = await asyncio.to_thread(
         catalog.take_idempotent, identity, digest.digest(), now_us=system.clock.now_us()
     )
@@ -109,6 +113,16 @@ async def _run(app: ASGIApp, handler: Any, request: Request[Any, Any, Any], key:
     if start is not None:
         await send(start)
         await send({"type": "http.response.body", "body": b"".join(pieces), "more_body": False})
+
+
+async def _forget_old(request: Request[Any, Any, Any]) -> None:
+    """Delete answers that are past their day, now and then: nothing else would."""
+    state, now_s = request.app.state, monotonic()
+    if now_s - state.get("idempotent_forgotten_at_s", float("-inf")) < FORGET_EVERY_S:
+        return
+    state["idempotent_forgotten_at_s"] = now_s
+    system = system_of(request)
+    await asyncio.to_thread(system.catalog.forget_idempotent, now_us=system.clock.now_us())
 
 
 async def _body(request: Request[Any, Any, Any]) -> bytes:
