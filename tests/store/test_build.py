@@ -126,7 +126,11 @@ def emptied(store: ClickHouseStore) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_engine_and_python_read_the_same(store: ClickHouseStore, data: list[bytes]) -> None:
     emptied(store)
-    events = [an_event(number, data=one) for number, one in enumerate(data, 1)]
+    # Every seventh belongs to nobody, and gives nothing to any meter.
+    events = [
+        an_event(number, data=one, customer="" if number % 7 == 3 else "c1")
+        for number, one in enumerate(data, 1)
+    ]
     events.append(an_event(len(events) + 1, data=b""))
     store.insert_events(table(events), token=f"{id(data)}")
     versions = pa.Table.from_batches(list(store.events_of("default", None, recorded_by_us=NOON * 2)))
@@ -143,6 +147,13 @@ def test_plain_events_never_leave_the_engine(store: ClickHouseStore) -> None:
     usual = [METERS[0], METERS[1], METERS[3]]
     rows, itself = built(store, usual)
     assert (sum(rows.values()), itself) == (120, 120)
+
+
+def test_events_of_nobody_give_no_readings(store: ClickHouseStore) -> None:
+    emptied(store)
+    nobody = [an_event(number, customer="" if number % 2 else "c1") for number in range(1, 9)]
+    store.insert_events(table(nobody), token="nobody")
+    assert sum(built(store, [METERS[0]])[0].values()) == 4
 
 
 def test_corrected_events_are_left_to_python(store: ClickHouseStore, monkeypatch: pytest.MonkeyPatch) -> None:

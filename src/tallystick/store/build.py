@@ -166,7 +166,11 @@ def _reader(meter: Meter, bound: Bound) -> _Reader | None:
     def raw(name: str) -> str:
         return f"trimBoth(simpleJSONExtractRaw(data, {bound.text(name)}))"
 
-    wanted = ["1", *(f"{raw(name)} = {bound.text(chr(34) + text + chr(34))}" for name, text in filters)]
+    # An event of nobody waits in quarantine (flows/quarantine.py).
+    wanted = [
+        "customer != ''",
+        *(f"{raw(name)} = {bound.text(chr(34) + text + chr(34))}" for name, text in filters),
+    ]
     figure, text = (
         ("toDecimal128(0, 18)" if reads is Aggregation.UNIQUE_COUNT else "toDecimal128(1, 18)"),
         "''",
