@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from litestar import Request
 
 from tallystick.errors import BadRequest, Fault, Invalid, TooLarge, UnsupportedMediaType
+from tallystick.metering.instant import instant_text
 
 if TYPE_CHECKING:
     from tallystick.flows.system import System
@@ -87,14 +88,8 @@ def invalid(pointer: str, code: str, detail: str) -> Invalid:
 
 # -- times ----------------------------------------------------------------------------------------------------------
 def time_text(us: int) -> str:
-    """RFC 3339 in UTC with `Z`; a fraction only where there is one, microseconds kept.
-
-    Good for years 1 to 9999, as RFC 3339 is."""
-    moment = _EPOCH + timedelta(microseconds=us)
-    text = moment.replace(tzinfo=None, microsecond=0).isoformat()
-    if moment.microsecond:
-        text += f".{moment.microsecond:06d}"
-    return text + "Z"
+    """RFC 3339 in UTC with `Z`; a fraction only where there is one."""
+    return instant_text(us)
 
 
 def optional_time_text(us: int | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Moments as text: RFC 3339 in, microseconds since 1970 out.
+"""Moments as text: RFC 3339 in, microseconds since 1970 out, and back.
 
 The rule is the grammar `date-time` of RFC 3339 section 5.6: seconds and an offset are required, `T` and `Z` may be
 lower case, a blank instead of `T` is refused. Fractions beyond microseconds are cut off. A leap second (second 60 in
@@ -7,7 +7,7 @@ the last minute of a UTC day) is the first second of the next day.
 
 import re
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from tallystick.metering.event import TIMESTAMP
 
 INSTANT_CHARACTERS_MAX = 64
 DAY_US = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DATE_TIME = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII
@@ -55,6 +56,17 @@ def instant_us(text: str) -> int:
         raise ValueError(f"{text!r} has second 60 where there is no leap second (the end of a UTC day).")
     microseconds = int(fraction[:6].ljust(6, "0")) if fraction else 0
     return (minute_of_epoch * 60 + seconds) * 1_000_000 + microseconds
+
+
+def instant_text(us: int) -> str:
+    """RFC 3339 in UTC with `Z`; a fraction only where there is one, microseconds kept.
+
+    Good for years 1 to 9999, as RFC 3339 is."""
+    moment = _EPOCH + timedelta(microseconds=us)
+    text = moment.replace(tzinfo=None, microsecond=0).isoformat()
+    if moment.microsecond:
+        text += f".{moment.microsecond:06d}"
+    return text + "Z"
 
 
 def instants_us(texts: Sequence[str]) -> NDArray[np.int64]:
