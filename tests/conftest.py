@@ -10,7 +10,7 @@ from hypothesis import settings
 settings.register_profile("tallystick", deadline=None)
 settings.load_profile("tallystick")
 
-_ENGINE_ROOMS = ("api/questions", "bench", "cli", "faults", "flows", "store", "traces")
+_ENGINE_ROOMS = ("api/billing", "api/questions", "bench", "cli", "faults", "flows", "store", "traces")
 _HERE = Path(__file__).parent
 
 

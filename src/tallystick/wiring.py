@@ -121,6 +121,7 @@ async def start(
         metrics=metrics,
         questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
         quarantine=quarantine,
+        billing=catalog if settings.billing == "on" else None,
     )
     retention = RetentionKeeper(store=store, catalog=catalog, recorder=recorder, clock=clock)
     tasks = [

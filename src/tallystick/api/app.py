@@ -27,9 +27,11 @@ from tallystick.api import (
     meters,
     overview,
     pages,
+    plans,
     portal_tokens,
     prices,
     search,
+    subscriptions,
     tenants,
     usage,
 )
@@ -109,7 +111,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *admin.ROUTES,
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,
-        *(prices.ROUTES if settings.billing == "on" else ()),
+        *((*prices.ROUTES, *plans.ROUTES, *subscriptions.ROUTES) if settings.billing == "on" else ()),
     )
 
 

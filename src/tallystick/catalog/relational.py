@@ -10,15 +10,30 @@ from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
+from tallystick.catalog.invoices import Invoices
 from tallystick.catalog.meters import Meters
+from tallystick.catalog.plans import Plans
 from tallystick.catalog.retention import Retentions
 from tallystick.catalog.subjects import Subjects
+from tallystick.catalog.subscriptions import Subscriptions
 from tallystick.catalog.tenants import Tenants
 from tallystick.catalog.tokens import Tokens
 
 
 class RelationalCatalog(
-    Meters, Customers, Subjects, Tenants, ApiKeys, Tokens, Backfills, Retentions, IdempotencyKeys, Audit
+    Meters,
+    Customers,
+    Subjects,
+    Tenants,
+    ApiKeys,
+    Tokens,
+    Backfills,
+    Retentions,
+    IdempotencyKeys,
+    Audit,
+    Plans,
+    Subscriptions,
+    Invoices,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
@@ -28,3 +29,5 @@ class System:
     metrics: Metrics
     questions: ThreadPoolExecutor
     quarantine: QuarantineKeeper | None = None
+    billing: BillingCatalog | None = None
+    """None: billing is switched off."""

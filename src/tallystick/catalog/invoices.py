@@ -1,0 +1,290 @@
+"""Invoices: made in grace, frozen with a number when they are finalized; and what was billed late."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+
+from tallystick.catalog import billing_tables, tables
+from tallystick.catalog.billing import (
+    Closing,
+    InvoiceSearch,
+    KeptInvoice,
+    LateLine,
+)
+from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
+from tallystick.catalog.database import Change, Database, among, from_json
+from tallystick.catalog.interface import SYSTEM, Actor, Page
+from tallystick.errors import NotFound
+
+_table = billing_tables.invoices
+_column = _table.c
+_late = billing_tables.late_lines
+_counters = billing_tables.invoice_counters
+_terms = billing_tables.billing_terms
+_ANY = InvoiceSearch()
+
+
+class Invoices:
+    """The part of the catalog that keeps invoices and terms."""
+
+    _database: Database
+
+    def keep_invoices(
+        self, closings: Sequence[Closing], *, actor: Actor = SYSTEM, now_us: int
+    ) -> tuple[KeptInvoice, ...]:
+        with self._database.changing(actor, now_us) as change:
+            made = tuple(_keep(change, closing) for closing in closings)
+            finalized: dict[str, list[KeptInvoice]] = {}
+            for invoice in made:
+                if invoice.status == "finalized" and invoice.finalized_at_us == now_us:
+                    finalized.setdefault(invoice.tenant, []).append(invoice)
+            for tenant, ones in finalized.items():
+                change.record(
+                    (),
+                    tenant,
+                    "invoice.finalize",
+                    f"invoice/{ones[0].id}" if len(ones) == 1 else "invoices",
+                    after={"sequences": [ones[0].sequence, ones[-1].sequence], "count": len(ones)},
+                )
+        return made
+
+    def void_invoice(self, tenant: str, name: str, *, actor: Actor, now_us: int) -> KeptInvoice:
+        with self._database.changing(actor, now_us) as change:
+            present = _get(change.connection, tenant, name)
+            if present.status == "void":
+                return present
+            change.connection.execute(
+                update(_table)
+                .where(_column.tenant == tenant, _column.id == name)
+                .values(status="void", voided_at_us=now_us)
+            )
+            change.record((), tenant, "invoice.void", f"invoice/{name}", before={"status": present.status})
+        return replace(present, status="void", voided_at_us=now_us)
+
+    def invoice(self, tenant: str, name: str) -> KeptInvoice:
+        with self._database.reading() as connection:
+            return _get(connection, tenant, name)
+
+    def invoices(
+        self,
+        tenant: str,
+        search: InvoiceSearch = _ANY,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page[KeptInvoice]:
+        query = select(_table).where(_column.tenant == tenant).order_by(_column.number.desc())
+        before = number_of(cursor, "invoices")
+        if before is not None:
+            query = query.where(_column.number < before)
+        if search.subscription is not None:
+            query = query.where(_column.subscription == search.subscription)
+        if search.status is not None:
+            query = query.where(_column.status == search.status)
+        with self._database.reading() as connection:
+            if search.customers is not None:
+                query = query.where(among(connection, _column.customer, search.customers))
+            found = connection.execute(query.limit(checked_limit(limit) + 1)).all()
+        more = len(found) > limit
+        return Page(
+            tuple(map(_invoice, found[:limit])),
+            cursor_of("invoices", found[limit - 1].number) if more else None,
+        )
+
+    def invoices_in_grace(self, tenant: str | None, until_us: int, *, limit: int) -> tuple[KeptInvoice, ...]:
+        query = select(_table).where(_column.status == "grace", _column.grace_until_us <= until_us)
+        if tenant is not None:
+            query = query.where(_column.tenant == tenant)
+        with self._database.reading() as connection:
+            ordered = query.order_by(_column.grace_until_us, _column.number).limit(limit)
+            return tuple(map(_invoice, connection.execute(ordered)))
+
+    def finalized_invoices(
+        self, tenant: str, subscriptions: Collection[str]
+    ) -> dict[str, tuple[KeptInvoice, ...]]:
+        made: dict[str, list[KeptInvoice]] = {}
+        with self._database.reading() as connection:
+            query = (
+                select(_table)
+                .where(
+                    _column.tenant == tenant,
+                    _column.status == "finalized",
+                    among(connection, _column.subscription, subscriptions),
+                )
+                .order_by(_column.sequence)
+            )
+            for invoice in map(_invoice, connection.execute(query)):
+                made.setdefault(invoice.subscription, []).append(invoice)
+        return {subscription: tuple(ones) for subscription, ones in made.items()}
+
+    def late_lines(
+        self, tenant: str, subscriptions: Collection[str] | None = None, *, limit: int = 100_000
+    ) -> tuple[LateLine, ...]:
+        billed_by = and_(_late.c.tenant == _column.tenant, _late.c.invoice == _column.id)
+        query = (
+            select(_late)
+            .join(_table, billed_by)
+            .where(_late.c.tenant == tenant, _column.status == "finalized")
+            .order_by(_late.c.number)
+        )
+        with self._database.reading() as connection:
+            if subscriptions is not None:
+                query = query.where(among(connection, _late.c.subscription, subscriptions))
+            return tuple(
+                LateLine(
+                    row.tenant,
+                    row.subscription,
+                    row.invoice,
+                    row.line,
+                    row.of_invoice,
+                    row.of_line,
+                    row.amount,
+                )
+                for row in connection.execute(query.limit(limit))
+            )
+
+    # -- terms --------------------------------------------------------------------------------------------------
+    def billing_terms(self, tenant: str, customers: Collection[str]) -> dict[str, str]:
+        with self._database.reading() as connection:
+            query = select(_terms).where(
+                _terms.c.tenant == tenant, among(connection, _terms.c.customer, customers)
+            )
+            return {row.customer: row.content for row in connection.execute(query)}
+
+    def set_billing_terms(
+        self, tenant: str, customer: str, content: str, *, actor: Actor, now_us: int
+    ) -> None:
+        with self._database.changing(actor, now_us) as change:
+            known = select(tables.customers.c.key).where(
+                tables.customers.c.tenant == tenant, tables.customers.c.key == customer
+            )
+            if change.connection.execute(known).one_or_none() is None:
+                raise NotFound(f"There is no customer {customer!r}.", code="customer_not_found")
+            here = (_terms.c.tenant == tenant, _terms.c.customer == customer)
+            present = change.connection.execute(select(_terms.c.content).where(*here)).scalar_one_or_none()
+            if present == content:
+                return
+            change.connection.execute(delete(_terms).where(*here))
+            change.connection.execute(
+                insert(_terms), {"tenant": tenant, "customer": customer, "content": content}
+            )
+            change.record(
+                (),
+                tenant,
+                "billing_terms.change",
+                f"customer/{customer}",
+                before=None if present is None else from_json(present),
+                after=from_json(content),
+            )
+
+
+def _keep(change: Change, closing: Closing) -> KeptInvoice:
+    connection, wanted = change.connection, closing.invoice
+    place = (
+        _column.tenant == wanted.tenant,
+        _column.subscription == wanted.subscription,
+        _column.boundary_us == wanted.boundary_us,
+    )
+    row = connection.execute(select(_table).where(*place)).one_or_none()
+    present = None if row is None else _invoice(row)
+    if present is not None and present.status != "grace":
+        made = present
+    else:
+        made = (
+            wanted if present is None else replace(wanted, id=present.id, created_at_us=present.created_at_us)
+        )
+        if made.status == "finalized":
+            made = replace(made, sequence=_next_sequence(connection, made.tenant))
+        if present is None:
+            connection.execute(insert(_table), _values(made))
+        else:
+            connection.execute(update(_table).where(*place).values(_values(made)))
+        if made.status == "finalized" and closing.late:
+            connection.execute(
+                insert(_late),
+                [
+                    {
+                        "tenant": made.tenant,
+                        "subscription": made.subscription,
+                        "invoice": made.id,
+                        "line": late.line,
+                        "of_invoice": late.of_invoice,
+                        "of_line": late.of_line,
+                        "amount": late.amount,
+                    }
+                    for late in closing.late
+                ],
+            )
+    subscription = billing_tables.subscriptions
+    connection.execute(
+        update(subscription)
+        .where(
+            subscription.c.tenant == made.tenant,
+            subscription.c.id == made.subscription,
+            (subscription.c.closed_us.is_(None)) | (subscription.c.closed_us < closing.closed_us),
+        )
+        .values(closed_us=closing.closed_us, due_us=closing.due_us)
+    )
+    return made
+
+
+def _next_sequence(connection: Connection, tenant: str) -> int:
+    """Within the transaction that finalizes: a number that is given away is used, so there are no gaps."""
+    here = _counters.c.tenant == tenant
+    last = connection.execute(select(_counters.c.last).where(here)).scalar_one_or_none()
+    if last is None:
+        connection.execute(insert(_counters), {"tenant": tenant, "last": 1})
+        return 1
+    connection.execute(update(_counters).where(here).values(last=last + 1))
+    return last + 1
+
+
+def _get(connection: Connection, tenant: str, name: str) -> KeptInvoice:
+    row = connection.execute(select(_table).where(_column.tenant == tenant, _column.id == name)).one_or_none()
+    if row is None:
+        raise NotFound(
+            f"There is no invoice {name!r}. GET /v1/invoices lists them.", code="invoice_not_found"
+        )
+    return _invoice(row)
+
+
+def _invoice(row: Row[Any]) -> KeptInvoice:
+    return KeptInvoice(
+        tenant=row.tenant,
+        id=row.id,
+        customer=row.customer,
+        subscription=row.subscription,
+        boundary_us=row.boundary_us,
+        from_us=row.from_us,
+        to_us=row.to_us,
+        status=row.status,
+        grace_until_us=row.grace_until_us,
+        document=row.document,
+        basis=row.basis,
+        created_at_us=row.created_at_us,
+        sequence=row.sequence,
+        finalized_at_us=row.finalized_at_us,
+        voided_at_us=row.voided_at_us,
+    )
+
+
+def _values(one: KeptInvoice) -> dict[str, Any]:
+    return {
+        "tenant": one.tenant,
+        "id": one.id,
+        "customer": one.customer,
+        "subscription": one.subscription,
+        "boundary_us": one.boundary_us,
+        "from_us": one.from_us,
+        "to_us": one.to_us,
+        "status": one.status,
+        "grace_until_us": one.grace_until_us,
+        "document": one.document,
+        "basis": one.basis,
+        "created_at_us": one.created_at_us,
+        "sequence": one.sequence,
+        "finalized_at_us": one.finalized_at_us,
+        "voided_at_us": one.voided_at_us,
+    }
