@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help demo install test test-clickhouse unit slow lint types web bench clean system-packages requirements settings-docs
+.PHONY: help demo install test test-clickhouse unit slow lint types web bench cluster clean system-packages requirements settings-docs
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ web: install    ## the web pages come with a later release
 
 bench: install system-packages    ## measure this machine; see docs/benchmarks.md
 	$(PY) -m bench
+
+cluster: install system-packages    ## a cluster on this machine, broken part by part under load, with its account
+	$(PY) -m tests.cluster
 
 requirements:    ## pin the newest versions that pyproject.toml allows
 	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra dev --output-file requirements-dev.txt pyproject.toml
