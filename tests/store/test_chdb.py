@@ -7,12 +7,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.store.contract import StoreContract, a_meter, a_query, an_event, record, table
+from tests.store.contract import DAY, HOUR, NOON, StoreContract, a_meter, a_query, an_event, record, table
 from tests.store.partition_contract import PartitionContract
-from tests.store.questions_contract import QuestionsContract
+from tests.store.questions_contract import QuestionsContract, a_meter_of, record_readings, states
 from tests.store.rollups_contract import RollupsContract
 from tests.store.versions_contract import VersionsContract
 
@@ -211,6 +212,27 @@ def test_too_many_values_are_refused_not_estimated(store: Store, engine_url: str
         assert narrow.usage(a_query(total), rows_max=9)[0].value == 4
     finally:
         narrow.close()
+
+
+def test_the_past_of_a_pair_counts_as_values_held(store: Store, engine_url: str) -> None:
+    meter = a_meter_of(Aggregation.DURATION)
+    meter_out = replace(meter, timeout_us=HOUR)
+    # Nine readings of one session before the range, one stop in it.
+    record_readings(store, [meter], states([(at, "start") for at in range(9)] + [(DAY, "stop")]))
+    asked = a_query(meter, (NOON + DAY - HOUR, NOON + 2 * DAY))
+    for values_max, refused in ((9, True), (10, False)):
+        narrow = ClickHouseStore(engine_url.replace("%", "%25"), usage_values_max=values_max)
+        try:
+            if refused:
+                with pytest.raises(Invalid) as error:
+                    narrow.usage(asked, rows_max=9)
+                assert error.value.code == "too_many_values"
+            else:
+                assert narrow.usage(asked, rows_max=9)[0].value == 3600
+            # With a timeout none of these pairs is near the range, so that none is held.
+            assert narrow.usage(replace(asked, meter=meter_out), rows_max=9) == []
+        finally:
+            narrow.close()
 
 
 _WRITER = """

@@ -163,9 +163,11 @@ class _Version:
 
 def _correct(action: str, note: CorrectionNote, batch: pa.Table, positions: U64, parts: Parts) -> Effects:
     effects = Effects()
-    originals = parts.index.find(identities_of_batch(batch)).position.tolist()
-    current = _current_versions([original for original in originals if original], parts.store)
+    originals: list[int] = parts.index.find(identities_of_batch(batch)).position.tolist()
+    current, last = _versions_known([original for original in originals if original], parts.store)
     offered = _as_versions(batch, positions, parts)
+    if action == REPLACE:
+        offered = _with_times_kept(offered, originals, last)
     rows: list[tuple[int, int, int]] = []  # row of the batch, original, superseded
     superseded: list[_Version] = []
     made: list[int] = []
@@ -221,17 +223,42 @@ def _same_version(one: _Version, other: _Version) -> bool:
     )
 
 
-def _current_versions(originals: Sequence[int], store: Store) -> dict[int, _Version | None]:
-    """By original: its current version, None when it is retracted. Those that retention has deleted are absent."""
+def _with_times_kept(offered: pa.Table, originals: Sequence[int], last: dict[int, _Version]) -> pa.Table:
+    """A replacement that was sent without a time has that of the version before it, also where that is retracted: who
+    corrects a quantity does not mean to move it to today. Versions are the facts' alone, so a repeated attempt finds the
+    same time."""
+    times_us: list[int] = offered["time"].cast(pa.int64()).to_pylist()
+    given: list[bool] = offered["time_given"].to_pylist()
+    known: dict[int, tuple[int, bool]] = {}
+    for row, original in enumerate(originals):
+        if original not in last:
+            continue
+        if not given[row]:
+            if original not in known:
+                version = last[original]
+                time_us = version.table["time"][version.row].cast(pa.int64()).as_py()
+                known[original] = time_us, version.value("time_given")
+            times_us[row], given[row] = known[original]
+        known[original] = times_us[row], given[row]
+    time = pa.array(times_us, pa.int64()).cast(TIMESTAMP)
+    return _with(offered, time=time, time_given=pa.array(given, pa.bool_()))
+
+
+def _versions_known(
+    originals: Sequence[int], store: Store
+) -> tuple[dict[int, _Version | None], dict[int, _Version]]:
+    """By original: its current version (None when it is retracted), and the last one there was. Those that retention has
+    deleted are absent."""
     if not originals:
-        return {}
+        return {}, {}
     versions = store.versions_of(sorted(set(originals)))
-    current: dict[int, _Version | None] = dict.fromkeys(versions["original"].to_pylist())
     superseded_at = versions["superseded_at"].to_pylist()
+    current: dict[int, _Version | None] = {}
+    last: dict[int, _Version] = {}
     for row, original in enumerate(versions["original"].to_pylist()):
-        if superseded_at[row] is None:
-            current[original] = _Version(versions, row)
-    return current
+        last[original] = _Version(versions, row)
+        current[original] = last[original] if superseded_at[row] is None else None
+    return current, last
 
 
 # -- backfills -------------------------------------------------------------------------------------------------------
@@ -381,7 +408,7 @@ def _first_of_each(rows: Any, original: U64, parts: Parts) -> Any:
     """Of rows that replace the same event only the first does, and only when no earlier block has done so."""
     _, first = np.unique(original[rows], return_index=True)
     rows = np.sort(rows[first])
-    current = _current_versions(original[rows].tolist(), parts.store)
+    current, _ = _versions_known(original[rows].tolist(), parts.store)
     return np.array([row for row in rows.tolist() if current.get(int(original[row])) is None], dtype=np.intp)
 
 

@@ -125,6 +125,38 @@ def test_look_up_tells_every_correction(metered: Tenant) -> None:
     assert found["corrections"][0]["author"]
 
 
+def test_a_replacement_without_a_time_stays_where_the_event_was(metered: Tenant) -> None:
+    untimed = {name: value for name, value in event(3, n=40).items() if name != "time"}
+    one = {"source": "/g", "id": "3"}
+    moved = {**event(3, n=50), "time": "2026-07-03T08:00:00.5Z"}
+    assert corrected(metered, replace=[untimed]) == [("replace", "3", "replaced")]
+    assert known(metered, "3")["time"] == "2026-07-02T10:00:00Z"
+    assert known(metered, "3")["time_source"] == "event"
+    assert total(metered) == "43"
+    assert corrected(metered, replace=[untimed]) == [("replace", "3", "unchanged")]
+    # The one before it in the same request counts, too.
+    assert corrected(metered, replace=[moved, {**untimed, "data": {"n": 60}}]) == [
+        ("replace", "3", "replaced"),
+        ("replace", "3", "replaced"),
+    ]
+    assert known(metered, "3")["time"] == "2026-07-03T08:00:00.500000Z"
+    assert corrected(metered, retract=[one], replace=[untimed]) == [
+        ("retract", "3", "retracted"),
+        ("replace", "3", "restored"),
+    ]
+    assert known(metered, "3")["time"] == "2026-07-03T08:00:00.500000Z"
+    assert total(metered) == "43"
+
+
+def test_a_replacement_without_a_time_keeps_the_moment_of_receipt(metered: Tenant) -> None:
+    untimed = {name: value for name, value in event(4, n=1).items() if name != "time"}
+    metered.record(untimed)
+    received = known(metered, "4")["time"]
+    metered.live.clock.advance(seconds=86_400)
+    assert corrected(metered, replace=[{**untimed, "data": {"n": 5}}]) == [("replace", "4", "replaced")]
+    assert (known(metered, "4")["time"], known(metered, "4")["time_source"]) == (received, "received")
+
+
 def test_search_finds_what_was_retracted(metered: Tenant) -> None:
     corrected(metered, retract=[{"source": "/g", "id": "2"}, {"source": "/g", "id": "3"}])
     corrected(metered, replace=[event(3, n=4)])

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from tallystick.errors import Invalid
-from tallystick.metering.meter import PERCENTILES, SERIES
+from tallystick.metering.meter import PERCENTILES, SERIES, Aggregation
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.store.question.ask import totals, window_indexes, windows
-from tallystick.store.question.bound import Bound
+from tallystick.store.question.bound import Bound, Statement
 from tallystick.store.question.figure import figure, zero
+from tallystick.store.question.pairs import held
 from tallystick.store.question.rollups import COMPARED, can_answer
 from tallystick.store.question.source import Asked, RolledUp, where_of
 
@@ -75,15 +76,25 @@ def _check_values(rows: Rows, asked: Asked, values_max: int) -> None:
         return
     if rows(f"SELECT count() FROM {asked.readings}", {})[0][0] <= values_max:  # from metadata
         return
-    bound = Bound()
-    where = where_of(asked, bound, from_us=asked.query.from_us, to_us=asked.query.to_us, weighed=False)
-    counted = f"SELECT 1 FROM {asked.readings} WHERE {where} LIMIT {values_max + 1:d}"
-    if rows(f"SELECT count() FROM ({counted})", bound.parameters)[0][0] > values_max:
+    if all(
+        rows(counting.sql, counting.parameters)[0][0] > values_max
+        for counting in _counts_of_values(asked, values_max)
+    ):
         raise Invalid(
             f"The exact {meter.aggregation} of more than {values_max:,} readings is not taken in one question. "
             "Ask for a shorter range or fewer customers.",
             code="too_many_values",
         )
+
+
+def _counts_of_values(asked: Asked, values_max: int) -> tuple[Statement, ...]:
+    """How many readings a question holds in memory, counted to one beyond `values_max`: bounds, the last one exact."""
+    if asked.query.meter.aggregation is Aggregation.DURATION:
+        return held(asked, rows_max=values_max)
+    bound = Bound()
+    where = where_of(asked, bound, from_us=asked.query.from_us, to_us=asked.query.to_us, weighed=False)
+    counted = f"SELECT 1 FROM {asked.readings} WHERE {where} LIMIT {values_max + 1:d}"
+    return (Statement(f"SELECT count() FROM ({counted})", bound.parameters),)
 
 
 def _totals(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:

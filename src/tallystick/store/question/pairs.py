@@ -8,7 +8,7 @@ otherwise those with a stop in the range or behind it.
 
 # ruff: noqa: S608 (identifiers come from fixed lists, values are bound)
 
-from tallystick.store.question.bound import Bound
+from tallystick.store.question.bound import Bound, Statement
 from tallystick.store.question.condition import column_of, condition_of
 from tallystick.store.question.figure import order_of
 from tallystick.store.question.source import TIME_US, Asked, Spans, where_of
@@ -17,9 +17,8 @@ _PAIR = "customer, subject, text"
 _US_PER_S = 1_000_000
 
 
-def of_pairs(asked: Asked, bound: Bound) -> Spans:
-    """A start opens when nothing is open, a stop closes what is open; a stretch has the dimensions of its start. What is
-    open ends at the timeout, and counts then once that has passed."""
+def _scope(asked: Asked, bound: Bound) -> tuple[str, str]:
+    """The readings a question may have to read, and of these the ones whose pairs are in question, as conditions."""
     query = asked.query
     timeout_us = query.meter.timeout_us
     from_sql, to_sql = bound.value(query.from_us, "Int64"), bound.value(query.to_us, "Int64")
@@ -35,7 +34,30 @@ def of_pairs(asked: Asked, bound: Bound) -> Spans:
             f" AND {TIME_US} > {bound.value(query.from_us - timeout_us, 'Int64')}"
         )
     in_question = f"({_PAIR}) IN (SELECT {_PAIR} FROM {asked.readings} WHERE {everything} AND {near})"
+    return everything, in_question
 
+
+def held(asked: Asked, *, rows_max: int) -> tuple[Statement, Statement]:
+    """How many readings `of_pairs` holds in memory, counted to one beyond `rows_max`: at most, which is cheap to count,
+    and exactly."""
+    statements: list[Statement] = []
+    for exactly in (False, True):
+        bound = Bound()
+        everything, in_question = _scope(asked, bound)
+        where = [everything, f"{TIME_US} < {bound.value(asked.query.to_us, 'Int64')}"]
+        where += [in_question] if exactly else []
+        counted = f"SELECT 1 FROM {asked.readings} WHERE {' AND '.join(where)} LIMIT {rows_max + 1:d}"
+        statements.append(Statement(f"SELECT count() FROM ({counted})", bound.parameters))
+    return statements[0], statements[1]
+
+
+def of_pairs(asked: Asked, bound: Bound) -> Spans:
+    """A start opens when nothing is open, a stop closes what is open; a stretch has the dimensions of its start. What is
+    open ends at the timeout, and counts then once that has passed."""
+    query = asked.query
+    timeout_us = query.meter.timeout_us
+    everything, in_question = _scope(asked, bound)
+    from_sql, to_sql = bound.value(query.from_us, "Int64"), bound.value(query.to_us, "Int64")
     dimensions = sorted(
         {
             column_of(query.meter, name)[0]
