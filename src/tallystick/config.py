@@ -32,6 +32,16 @@ class Settings:
         "Event log: sqlite:///path or nats://user:password@host:port,… Empty: a file in the data directory.",
         secret=True,
     )
+    role: str = _setting(
+        "api,recorder,worker",
+        "What this process does, of api, recorder and worker (comma-separated). Where the log has one partition and is no "
+        "cluster's, a process does everything.",
+    )
+    partitions: int = _setting(
+        1,
+        "Partitions of the event log, 1 to 64, fixed when an installation is made. More than one: recorders agree through "
+        "the catalog's database, in one process or in many.",
+    )
     store_url: str = _setting(
         "",
         "Store: chdb:///path, or a ClickHouse server: http(s)://user:password@host:port/database, of a cluster with "

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +10,39 @@ from pathlib import Path
 import structlog
 
 from tallystick.catalog.cached import CachedCatalog
+from tallystick.catalog.coordination import Coordination
+from tallystick.catalog.leases import LeaseCheckpoint
+from tallystick.catalog.partitions import Partition
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
+from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
+from tallystick.flows.lease import RENEW_S, TTL_S, Held, JobKeeper, PartitionKeeper, new_owner
+from tallystick.flows.node import RecorderNode
 from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
+from tallystick.flows.recording import Recording
 from tallystick.flows.restore import check_finished
 from tallystick.flows.retention import RetentionKeeper
-from tallystick.flows.rollup import RollupKeeper
+from tallystick.flows.rollup import RollupKeeper, Rollups
+from tallystick.flows.shared_rollups import SharedRollups
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
 from tallystick.log.checkpoint import SqliteCheckpoint
+from tallystick.log.interface import EventLog
+from tallystick.log.partitioned import PartitionedLog, PlacedLog
 from tallystick.log.sqlite import SqliteLog
+from tallystick.metering.position import local_of
 from tallystick.metrics import Metrics
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
 
+ROLES = frozenset({"api", "recorder", "worker"})
 _QUESTION_THREADS = 8
+_NATS = ("nats://", "tls://")
 
 _logger = structlog.get_logger("wiring")
 
@@ -39,26 +52,17 @@ class Running:
     """A system with its background work. `stop` ends both, in an order that loses nothing."""
 
     system: System
-    builder: ReadingsBuilder
-    retention: RetentionKeeper
-    journal: Journal
-    tasks: list[asyncio.Task[None]]
+    retention: RetentionKeeper | None
+    """Of the one recorder; None in a cluster, where each partition has its own."""
     first_admin_key: str | None
     """The admin key this start has made, to be printed once; None when there was one."""
+    ending: Callable[[], Awaitable[None]]
 
     async def stop(self) -> None:
         """Clean shutdown: no more appends, the batch under way finished, everything closed."""
-        await self.builder.stop()
-        await self.retention.stop()
-        if self.system.quarantine is not None:
-            await self.system.quarantine.stop()
-        await self.system.rollups.stop()
-        self.system.recorder.stop()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.ending()
         await self.system.log.close()
         self.system.questions.shutdown(cancel_futures=True)
-        self.journal.close()
-        self.system.rollups.close()
         self.system.store.close()
         self.system.catalog.close()
 
@@ -69,8 +73,10 @@ async def start(
     clock: Clock | None = None,
     wrap_store: Callable[[Store], Store] = lambda store: store,
     on_step: Callable[[str], None] | None = None,
+    lease_s: float = RENEW_S,
 ) -> Running:
-    """Build all parts and begin recording. `wrap_store` and `on_step` are for tests that break things.
+    """Build all parts and begin recording. `wrap_store`, `on_step` and `lease_s` (how often leases are renewed) are for
+    tests that break things.
 
     Does not wait for the store: when it is down, events are acknowledged and the recorder catches up later.
     """
@@ -82,48 +88,84 @@ async def start(
     catalog.migrate()
     catalog.watch()
     first_admin_key = catalog.ensure_admin_key(settings.admin_key or None, now_us=clock.now_us())
-    store = wrap_store(_store(settings, directory))
+    parts = _Parts(
+        settings=settings,
+        directory=directory,
+        clock=clock,
+        catalog=catalog,
+        store=wrap_store(_store(settings, directory)),
+        metrics=Metrics(),
+        first_admin_key=first_admin_key,
+        on_step=on_step or _kill_at_step(os.environ.get("TALLYSTICK_TEST_KILL_AT_STEP")),
+    )
+    if settings.partitions > 1 or settings.log_url.startswith(_NATS):
+        return await _start_of_many(parts, lease_s)
+    return await _start_alone(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    settings: Settings
+    directory: Path
+    clock: Clock
+    catalog: CachedCatalog
+    store: Store
+    metrics: Metrics
+    first_admin_key: str | None
+    on_step: Callable[[str], None]
+
+    def system(
+        self,
+        log: EventLog,
+        recorder: Recording,
+        rollups: Rollups,
+        quarantine: QuarantineKeeper | None = None,
+    ) -> System:
+        return System(
+            settings=self.settings,
+            clock=self.clock,
+            log=log,
+            store=self.store,
+            catalog=self.catalog,
+            recorder=recorder,
+            rollups=rollups,
+            metrics=self.metrics,
+            questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
+            quarantine=quarantine,
+            billing=self.catalog if self.settings.billing == "on" else None,
+        )
+
+
+async def _start_alone(parts: _Parts) -> Running:
+    """One recorder in this process, which needs nobody's leave."""
+    settings, directory, store, clock = parts.settings, parts.directory, parts.store, parts.clock
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
     recorded = journal.adopt(store, now_us=clock.now_us()).recorded
-    metrics = Metrics()
-    log = _log(settings, directory, metrics, positions_after=recorded)
+    log = _log(settings, directory, parts.metrics, positions_after=recorded)
     if journal.give_up_lost_batch(store, log_end=log.end):
         await log.close()
-        log = _log(settings, directory, metrics, positions_after=journal.load().recorded)
+        log = _log(settings, directory, parts.metrics, positions_after=journal.load().recorded)
     recorder = Recorder(
         log=log,
         open_index=lambda: RunsIndex(directory / "identity"),
         discard_index=lambda: RunsIndex.discard(directory / "identity"),
         store=store,
-        catalog=catalog,
+        catalog=parts.catalog,
         journal=journal,
         clock=clock,
         batch_events_max=settings.record_batch_events_max,
         unknown_subject=settings.unknown_subject,
-        on_step=on_step or _kill_at_step(os.environ.get("TALLYSTICK_TEST_KILL_AT_STEP")),
+        on_step=parts.on_step,
     )
-    builder = ReadingsBuilder(store=store, catalog=catalog, recorder=recorder)
+    builder = ReadingsBuilder(store=store, catalog=parts.catalog, recorder=recorder)
     rollups = RollupKeeper(
         store=store,
-        catalog=catalog,
+        catalog=parts.catalog,
         recorder=recorder,
         checkpoint=SqliteCheckpoint(directory / "rollups.sqlite"),
     )
-    quarantine = QuarantineKeeper(store=store, catalog=catalog, recorder=recorder, log=log, clock=clock)
-    system = System(
-        settings=settings,
-        clock=clock,
-        log=log,
-        store=store,
-        catalog=catalog,
-        recorder=recorder,
-        rollups=rollups,
-        metrics=metrics,
-        questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
-        quarantine=quarantine,
-        billing=catalog if settings.billing == "on" else None,
-    )
-    retention = RetentionKeeper(store=store, catalog=catalog, recorder=recorder, clock=clock)
+    quarantine = QuarantineKeeper(store=store, catalog=parts.catalog, recorder=recorder, log=log, clock=clock)
+    retention = RetentionKeeper(store=store, catalog=parts.catalog, recorder=recorder, clock=clock)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -131,12 +173,131 @@ async def start(
         asyncio.create_task(retention.run(), name="retention"),
         asyncio.create_task(quarantine.run(), name="quarantine"),
     ]
-    return Running(system, builder, retention, journal, tasks, first_admin_key)
+
+    async def end() -> None:
+        await builder.stop()
+        await retention.stop()
+        await quarantine.stop()
+        await rollups.stop()
+        recorder.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        journal.close()
+        rollups.close()
+
+    system = parts.system(log, recorder, rollups, quarantine)
+    return Running(system, retention, parts.first_admin_key, end)
+
+
+async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
+    """This process is one of several, or could be: who records what is agreed upon through the catalog's database."""
+    settings, directory, store, clock = parts.settings, parts.directory, parts.store, parts.clock
+    coordination = Coordination(_catalog_url(settings, directory))
+    coordination.partitions.prepare(settings.partitions)
+    rows = coordination.partitions.rows()
+    logs = [await _log_of(settings, directory, parts.metrics, row) for row in rows]
+    view = ClusterRecording(
+        coordination=coordination,
+        catalog=parts.catalog,
+        store=store,
+        clock=clock,
+        logs=logs,
+        may_quarantine=settings.unknown_subject == "quarantine",
+    )
+    node = RecorderNode(
+        view=view,
+        coordination=coordination,
+        catalog=parts.catalog,
+        store=store,
+        logs=logs,
+        clock=clock,
+        directory=directory,
+        open_index=RunsIndex,
+        discard_index=RunsIndex.discard,
+        batch_events_max=settings.record_batch_events_max,
+        unknown_subject=settings.unknown_subject,
+        on_step=parts.on_step,
+    )
+
+    def keeper_of(held: Held[str]) -> RollupKeeper:
+        checkpoint = LeaseCheckpoint(coordination.leases, held.key, held.epoch, check=held.check)
+        return RollupKeeper(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
+
+    rollups = SharedRollups(keeper_of)
+    owner = new_owner()
+    roles = roles_of(settings)
+    keepers: list[PartitionKeeper | JobKeeper] = []
+    ttl_s = lease_s * TTL_S / RENEW_S
+    if "recorder" in roles:
+        keepers.append(
+            PartitionKeeper(
+                coordination.partitions,
+                coordination.leases,
+                owner=owner,
+                work=node.record,
+                renew_s=lease_s,
+                ttl_s=ttl_s,
+            )
+        )
+    if "worker" in roles:
+        jobs = {"job/rollups": rollups.work}
+        keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s, ttl_s=ttl_s))
+    viewing = asyncio.create_task(view.run(), name="cluster")
+    tasks = [asyncio.create_task(keeper.run(), name="leases") for keeper in keepers]
+
+    async def end() -> None:
+        for keeper in keepers:
+            keeper.stop()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        view.stop()
+        await asyncio.gather(viewing, return_exceptions=True)
+        coordination.close()
+
+    return Running(parts.system(PartitionedLog(logs), view, rollups), None, parts.first_admin_key, end)
+
+
+def roles_of(settings: Settings) -> frozenset[str]:
+    """What this process does. Raises Invalid for a role there is not."""
+    roles = frozenset(role.strip() for role in settings.role.split(",") if role.strip())
+    unknown = sorted(roles - ROLES)
+    if unknown or not roles:
+        raise Invalid(
+            f"role: {', '.join(unknown) or 'none'} is not a role; there are {', '.join(sorted(ROLES))}.",
+            code="invalid_setting",
+        )
+    return roles
+
+
+async def _log_of(settings: Settings, directory: Path, metrics: Metrics, row: Partition) -> PlacedLog:
+    """The log of one partition: a stream of its own, or a file (of one process)."""
+    after = local_of(row.recorded)
+    if settings.log_url.startswith(_NATS):
+        # Imported here: the embedded default does without.
+        from tallystick.log.jetstream import JetStreamLog
+
+        stream = await JetStreamLog.open(
+            settings.log_url,
+            partition=row.partition,
+            waiting_events_max=settings.log_waiting_events_max,
+            unrecorded_events_max=settings.log_unrecorded_events_max,
+            positions_after=after,
+            observe_commit=metrics.observe_commit,
+        )
+        return PlacedLog(stream, row.partition)
+    path = _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url")
+    file = _log_at(
+        path.with_name(f"{path.stem}-{row.partition}{path.suffix}"), settings, metrics, positions_after=after
+    )
+    return PlacedLog(file, row.partition)
 
 
 def _log(settings: Settings, directory: Path, metrics: Metrics, *, positions_after: int) -> SqliteLog:
+    path = _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url")
+    return _log_at(path, settings, metrics, positions_after=positions_after)
+
+
+def _log_at(path: Path, settings: Settings, metrics: Metrics, *, positions_after: int) -> SqliteLog:
     return SqliteLog.open(
-        _path(settings.log_url or f"sqlite:///{directory / 'log.sqlite'}", "sqlite", "log_url"),
+        path,
         waiting_events_max=settings.log_waiting_events_max,
         unrecorded_events_max=settings.log_unrecorded_events_max,
         positions_after=positions_after,
@@ -161,7 +322,11 @@ def open_store(settings: Settings) -> Store:
 
 
 def _catalog(settings: Settings, directory: Path) -> CachedCatalog:
-    return CachedCatalog(settings.catalog_url or f"sqlite:///{directory / 'catalog.sqlite'}")
+    return CachedCatalog(_catalog_url(settings, directory))
+
+
+def _catalog_url(settings: Settings, directory: Path) -> str:
+    return settings.catalog_url or f"sqlite:///{directory / 'catalog.sqlite'}"
 
 
 def _path(url: str, scheme: str, setting: str) -> Path:

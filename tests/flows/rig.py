@@ -6,6 +6,7 @@ everything else lies in the test's own directory.
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from tallystick.metering.decode import Limits, decode
 from tallystick.metering.definition import parse_meter
 from tallystick.metering.evaluate import OracleEvent, evaluate, oracle_events
 from tallystick.metering.meter import Meter
-from tallystick.metering.position import Positions
+from tallystick.metering.position import Positions, Vector
 from tallystick.metering.query import UsageQuery
 from tallystick.store.interface import Store
 from tallystick.wiring import Running, start
@@ -34,6 +35,8 @@ NOW_US = 1_790_000_000_000_000
 DAY_US = 86_400_000_000
 LIMITS = Limits(events_max=10_000, event_bytes_max=2**18, depth_max=32, future_tolerance_us=3_600_000_000)
 WAIT_S = 20.0
+PARTITIONS = int(os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"))
+"""More than one: recorders as in a cluster, all of them in this process."""
 
 Event = dict[str, Any]
 
@@ -58,8 +61,17 @@ class Failing:
         self.refuse: set[str] = set()
         self.refused = 0
 
+    def _bound(self, store: Store) -> "Failing":
+        """The store of one partition, which refuses what the whole one does."""
+        bound = Failing(store)
+        bound.refuse = self.refuse
+        return bound
+
     def __getattr__(self, name: str) -> Any:
         target = getattr(self._store, name)
+
+        if name == "partition":
+            return lambda *given, **named: self._bound(target(*given, **named))
 
         def call(*positional: Any, **named: Any) -> Any:
             if self.refuse & {name, "*"} and name != "close":
@@ -88,11 +100,12 @@ class Rig:
                 data_dir=str(self.directory),
                 store_url=self.store_url,
                 admin_key="rig-admin-key",
-                **self.settings,
+                **({"partitions": PARTITIONS} | self.settings),
             ),
             clock=self.clock,
             wrap_store=self._wrap,
             on_step=lambda step: self.on_step(step),
+            lease_s=0.1,
         )
 
     def _wrap(self, store: Store) -> Store:
@@ -139,9 +152,15 @@ class Rig:
         assert outcome is not None, self.recorder.fault
         return outcome
 
+    @property
+    def end(self) -> Vector:
+        """Everything that is in the log."""
+        end = self.system.log.end
+        return end if isinstance(end, tuple) else (end,)
+
     async def settled(self) -> None:
         """Wait until everything in the log is recorded."""
-        assert await self.recorder.wait_for((self.system.log.end,), WAIT_S), self.recorder.fault
+        assert await self.recorder.wait_for(self.end, WAIT_S), self.recorder.fault
 
     def meter(self, tenant: str = "default", **members: Any) -> Meter:
         whole = {"key": "m", "event_type": "call", "aggregation": "sum", "value": "$.n"} | members

@@ -88,6 +88,7 @@ CODES: dict[str, tuple[int, str]] = {
     "backup_place_taken": (409, "The place is not empty, and holds no unfinished backup."),
     "too_many_retentions": (409, "The tenant limits as many types as it may."),
     "data_dir_taken": (409, "A backup is restored into a new data directory and an empty store only."),
+    "several_partitions": (409, "Not to be asked of an installation with several partitions."),
     "restore_unfinished": (409, "The data directory holds a restore that did not get to its end."),
     "precondition_failed": (412, "It has been changed in the meantime."),
     "invalid": (422, "The request is wrong; `errors` names every place."),

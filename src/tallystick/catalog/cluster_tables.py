@@ -65,3 +65,13 @@ barrier_arrivals = Table(
     Column("outcome", LargeBinary),
 )
 """`floor_us`: the earliest moment the partition can take; `outcome` is null until it has done its share."""
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("last", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("made_at_us", BigInteger, nullable=False),
+)
+"""What became of the rows of a correction: positions `first` to `last`, as JSON: positions, and a status for each."""

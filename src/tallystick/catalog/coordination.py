@@ -4,6 +4,7 @@ catalog is asked."""
 from tallystick.catalog.barriers import Barriers
 from tallystick.catalog.database import Database, Limits
 from tallystick.catalog.leases import Leases
+from tallystick.catalog.outcomes import Outcomes
 from tallystick.catalog.partitions import Partitions
 
 _LIMITS = Limits(connections_max=8, connect_s_max=2, statement_s_max=2, idle_s_max=2)
@@ -19,6 +20,7 @@ class Coordination:
         self.leases = Leases(self._database)
         self.partitions = Partitions(self._database)
         self.barriers = Barriers(self._database)
+        self.outcomes = Outcomes(self._database)
 
     def close(self) -> None:
         self._database.close()

@@ -17,7 +17,7 @@ begins by deleting the rows of that moment.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tallystick.catalog.interface import Catalog
+from tallystick.catalog.interface import BackfillState, Catalog
 from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import U32, U64, Identities, IdentityIndex
@@ -41,6 +41,10 @@ RETRACT, REPLACE, STAGE, CLOSE, REVERT, DISCARD = "retract", "replace", "stage",
 RELEASE = "release"
 
 RELEASED_REASON = "released from quarantine: the subject belongs to a customer"
+AFTERWARDS: Mapping[str, BackfillState] = {CLOSE: "closed", REVERT: "reverted"}
+OVER_ALL = frozenset({CLOSE, REVERT, DISCARD})
+"""Actions that concern all partitions."""
+
 RETRACTED, REPLACED, RESTORED, UNCHANGED = "retracted", "replaced", "restored", "unchanged"
 ALREADY_RETRACTED, NOT_FOUND = "already_retracted", "not_found"
 
@@ -135,14 +139,38 @@ def carry_out(action: str, note: bytes, batch: pa.Table, positions: U64, parts: 
     told = msgspec.json.decode(note, type=BackfillNote)
     if action == STAGE:
         return _stage(told, batch, positions, parts)
+    effects = Effects()
+    # Asked for twice: what closing would replace now are its own events.
+    if action != CLOSE or not is_carried_out(note, parts.tenant, parts.store):
+        effects = carry_out_share(action, note, int(positions[0]), parts)
+        if action in AFTERWARDS:
+            parts.catalog.advance_backfill(
+                parts.tenant,
+                told.backfill,
+                to_state=AFTERWARDS[action],
+                counts=counts_of(effects),
+                now_us=parts.moment_us,
+            )
+    effects.statuses = [action] * len(positions)
+    return effects
+
+
+def carry_out_share(action: str, note: bytes, position: int, parts: Parts) -> Effects:
+    """What an action over all partitions does in the one whose store this is. `position`: of the retractions."""
+    told = msgspec.json.decode(note, type=BackfillNote)
     if action == CLOSE:
-        return _close(told, int(positions[0]), parts)
+        return _close(told, position, parts)
     if action == REVERT:
-        return _revert(told, int(positions[0]), parts)
+        return _revert(told, position, parts)
     if action == DISCARD:
         parts.store.delete_staged(parts.tenant, told.backfill)
-        return Effects(statuses=["discarded"])
+        return Effects()
     raise ValueError(f"The log holds the action {action!r}, which this version does not know.")
+
+
+def backfill_of(note: bytes) -> str:
+    """The key of the backfill that an action is a step of."""
+    return msgspec.json.decode(note, type=BackfillNote).backfill
 
 
 # -- single corrections ----------------------------------------------------------------------------------------------
@@ -275,19 +303,13 @@ def _stage(note: BackfillNote, batch: pa.Table, positions: U64, parts: Parts) ->
 
 
 def _close(note: BackfillNote, position: int, parts: Parts) -> Effects:
-    effects = Effects(statuses=["closed"])
-    if _is_carried_out(note, parts):
-        # Asked for twice: what it would replace now are its own events.
-        return effects
+    effects = Effects()
     replaced = (
         _retract_range(note, position, parts, effects) if note.replace is not None else np.empty(0, np.uint64)
     )
     for number, block in enumerate(parts.store.staged(parts.tenant, note.backfill)):
         staged = pa.Table.from_batches([block])
         _record_staged(note, parts, effects, staged=staged, replaced=replaced, number=number)
-    parts.catalog.advance_backfill(
-        parts.tenant, note.backfill, to_state="closed", counts=_counts(effects), now_us=parts.moment_us
-    )
     return effects
 
 
@@ -425,17 +447,18 @@ def _same_as_recorded(staged: pa.Table, row: int, original: int, parts: Parts) -
     )
 
 
-def _is_carried_out(note: BackfillNote, parts: Parts) -> bool:
+def is_carried_out(note: bytes, tenant: str, store: Store) -> bool:
     """Whether there are facts of this backfill (an attempt under way has deleted its own)."""
-    made = parts.store.events_of(parts.tenant, None, backfill=note.backfill)
-    corrected = parts.store.corrections_made(parts.tenant, note.backfill)
+    backfill = backfill_of(note)
+    made = store.events_of(tenant, None, backfill=backfill)
+    corrected = store.corrections_made(tenant, backfill)
     return any(block.num_rows for block in made) or any(block.num_rows for block in corrected)
 
 
 def _revert(note: BackfillNote, position: int, parts: Parts) -> Effects:
     """First everything the backfill made and that still counts is retracted; then every event it had superseded and of
     which nothing counts now gets the superseded content back. What was corrected since stays corrected."""
-    effects = Effects(statuses=["reverted"])
+    effects = Effects()
     before_us = parts.moment_us - 1
     made = parts.store.events_of(parts.tenant, None, backfill=note.backfill, recorded_by_us=before_us)
     for number, block in enumerate(made):
@@ -450,9 +473,6 @@ def _revert(note: BackfillNote, position: int, parts: Parts) -> Effects:
             originals: list[int] = ended["original"].to_pylist()
             ends = np.asarray(ended["superseded"])
             _restore(note, parts, effects, superseded=ends, originals=originals, number=number)
-    parts.catalog.advance_backfill(
-        parts.tenant, note.backfill, to_state="reverted", counts=_counts(effects), now_us=parts.moment_us
-    )
     return effects
 
 
@@ -627,7 +647,7 @@ def _insert_readings(versions: pa.Table, sign: int, label: str, parts: Parts, ef
     )
 
 
-def _counts(effects: Effects) -> dict[str, int]:
+def counts_of(effects: Effects) -> dict[str, int]:
     return {
         "recorded": effects.events,
         "duplicates": effects.duplicates,

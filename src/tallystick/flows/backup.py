@@ -33,6 +33,7 @@ from tallystick import __version__
 from tallystick.config import Settings
 from tallystick.errors import Conflict, Invalid, TallystickError, Unavailable
 from tallystick.flows.journal import State
+from tallystick.flows.sole import sole_recorder
 from tallystick.flows.system import System
 from tallystick.flows.target import Target, checksum_of
 from tallystick.identity.interface import IdentityIndex
@@ -155,7 +156,7 @@ async def back_up(
     directory = Path(system.settings.data_dir).absolute()
     catalog_file = data_file(system.settings.catalog_url, system.settings, "catalog")
     log_file = data_file(system.settings.log_url, system.settings, "log")
-    recorder = system.recorder
+    recorder = sole_recorder(system)
     if not await recorder.wait_until_migrated(system.settings.wait_s_max):
         raise Unavailable("The store does not answer.", retry_after_s=5)
     for left in directory.glob(f"{_WORKROOM}*"):

@@ -18,6 +18,9 @@ from tallystick.flows.usage import in_questions
 from tallystick.metering.event import EventColumns
 from tallystick.metering.position import Positions, Vector, united, vector_of
 
+_OF_ALL = bytes(16)
+"""Identity of actions over all partitions: it belongs to the first one, however many there are."""
+
 _AUDITED_MAX = 10
 """Events of a correction that its audit row names."""
 
@@ -114,7 +117,16 @@ async def discard_backfill(system: System, tenant: str, key: str, *, actor: Acto
     backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
     _must_be(backfill, "open")
     note = msgspec.json.encode(BackfillNote(backfill=key, author=actor.name))
-    await system.log.append(_single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
+    positions = await system.log.append(_single(tenant, key, actions.DISCARD, note, system.clock.now_us()))
+    if system.settings.partitions > 1 and not await system.recorder.wait_for(
+        vector_of(positions), system.settings.wait_s_max
+    ):
+        # Before that, a backfill that takes the key again might lose what is sent to it.
+        raise TimedOut(
+            "The backfill is not discarded yet: a recorder is behind. Ask again.",
+            code="not_recorded_in_time",
+            retry_after_s=1,
+        )
     return await in_questions(
         system,
         lambda: system.catalog.discard_backfill(tenant, key, actor=actor, now_us=system.clock.now_us()),
@@ -175,4 +187,5 @@ def _retracting(tenant: str, items: Sequence[tuple[str, str]], now_us: int, note
 
 
 def _single(tenant: str, key: str, action: str, note: bytes, now_us: int) -> EventColumns:
-    return bare_rows(tenant, ["tallystick:backfill"], [key], now_us, action=action, note=note)
+    rows = bare_rows(tenant, ["tallystick:backfill"], [key], now_us, action=action, note=note)
+    return replace(rows, identity=[_OF_ALL])

@@ -15,6 +15,7 @@ from tallystick.errors import Invalid, TimedOut
 from tallystick.flows.actions import identities_from
 from tallystick.flows.derive import usage_from_events
 from tallystick.flows.journal import State
+from tallystick.flows.sole import sole_recorder
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.identity.interface import U64, Identities, IdentityIndex, IndexDamagedError
@@ -97,8 +98,8 @@ async def examine(system: System, *, full: bool = False) -> Examination:
 
     Raises Unavailable when the store does not answer.
     """
-    recorder = system.recorder
-    log = system.log
+    recorder = sole_recorder(system)
+    log = recorder.log
 
     def count(state: State, index: IdentityIndex | None) -> _Snapshot:
         return _Snapshot(
@@ -267,7 +268,7 @@ async def _check_index(system: System, seen: _Snapshot, *, full: bool) -> list[F
             return 0 if index is None else int((index.find(identities).position != positions).sum())
 
         try:
-            wrong += await system.recorder.between_batches(differing)
+            wrong += await sole_recorder(system).between_batches(differing)
         except IndexDamagedError as error:
             return [Finding("index", "damaged", f"The identity index cannot be read: {error}.")]
     if wrong:

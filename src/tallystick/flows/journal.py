@@ -20,6 +20,7 @@ class Intent(Struct, frozen=True):
     through: int
     recorded_at_us: int
     meters: tuple[int, ...]
+    barrier: str = ""  # no batch, but the share in an action of all partitions; `through` is `after`
 
     @property
     def token(self) -> str:
@@ -53,6 +54,13 @@ class Forgetting(Struct, frozen=True):
     counted: bool = False
 
 
+class Done(Struct, frozen=True):
+    """The share in an action of all partitions that was done last: the barrier's name, and what it counts."""
+
+    barrier: str
+    counts: dict[str, int]
+
+
 class State(Struct, frozen=True):
     """Everything the recorder must remember."""
 
@@ -68,6 +76,7 @@ class State(Struct, frozen=True):
     forgetting: Forgetting | None = None
     generation: int = 0  # counts builds begun anew; part of the tokens of readings
     coverage: dict[int, Coverage] = field(default_factory=dict[int, Coverage])  # by meter id
+    done: Done | None = None
 
     @property
     def readings(self) -> int:

@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,21 +36,40 @@ import structlog
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from tallystick.catalog.barriers import Barrier
 from tallystick.catalog.interface import Catalog
+from tallystick.catalog.leases import LeaseLostError
 from tallystick.clock import Clock
-from tallystick.errors import TallystickError
-from tallystick.flows.actions import Effects, Parts, carry_out, identities_from, identities_of_batch
+from tallystick.errors import Conflict, NotFound, TallystickError
+from tallystick.flows.actions import (
+    AFTERWARDS,
+    CLOSE,
+    OVER_ALL,
+    REPLACE,
+    RETRACT,
+    Effects,
+    Parts,
+    backfill_of,
+    carry_out,
+    carry_out_share,
+    counts_of,
+    identities_from,
+    identities_of_batch,
+    is_carried_out,
+)
 from tallystick.flows.attribute import QUARANTINED, Attribution
-from tallystick.flows.journal import Coverage, Forgetting, Intent, Journal, State
+from tallystick.flows.cluster import Share
+from tallystick.flows.journal import Coverage, Done, Forgetting, Intent, Journal, State
+from tallystick.flows.recording import Lag, Outcome, Totals
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
 from tallystick.log.interface import Block, Log
 from tallystick.metering.content import same_content
 from tallystick.metering.event import TIMESTAMP, content_of, identity_of
 from tallystick.metering.meter import Meter
-from tallystick.metering.position import Positions, Vector, vector_of
+from tallystick.metering.position import Positions, Vector, base_of, vector_of
 from tallystick.metering.reading import derive
-from tallystick.store.interface import Store
+from tallystick.store.interface import FencedOff, Store
 
 STEPS = (
     "intent",
@@ -69,36 +89,11 @@ _LOW_32 = np.uint64(0xFFFF_FFFF)
 _OUTCOMES_KEPT = 1024
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _IDLE_S = 0.2
+_TOGETHER_S = 0.02
 
 _compute: Any = pc  # its functions are made at import and unknown to type checkers
 _logger = structlog.get_logger("recorder")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Lag:
-    """How far the recorder is behind the log."""
-
-    events: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of the events of one request: which rows of it are not new, from 0."""
-
-    duplicates: list[int]
-    conflicts: list[int]
-    quarantined: list[int] = field(default_factory=list[int])  # new, and counting for nobody yet
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Since the beginning of the installation."""
-
-    events: int
-    duplicates: int
-    conflicts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +105,14 @@ class _Recorded:
     conflicts: Positions
     statuses: Sequence[str] = ()  # of an action: one for each of its positions
     quarantined: Positions = field(default_factory=lambda: _NO_POSITIONS)
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """An action of all partitions, for their recorders."""
+
+    action: str
+    tenant: str
+    note: bytes
 
 
 class Recorder:
@@ -128,6 +131,8 @@ class Recorder:
         batch_events_max: int,
         interval_s: float = 0.05,
         unknown_subject: str = "create",
+        share: Share | None = None,
+        published_us: int = 0,
         on_step: Callable[[str], None] = lambda step: None,
         on_batch: Callable[[Totals], None] = lambda totals: None,
     ) -> None:
@@ -145,7 +150,15 @@ class Recorder:
         self._on_step = on_step
         self._on_batch = on_batch
         self._attribution = Attribution(catalog, unknown_subject=unknown_subject)
+        self._share = share
+        self._base = 0 if share is None else base_of(share.partition)
         self._state = journal.load()
+        if share is not None:
+            self._state = replace(
+                self._state,
+                recorded=max(self._state.recorded, self._base),
+                recorded_at_us=max(self._state.recorded_at_us, published_us),  # heartbeats are not in it
+            )
         self._forgotten_before = {
             (one.tenant, one.type): one.forgotten_before_us
             for one in catalog.retentions()
@@ -177,7 +190,17 @@ class Recorder:
     @property
     def position(self) -> Vector:
         """Every event up to here is recorded and countable."""
-        return (self._state.recorded,) if self._state.recorded else ()
+        return (self._state.recorded,) if self._state.recorded > self._base else ()
+
+    @property
+    def log(self) -> Log:
+        """What it records."""
+        return self._log
+
+    @property
+    def state(self) -> State:
+        """What the recorder remembers."""
+        return self._state
 
     @property
     def recorded_at_us(self) -> int:
@@ -281,6 +304,10 @@ class Recorder:
         self._rebuild_wanted = True
         self._wake.set()
 
+    def wake(self) -> None:
+        """Something has changed elsewhere that may concern this recorder. Called in the event loop."""
+        self._wake.set()
+
     def want_index_rebuild(self) -> None:
         """Throw the identity index away and fill a new one from the facts, before anything more is decided."""
         self._index_suspect, self.recovered = True, False
@@ -333,7 +360,19 @@ class Recorder:
 
     # -- its life -------------------------------------------------------------------------------------------------
     async def run(self) -> None:
-        """Record until `stop`. Whatever fails is tried again, for as long as it takes: nothing is given up."""
+        """Record until `stop`. Whatever fails is tried again, for as long as it takes: nothing is given up.
+
+        Raises LeaseLostError or FencedOff, when another process records this partition now."""
+        try:
+            await self._run()
+        finally:
+            await self._in_thread(self._close_index)
+            for _, _, future in self._waiting:
+                future.cancel()
+            self._thread.shutdown()
+            self._inserts.shutdown()
+
+    async def _run(self) -> None:
         failures = 0
         while not self._stopping:
             try:
@@ -341,6 +380,8 @@ class Recorder:
                     await self._recover()
                 worked = await self._cycle()
                 failures, self.fault = 0, None
+            except (LeaseLostError, FencedOff):
+                raise
             except Exception as error:
                 if isinstance(error, IndexDamagedError):
                     self._index_suspect, self.recovered = True, False
@@ -355,17 +396,27 @@ class Recorder:
             if worked:
                 await self._pause(self._interval_s)
             elif not self._rebuild_wanted:
-                await self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S)
-        await self._in_thread(self._close_index)
-        for _, _, future in self._waiting:
-            future.cancel()
-        self._thread.shutdown()
-        self._inserts.shutdown()
+                await self._idle()
 
     def stop(self) -> None:
         """Let `run` end after the batch under way. What is acknowledged and not yet recorded stays in the log."""
         self._stopping = True
         self._wake.set()
+
+    async def _idle(self) -> None:
+        """Until there is something to record or, in a cluster, something has changed elsewhere."""
+        if self._share is None:
+            await self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S)
+            return
+        if self._wake.is_set():
+            return
+        waiting = asyncio.ensure_future(self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S))
+        woken = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait((waiting, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            woken.cancel()
 
     async def _pause(self, seconds: float) -> None:
         self._wake.clear()
@@ -383,6 +434,8 @@ class Recorder:
             # Before anybody can see that the batch is recorded, and ask what became of its events.
             self._outcomes.append(outcome)
         self._state = state
+        if self._share is not None:
+            self._share.saw(state)
 
     def _wake_who_waits(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._state.recorded:
@@ -398,7 +451,8 @@ class Recorder:
     async def _recover(self) -> None:
         """Bring the index up to the last batch done, repeat the batch that was under way, begin builds anew that were
         cut short."""
-        await self._in_thread(self._store.migrate)
+        if self._share is None:  # otherwise done before, once for all partitions
+            await self._in_thread(self._store.migrate)
         self._migrated.set()
         await self._in_thread(self._finish_forgetting)
         await self._in_thread(self._refill_index)
@@ -551,7 +605,7 @@ class Recorder:
 
     # -- definitions ----------------------------------------------------------------------------------------------
     def _from_here(self) -> Coverage:
-        return Coverage(from_us=self._state.recorded_at_us, built=self._state.recorded == 0)
+        return Coverage(from_us=self._state.recorded_at_us, built=self._state.recorded == self._base)
 
     def _refresh_meters(self) -> None:
         """Take meters into service and out of it, between batches. New ones count from here on as they are recorded;
@@ -591,12 +645,21 @@ class Recorder:
         if self._rebuild_wanted and self._state.intent is None:
             await self._in_thread(self._take_readings_out_of_service)
             self._rebuild_wanted = False
+        if self._share is not None:
+            self._wake.clear()
+            if await self._take_part(self._share):
+                return True
         blocks = await self._next_blocks()
         if not blocks:
             self._oldest_unrecorded_us = None
             if self._state.intent is None:
                 await self._in_thread(self._refresh_meters)
+                if self._share is not None:
+                    await self._in_thread(self._keep_up)
             return False
+        if self._share is not None and _action_of(blocks) in OVER_ALL:
+            await self._lead(self._share, blocks)
+            return True
         self._oldest_unrecorded_us = _first_receipt_us(blocks[0])
         try:
             await self._in_thread(lambda: self._record(blocks))
@@ -606,6 +669,113 @@ class Recorder:
         await self._log.trim(self._state.recorded)
         self._on_step("trimmed")
         return True
+
+    # -- with the recorders of other partitions (flows/cluster.py) -------------------------------------------------
+    def _keep_up(self) -> None:
+        """A heartbeat: with nothing to record, the moment that others have reached is published here too."""
+        share = self._share
+        assert share is not None
+        moment_us = share.floor_us
+        if self._state.intent is None and moment_us > self._state.recorded_at_us:
+            share.publish(moment_us)
+            self._state = replace(self._state, recorded_at_us=moment_us)
+            share.saw(self._state)
+
+    async def _take_part(self, share: Share) -> bool:
+        """Do this partition's share in an action of all, if there is one and its time has come. While the others have
+        not arrived, nothing is recorded, and nothing published. False: there is nothing to take part in now."""
+        intent = self._state.intent
+        if intent is not None and not intent.barrier:
+            return False
+        name = "" if intent is None else intent.barrier
+        barrier = await self._in_thread(lambda: share.find(name)) if name else share.waiting()
+        if barrier is None or self._state.recorded < barrier.ends[share.partition]:
+            return False
+        done = self._state.done
+        if done is None or done.barrier != barrier.name:
+            floor_us = max(self._clock.now_us(), self._state.recorded_at_us + 1, share.floor_us)
+            arrived = await self._in_thread(lambda: share.arrive(barrier, floor_us))
+            if arrived.moment_us is None:
+                await self._pause(_TOGETHER_S)
+                return True
+            await self._in_thread(lambda: self._carry_out_share(arrived))
+            done = self._state.done
+        assert done is not None
+        await self._in_thread(lambda: share.finish(barrier, done.counts))
+        self._on_step("finished")
+        return True
+
+    def _carry_out_share(self, barrier: Barrier) -> None:
+        index, moment_us = self._index, barrier.moment_us
+        assert index is not None
+        assert moment_us is not None
+        plan = msgspec.json.decode(barrier.plan, type=_Plan)
+        intent = self._state.intent
+        if intent is not None:
+            self._store.delete_moment(moment_us)
+        else:
+            self._refresh_meters()
+            here = self._state.recorded
+            intent = Intent(here, here, moment_us, tuple(self._meters), barrier.name)
+            self._save(replace(self._state, intent=intent))
+            self._on_step("intent")
+        self._attribution.refresh()
+        parts = self._parts(intent, index, plan.tenant)
+        effects = carry_out_share(plan.action, plan.note, intent.after, parts)
+        self._on_step("action")
+        done = Done(barrier.name, counts_of(effects))
+        self._finish(intent, index, effects, None, done=done)
+        if effects.events:
+            index.flush()  # as for an action of one partition
+
+    async def _lead(self, share: Share, blocks: Sequence[Block]) -> None:
+        """See an action of all partitions through, a step at each call: it is in the log of the first one, whose recorder
+        goes on once all have done their shares."""
+        block, row = blocks[0], 0
+        action, tenant, note = (block.events[name][row].as_py() for name in ("action", "tenant", "note"))
+        name = f"{action}-{block.first}"
+        barrier = await self._in_thread(lambda: share.find(name))
+        if barrier is None:
+            carried_out = action == CLOSE and await self._in_thread(
+                lambda: is_carried_out(note, tenant, share.whole_store)
+            )
+            if not carried_out:
+                plan = msgspec.json.encode(_Plan(action, tenant, note))
+                ends = share.ends()
+                ends[share.partition] = self._state.recorded
+                await self._in_thread(lambda: share.open(name, ends, plan))
+                self._on_step("opened")
+                return
+        elif not barrier.is_done:
+            await self._pause(_TOGETHER_S)
+            return
+        await self._in_thread(lambda: self._conclude(share, barrier, blocks))
+        self._wake_who_waits()
+        await self._log.trim(self._state.recorded)
+
+    def _conclude(self, share: Share, barrier: Barrier | None, blocks: Sequence[Block]) -> None:
+        if barrier is not None:
+            plan = msgspec.json.decode(barrier.plan, type=_Plan)
+            if plan.action in AFTERWARDS:
+                assert barrier.moment_us is not None
+                with contextlib.suppress(
+                    Conflict, NotFound
+                ):  # it has gone on since: this is repeated after a crash
+                    self._catalog.advance_backfill(
+                        plan.tenant,
+                        backfill_of(plan.note),
+                        to_state=AFTERWARDS[plan.action],
+                        counts=share.gathered(barrier),
+                        now_us=barrier.moment_us,
+                    )
+            share.close(barrier)
+        index = self._index
+        assert index is not None
+        intent = self._state.intent or self._write_intent(blocks)
+        batch, positions = _rows_through(blocks, intent.through)
+        nothing = np.zeros(0, np.uint64)
+        statuses = tuple(batch["action"].to_pylist())
+        self._finish(intent, index, Effects(), _Recorded(positions, nothing, nothing, statuses))
 
     async def _next_blocks(self) -> Sequence[Block]:
         intent = self._state.intent
@@ -707,23 +877,10 @@ class Recorder:
             # It may be too large to be repeated row by row under remembered tokens. Nobody has seen this moment yet.
             self._store.delete_moment(intent.recorded_at_us)
         self._attribution.refresh()
-        effects = carry_out(
-            action,
-            batch["note"][0].as_py(),
-            batch,
-            positions,
-            Parts(
-                store=self._store,
-                index=index,
-                attribution=self._attribution,
-                catalog=self._catalog,
-                meters=self._meters_of(intent),
-                tenant=batch["tenant"][0].as_py(),
-                moment_us=intent.recorded_at_us,
-                after=intent.after,
-                token=f"{self._state.generation}:{intent.token}:{self._clock.now_us()}",
-            ),
-        )
+        parts = self._parts(intent, index, batch["tenant"][0].as_py())
+        effects = carry_out(action, batch["note"][0].as_py(), batch, positions, parts)
+        if self._share is not None and action in (RETRACT, REPLACE):
+            self._share.keep_statuses(positions, effects.statuses, now_us=self._clock.now_us())
         self._on_step("action")
         nothing = np.zeros(0, np.uint64)
         self._finish(
@@ -737,7 +894,28 @@ class Recorder:
             # for what it lacks behind them only.
             index.flush()
 
-    def _finish(self, intent: Intent, index: IdentityIndex, effects: Effects, outcome: _Recorded) -> None:
+    def _parts(self, intent: Intent, index: IdentityIndex, tenant: str) -> Parts:
+        return Parts(
+            store=self._store,
+            index=index,
+            attribution=self._attribution,
+            catalog=self._catalog,
+            meters=self._meters_of(intent),
+            tenant=tenant,
+            moment_us=intent.recorded_at_us,
+            after=intent.after,
+            token=f"{self._state.generation}:{intent.token}:{self._clock.now_us()}",
+        )
+
+    def _finish(
+        self,
+        intent: Intent,
+        index: IdentityIndex,
+        effects: Effects,
+        outcome: _Recorded | None,
+        *,
+        done: Done | None = None,
+    ) -> None:
         """Write down that the batch is done, then let the index know its new identities."""
         coverage = dict(self._state.coverage)
         for meter_id, rows in effects.readings.items():
@@ -752,6 +930,7 @@ class Recorder:
                 duplicates=self._state.duplicates + effects.duplicates,
                 conflicts=self._state.conflicts + effects.conflicts,
                 coverage=coverage,
+                done=done or self._state.done,
             ),
             outcome,
         )
@@ -776,7 +955,12 @@ class Recorder:
             after=self._state.recorded,
             through=_end_of_one_kind(blocks),
             # Strictly later than the moment before, whatever the machine's clock does.
-            recorded_at_us=max(self._clock.now_us(), self._state.recorded_at_us + 1),
+            # In a cluster not before what others have published, or a slow clock would hold them back.
+            recorded_at_us=max(
+                self._clock.now_us(),
+                self._state.recorded_at_us + 1,
+                0 if self._share is None else self._share.floor_us,
+            ),
             meters=tuple(self._meters),
         )
         self._save(replace(self._state, intent=intent))
@@ -848,6 +1032,10 @@ class Recorder:
             table[name].to_pylist() for name in ("position", "type", "subject", "data")
         ]
         return {at: (kind, subject, data) for at, kind, subject, data in zip(*columns, strict=True)}
+
+
+def _action_of(blocks: Sequence[Block]) -> str:
+    return blocks[0].events["action"][0].as_py()
 
 
 def _end_of_one_kind(blocks: Sequence[Block]) -> int:

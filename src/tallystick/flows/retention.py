@@ -68,7 +68,9 @@ class RetentionKeeper:
         needed_since: NeededSince = nothing_is_needed,
         step_events: int = STEP_EVENTS,
         sweep_s: float = _SWEEP_S,
+        known_s: float = 0.0,
     ) -> None:
+        """`known_s`: how long it takes until every process knows that facts are about to go."""
         self._store = store
         self._catalog = catalog
         self._recorder = recorder
@@ -76,6 +78,7 @@ class RetentionKeeper:
         self._needed_since = needed_since
         self._step_events = step_events
         self._sweep_s = sweep_s
+        self._known_s = known_s
         self._stopping = asyncio.Event()
         self._swept: dict[tuple[str, str], int] = {}
         """How far each type was swept by this process."""
@@ -142,6 +145,7 @@ class RetentionKeeper:
             self._catalog.advance_forgotten, one.tenant, one.type, limit_us, now_us=self._clock.now_us()
         )
         self._recorder.forget_before(one.tenant, one.type, limit_us)
+        await asyncio.sleep(self._known_s)
         gone = after = 0
 
         def next_step() -> pa.Table:

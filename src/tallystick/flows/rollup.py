@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
+from typing import Protocol
 
 import structlog
 from msgspec import Struct, field, json
@@ -22,7 +23,7 @@ from msgspec.structs import replace
 
 from tallystick.catalog.interface import Catalog
 from tallystick.errors import Invalid
-from tallystick.flows.record import Recorder
+from tallystick.flows.recording import Recording
 from tallystick.log.checkpoint import Checkpoint
 from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.query import UsageQuery, UsageRow
@@ -89,6 +90,17 @@ class RollupStatus:
     fault: str | None  # why it does not get on; None while it does
 
 
+class Rollups(Protocol):
+    """What questions need of the roll-ups."""
+
+    def usage(self, query: UsageQuery, *, rows_max: int) -> list[UsageRow] | None:
+        """The answer from roll-ups; None where they cannot give it, and the readings must."""
+        ...
+
+    @property
+    def status(self) -> RollupStatus: ...
+
+
 class RollupKeeper:
     """Keeps roll-ups up. `run` is its life; `usage` and `status` may be called from any thread."""
 
@@ -97,7 +109,7 @@ class RollupKeeper:
         *,
         store: Store,
         catalog: Catalog,
-        recorder: Recorder,
+        recorder: Recording,
         checkpoint: Checkpoint,
         interval_s: float = 10.0,
         readings_max: int = 500_000,

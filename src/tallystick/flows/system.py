@@ -8,9 +8,9 @@ from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
 from tallystick.flows.quarantine import QuarantineKeeper
-from tallystick.flows.record import Recorder
-from tallystick.flows.rollup import RollupKeeper
-from tallystick.log.interface import Log
+from tallystick.flows.recording import Recording
+from tallystick.flows.rollup import Rollups
+from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
 
@@ -21,11 +21,11 @@ class System:
 
     settings: Settings
     clock: Clock
-    log: Log
+    log: EventLog
     store: Store
     catalog: Catalog
-    recorder: Recorder
-    rollups: RollupKeeper
+    recorder: Recording
+    rollups: Rollups
     metrics: Metrics
     questions: ThreadPoolExecutor
     quarantine: QuarantineKeeper | None = None

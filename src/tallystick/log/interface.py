@@ -51,7 +51,19 @@ class Block:
         return self.first + self.events.num_rows - 1
 
 
-class Log(Protocol):
+class EventLog(Protocol):
+    """What takes events: the log of a partition, or of all of them (log/partitioned.py)."""
+
+    async def append(self, events: EventColumns) -> Positions:
+        """See Log.append. The array grows only where one partition is concerned."""
+        ...
+
+    async def close(self) -> None:
+        """See Log.close."""
+        ...
+
+
+class Log(EventLog, Protocol):
     """Append, read in order, trim. One contract suite (tests/log/contract.py) holds for every implementation."""
 
     @property

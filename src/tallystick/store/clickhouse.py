@@ -278,6 +278,15 @@ class ClickHouseStore:
             batches += self._connection.blocks(statement("events_at"), {"positions": some}, _CONTENT_SCHEMA)
         return pa.Table.from_batches(batches, schema=_CONTENT_SCHEMA)
 
+    def repeats_at(self, positions: Sequence[int]) -> tuple[list[int], list[int]]:
+        found: tuple[list[int], list[int]] = ([], [])
+        wanted = sorted({int(position) for position in positions})
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = {"positions": wanted[start : start + _POSITIONS_AT_ONCE]}
+            for is_conflict, position in self._connection.rows(statement("repeats_at"), some):
+                found[is_conflict].append(position)
+        return found
+
     def events_of(
         self,
         tenant: str,

@@ -343,6 +343,10 @@ class Store(Protocol):
         telling conflicts apart, and for what a repeated batch was recorded as."""
         ...
 
+    def repeats_at(self, positions: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Which of these positions are duplicates, and which conflicts, in no stated order."""
+        ...
+
     def events_of(
         self,
         tenant: str,
