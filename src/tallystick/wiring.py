@@ -19,7 +19,7 @@ from tallystick.errors import Invalid
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
-from tallystick.flows.lease import RENEW_S, TTL_S, Held, JobKeeper, PartitionKeeper, new_owner
+from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
 from tallystick.flows.node import RecorderNode
 from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
@@ -226,7 +226,6 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
     owner = new_owner()
     roles = roles_of(settings)
     keepers: list[PartitionKeeper | JobKeeper] = []
-    ttl_s = lease_s * TTL_S / RENEW_S
     if "recorder" in roles:
         keepers.append(
             PartitionKeeper(
@@ -235,12 +234,12 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
                 owner=owner,
                 work=node.record,
                 renew_s=lease_s,
-                ttl_s=ttl_s,
             )
         )
     if "worker" in roles:
         jobs = {"job/rollups": rollups.work}
-        keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s, ttl_s=ttl_s))
+        keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
+    await view.look()
     viewing = asyncio.create_task(view.run(), name="cluster")
     tasks = [asyncio.create_task(keeper.run(), name="leases") for keeper in keepers]
 

@@ -129,7 +129,7 @@ class ClusterRecording:
         """Follow the other processes until `stop`."""
         while not self._stopping:
             try:
-                await self._look()
+                await self.look()
                 self._fault = None
             except Exception as error:
                 if self._fault is None:
@@ -148,7 +148,8 @@ class ClusterRecording:
         self._stopping = True
         self._changed.set()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Learn what the shared database knows now. Raises Unavailable."""
         self._changed.clear()
         run = self._loop.run_in_executor
         rows, barrier = await run(self._thread, self._read)

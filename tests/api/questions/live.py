@@ -5,6 +5,7 @@ One for all tests of a module, because chDB opens one directory a process; each 
 
 import asyncio
 import itertools
+import os
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ T = TypeVar("T")
 NOW = "2026-07-15T12:00:00Z"
 NOW_US = 1_784_116_800_000_000
 ADMIN_KEY = "tests-admin-key-0123456789abcdef"
+PARTITIONS = int(os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"))
+"""More than one: recorders as in a cluster, all of them in this process."""
 
 
 class Live:
@@ -36,7 +39,13 @@ class Live:
         self._thread.start()
         self._numbers = itertools.count(1)
         self.running: Running = self.run(
-            start(Settings(data_dir=str(directory), admin_key=ADMIN_KEY, **settings), clock=self.clock)
+            start(
+                Settings(
+                    data_dir=str(directory), admin_key=ADMIN_KEY, **({"partitions": PARTITIONS} | settings)
+                ),
+                clock=self.clock,
+                lease_s=0.1,
+            )
         )
         self.system = self.running.system
         self.app: Any = create_app(self.system)
