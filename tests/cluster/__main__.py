@@ -46,7 +46,7 @@ def main() -> int:
         cluster.meter("n", **METER)
         client = ClusterClient(0, given.seed, ports=[member.port for member in cluster.of_role("api")])
         keeper = Bookkeeper(cluster, client)
-        longest = 0.0
+        longest, account = 0.0, None
         for inflict in EACH_PART:
             with Load(client, events_per_s=given.events_per_second):
                 time.sleep(0.5)

@@ -1,0 +1,52 @@
+"""A cluster of real processes, broken under load, round after round: the account balances by identity after each, and
+every answer as of an earlier moment stays what it was. `-s` shows the account of each round.
+
+TALLYSTICK_FAULT_ROUNDS sets how many rounds (20), TALLYSTICK_FAULT_SEED repeats a run.
+"""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from tests.cluster.account import METER, Bookkeeper
+from tests.cluster.faults import SUITE
+from tests.cluster.load import ClusterClient, Load
+from tests.cluster.processes import Cluster
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = int(os.environ.get("TALLYSTICK_FAULT_ROUNDS") or 20)
+FAULT_S = (0.8, 2.5)
+EVENTS_PER_S = 2_000
+
+
+def test_a_cluster_loses_and_doubles_nothing(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    # Each fault comes about as often as every other, in an order that the seed decides.
+    order = [inflict for _ in range(-(-ROUNDS // len(SUITE))) for inflict in chance.sample(SUITE, len(SUITE))]
+    with Cluster(tmp_path, partitions=4, workers=0, cables=True) as cluster:
+        cluster.meter("n", **METER)
+        client = ClusterClient(0, seed, ports=[member.port for member in cluster.of_role("api")])
+        keeper = Bookkeeper(cluster, client)
+        longest_s = 0.0
+        for number, inflict in enumerate(order[:ROUNDS], 1):
+            with Load(client, events_per_s=EVENTS_PER_S):
+                time.sleep(0.2)
+                since = time.monotonic()
+                with inflict(cluster, chance) as what:
+                    time.sleep(chance.uniform(*FAULT_S))
+                time.sleep(0.3)
+                until = time.monotonic()
+            longest_s = max(longest_s, client.longest_pause_s(since, until))
+            settling = time.monotonic()
+            keeper.settle()
+            settled_s = time.monotonic() - settling
+            account = keeper.check()
+            print(
+                f"round {number}/{ROUNDS}: {what}; settled after {settled_s:.1f} s\n  {account}", flush=True
+            )
+            assert account.balances, f"{what}\n{account}"
+            assert account.recorded == account.identities
+        print(f"longest pause {longest_s:.2f} s; {len(keeper.kept)} answers as of earlier moments unchanged")
