@@ -18,6 +18,7 @@ from tallystick.api import (
     audit,
     backfills,
     corrections,
+    credits,
     customers,
     explain,
     export,

@@ -266,9 +266,11 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class BurnDown:
-    """`holdings` at the end; `overage`: use that no grant has paid yet, which the next one pays first."""
+    """`holdings` at the end, and the entries that made them so; `overage`: use that no grant has paid yet, which the next
+    one pays first."""
 
     holdings: tuple[Holding, ...]
+    entries: tuple[Entry, ...]
     phases: tuple[Phase, ...]
     overage: Decimal
 
@@ -303,23 +305,31 @@ def burn_down(
     """
     held = tuple(holdings)
     moments = borders(held, from_us, to_us)
+    entries: list[Entry] = []
     phases: list[Phase] = []
+
+    def begin_at(at_us: int) -> None:
+        nonlocal held, overage
+        settled = settle(held, at_us)
+        entries.extend(settled.entries)
+        held, overage = _burn(settled.holdings, overage, at_us, entries)
+
     for begin_us, end_us in pairwise(moments):
-        held = settle(held, begin_us).holdings
-        held, overage = _burn(held, overage)
+        begin_at(begin_us)
         begin = {one.grant.id: one.balance for one in held}
         quantity = used(begin_us, end_us)
-        held, unpaid = _burn(held, quantity)
+        held, unpaid = _burn(held, quantity, end_us, entries)
         overage += unpaid
         phases.append(
             Phase(begin_us, end_us, quantity, begin, {one.grant.id: one.balance for one in held}, overage)
         )
-    held = settle(held, to_us).holdings
-    held, overage = _burn(held, overage)
-    return BurnDown(held, tuple(phases), overage)
+    begin_at(to_us)
+    return BurnDown(held, tuple(entries), tuple(phases), overage)
 
 
-def _burn(holdings: tuple[Holding, ...], quantity: Decimal) -> tuple[tuple[Holding, ...], Decimal]:
+def _burn(
+    holdings: tuple[Holding, ...], quantity: Decimal, at_us: int, entries: list[Entry]
+) -> tuple[tuple[Holding, ...], Decimal]:
     if quantity <= 0:
         return holdings, ZERO
     paid: dict[str, Decimal] = {}
@@ -329,6 +339,9 @@ def _burn(holdings: tuple[Holding, ...], quantity: Decimal) -> tuple[tuple[Holdi
         if part > 0:
             paid[holding.grant.id] = part
             left -= part
+            entries.append(
+                Entry(holding.grant.id, Kind.CONSUME, at_us, part, Account.GRANT, Account.CONSUMED)
+            )
         if not left:
             break
     made = tuple(

@@ -6,6 +6,7 @@ from tallystick.catalog import tables
 from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
 from tallystick.catalog.backfills import Backfills
+from tallystick.catalog.credits import Credits
 from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
 from tallystick.catalog.idempotency import IdempotencyKeys
@@ -34,6 +35,7 @@ class RelationalCatalog(
     Plans,
     Subscriptions,
     Invoices,
+    Credits,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

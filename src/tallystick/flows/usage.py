@@ -48,6 +48,8 @@ class UsageRequest:
     as_of_us: int | None = None
     min_position: Vector | None = None
     version: int | None = None
+    edges_us: tuple[int, ...] | None = None
+    """Windows of the caller's own, from `from_us` to `to_us`, instead of `window`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,7 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         faults.append(Fault("to", "empty_range", "`to` must be later than `from`."))
     else:
         try:
-            bounds = edges(from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max)
+            bounds = request.edges_us or edges(from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max)
             if meter.of is not None:
                 inner = edges(
                     from_us, to_us, meter.of.window, request.timezone, windows_max=settings.usage_windows_max
