@@ -412,9 +412,9 @@ def test_use_is_paid_or_overage_and_nothing_else(held: list[Holding], use: list[
     assert not (unpaid and made.overage), "what is left pays overage first"
     found = accounts(made.entries)
     assert sum(found.values()) == 0
-    assert {name: amount for (account, name), amount in found.items() if account is Account.GRANT and amount} == {
-        one.grant.id: one.balance for one in made.holdings if one.balance
-    }
+    assert {
+        name: amount for (account, name), amount in found.items() if account is Account.GRANT and amount
+    } == {one.grant.id: one.balance for one in made.holdings if one.balance}
     assert [one.from_us for one in made.phases[1:]] == [one.to_us for one in made.phases[:-1]]
 
 

@@ -17,6 +17,7 @@ from tallystick.errors import Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .credits_contract import CreditsContract
 from .migrations_contract import MigrationsContract
 from .postgres_server import PostgresServer
 from .test_migrations import differences
@@ -106,7 +107,9 @@ def side_door(database: str) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestPostgres(MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract):
+class TestPostgres(
+    MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract, CreditsContract
+):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")
         assert differences(engine) == []

@@ -17,6 +17,7 @@ from tallystick.errors import Invalid, StorageFull, Unavailable
 from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .credits_contract import CreditsContract
 from .migrations_contract import MigrationsContract
 from .tokens_contract import TokensContract
 
@@ -76,7 +77,9 @@ def side_door(file: Path) -> Callable[[str], list[Any]]:
     return run
 
 
-class TestSqlite(MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract):
+class TestSqlite(
+    MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract, CreditsContract
+):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]
     ) -> None:

@@ -18,7 +18,7 @@ from tallystick.api import (
     audit,
     backfills,
     corrections,
-    credits,
+    crediting,
     customers,
     explain,
     export,
@@ -113,6 +113,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *admin_backup.ROUTES,
         *admin_retention.ROUTES,
         *((*prices.ROUTES, *plans.ROUTES, *subscriptions.ROUTES) if settings.billing == "on" else ()),
+        *(crediting.ROUTES if settings.billing == "on" else ()),
     )
 
 

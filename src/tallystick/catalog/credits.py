@@ -46,9 +46,7 @@ class Credits:
                     code="too_many_grants",
                 )
             _insert(connection, tenant, grant, topped_up=False)
-            change.record(
-                (), tenant, "credits.grant", f"credits/{grant.id}", after=grant.to_wire()
-            )
+            change.record((), tenant, "credits.grant", f"credits/{grant.id}", after=grant.to_wire())
             settled = _settle(connection, tenant, grant.customer, now_us)
             return settled[grant.id]
 
@@ -79,9 +77,7 @@ class Credits:
         with self._database.reading() as connection:
             customer = _customer_of(connection, tenant, grant_id)
         return next(
-            kept
-            for kept in self.credit_grants(tenant, customer, now_us=now_us)
-            if kept.grant.id == grant_id
+            kept for kept in self.credit_grants(tenant, customer, now_us=now_us) if kept.grant.id == grant_id
         )
 
     def credit_grants(self, tenant: str, customer: str, *, now_us: int) -> tuple[KeptGrant, ...]:
@@ -161,7 +157,15 @@ class Credits:
                 reference=reference,
                 quantum=minor_unit(currency),
             )
-            _write(connection, tenant, customer, held, spent.holdings, spent.entries, now_us)
+            _write(
+                connection,
+                tenant,
+                customer,
+                held,
+                holdings=spent.holdings,
+                entries=spent.entries,
+                now_us=now_us,
+            )
             _top_up(connection, tenant, customer, now_us)
             return _payment(spent.entries)
 
@@ -181,7 +185,15 @@ class Credits:
                 return ZERO
             held = _settle(connection, tenant, customer, now_us)
             back = credit.give_back([kept.holding for kept in held.values()], entries, at_us=now_us)
-            _write(connection, tenant, customer, held, back.holdings, back.entries, now_us)
+            _write(
+                connection,
+                tenant,
+                customer,
+                held,
+                holdings=back.holdings,
+                entries=back.entries,
+                now_us=now_us,
+            )
             return sum((entry.amount for entry in entries), ZERO)
 
     # -- automatic top-up ---------------------------------------------------------------------------------------
@@ -217,9 +229,7 @@ class Credits:
             if before is None:
                 return
             change.connection.execute(delete(_rules).where(*here))
-            change.record(
-                (), tenant, "credits.top_up", f"customer/{customer}", before=from_json(before)
-            )
+            change.record((), tenant, "credits.top_up", f"customer/{customer}", before=from_json(before))
 
     def top_ups(self, tenant: str, customer: str) -> tuple[TopUp, ...]:
         with self._database.reading() as connection:
@@ -287,7 +297,9 @@ def _settle(connection: Connection, tenant: str, customer: str, now_us: int) -> 
     """Write down what has come due of money; then, what rules of top-up add."""
     held = _read(connection, tenant, customer)
     settled = credit.settle([kept.holding for kept in held.values() if _is_due(kept, now_us)], now_us)
-    held = _write(connection, tenant, customer, held, settled.holdings, settled.entries, now_us)
+    held = _write(
+        connection, tenant, customer, held, holdings=settled.holdings, entries=settled.entries, now_us=now_us
+    )
     if _top_up(connection, tenant, customer, now_us):
         return _read(connection, tenant, customer)
     return held
@@ -299,6 +311,7 @@ def _write(
     tenant: str,
     customer: str,
     held: dict[str, KeptGrant],
+    *,
     holdings: Iterable[Holding],
     entries: Sequence[Entry],
     now_us: int,
@@ -361,9 +374,7 @@ def _top_up(connection: Connection, tenant: str, customer: str, now_us: int) -> 
     rules = _read_rules(connection, tenant, customer)
     added_any = False
     for rule in rules:
-        held = [
-            kept for kept in _read(connection, tenant, customer).values() if kept.grant.unit == rule.unit
-        ]
+        held = [kept for kept in _read(connection, tenant, customer).values() if kept.grant.unit == rule.unit]
         period = rule.period_at(now_us)
         available = sum((kept.holding.balance for kept in held), ZERO)
         added = sum(
@@ -387,7 +398,15 @@ def _top_up(connection: Connection, tenant: str, customer: str, now_us: int) -> 
         _insert(connection, tenant, grant, topped_up=True)
         begun = _read(connection, tenant, customer)
         settled = credit.settle([begun[grant.id].holding], now_us)
-        _write(connection, tenant, customer, begun, settled.holdings, settled.entries, now_us)
+        _write(
+            connection,
+            tenant,
+            customer,
+            begun,
+            holdings=settled.holdings,
+            entries=settled.entries,
+            now_us=now_us,
+        )
         added_any = True
     return added_any
 
@@ -420,9 +439,7 @@ def _payment(entries: Sequence[Entry]) -> Payment:
 
 def _kept(row: Row[Any]) -> KeptGrant:
     grant = read_grant(from_json(row.terms), grant_id=row.id, created_us=row.created_at_us)
-    granted, consumed, expired, voided = map(
-        Decimal, (row.granted, row.consumed, row.expired, row.voided)
-    )
+    granted, consumed, expired, voided = map(Decimal, (row.granted, row.consumed, row.expired, row.voided))
     return KeptGrant(
         Holding(
             replace(grant, voided_us=row.voided_us),

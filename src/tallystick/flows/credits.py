@@ -72,7 +72,7 @@ async def credit_position(
             customer,
             each.meter,
             [one.holding for one in own],
-            now_us,
+            to_us=now_us,
             min_position=min_position,
         )
         now = _with_sums(own, found)
@@ -87,15 +87,15 @@ async def burnt_down(
     customer: str,
     meter: str,
     holdings: list[Holding],
-    to_us: int,
     *,
+    to_us: int,
     as_of_us: int | None = None,
     min_position: Vector | None = None,
 ) -> credit.BurnDown:
     """Grants in units of a meter, from the first one's begin up to `to_us`, after what the customer used."""
     from_us = min((holding.grant.effective_us for holding in holdings), default=to_us)
     if from_us >= to_us:
-        return credit.burn_down(holdings, lambda *_: ZERO, to_us, to_us)
+        return credit.burn_down(holdings, _nothing, to_us, to_us)
     edges_us = credit.borders(holdings, from_us, to_us)
     answer = await usage(
         system,
@@ -143,3 +143,7 @@ def _with_sums(kept: list[KeptGrant], found: credit.BurnDown) -> list[KeptGrant]
             )
         )
     return made
+
+
+def _nothing(from_us: int, to_us: int) -> Decimal:
+    return ZERO

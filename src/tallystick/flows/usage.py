@@ -255,7 +255,9 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         faults.append(Fault("to", "empty_range", "`to` must be later than `from`."))
     else:
         try:
-            bounds = request.edges_us or edges(from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max)
+            bounds = request.edges_us or edges(
+                from_us, to_us, window, request.timezone, windows_max=settings.usage_windows_max
+            )
             if meter.of is not None:
                 inner = edges(
                     from_us, to_us, meter.of.window, request.timezone, windows_max=settings.usage_windows_max

@@ -36,9 +36,11 @@ def upgrade() -> None:
         sa.Column("expired", sa.Text(), nullable=False),
         sa.Column("voided", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("number", name="pk_credit_grants"),
-        sa.UniqueConstraint("tenant", "id", name="uq_credit_grants_tenant"),
+        sa.UniqueConstraint("tenant", "id", name="uq_credit_grants_tenant_id"),
         sa.ForeignKeyConstraint(
-            ["tenant", "customer"], ["customers.tenant", "customers.key"], name="fk_credit_grants_tenant"
+            ["tenant", "customer"],
+            ["customers.tenant", "customers.key"],
+            name="fk_credit_grants_tenant_customer",
         ),
         sqlite_autoincrement=True,
     )
@@ -62,7 +64,9 @@ def upgrade() -> None:
         sa.Column("line", _text()),
         sa.PrimaryKeyConstraint("number", name="pk_credit_entries"),
         sa.ForeignKeyConstraint(
-            ["tenant", "grant"], ["credit_grants.tenant", "credit_grants.id"], name="fk_credit_entries_tenant"
+            ["tenant", "grant"],
+            ["credit_grants.tenant", "credit_grants.id"],
+            name="fk_credit_entries_tenant_grant",
         ),
         sqlite_autoincrement=True,
     )
@@ -78,6 +82,8 @@ def upgrade() -> None:
         sa.Column("content", _text(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "customer", "unit", name="pk_credit_top_ups"),
         sa.ForeignKeyConstraint(
-            ["tenant", "customer"], ["customers.tenant", "customers.key"], name="fk_credit_top_ups_tenant"
+            ["tenant", "customer"],
+            ["customers.tenant", "customers.key"],
+            name="fk_credit_top_ups_tenant_customer",
         ),
     )

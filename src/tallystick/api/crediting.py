@@ -106,7 +106,10 @@ def entry_document(kept: KeptEntry) -> dict[str, Any]:
 
 
 # -- schemas --------------------------------------------------------------------------------------------------------
-_NUMBER: Schema = {"type": ["string", "number"], "description": "An exact decimal; a number is read from its text."}
+_NUMBER: Schema = {
+    "type": ["string", "number"],
+    "description": "An exact decimal; a number is read from its text.",
+}
 _CUSTOMER: Schema = {"type": "string", "minLength": 1, "maxLength": 256}
 _UNIT: dict[str, Schema] = {
     "currency": nullable({"type": "string", "pattern": "^[A-Z]{3}$"}),
@@ -131,7 +134,9 @@ _RECURRENCE: Schema = {
     "description": "When the amount (or another) is granted again: a period, or more exactly.",
     "anyOf": [
         {"type": ["string", "null"]},
-        objects({"every": STRING, "anchor": TIME, "timezone": STRING, "amount": _NUMBER}, required=("every",)),
+        objects(
+            {"every": STRING, "anchor": TIME, "timezone": STRING, "amount": _NUMBER}, required=("every",)
+        ),
     ],
 }
 _SCOPE: Schema = {
