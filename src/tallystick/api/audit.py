@@ -21,7 +21,7 @@ from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
 
-FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8; header=present"}
+FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv; header=present"}
 
 
 def audit_document(row: AuditRow) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `Authorization: Bearer <key>`. A key is looked up in the catalog once and then kept, under the SHA-256 of its secret (the
 secret itself is never kept); the catalog's revision, asked for at most every half second, says when to forget. So a
-revoked key is refused within a second, and while the catalog is down the keys that are kept go on working.
+revoked key is refused by every process within a second, by the one that revoked it at once, and while the catalog is down
+the keys that are kept go on working.
 
 The order of refusals: route (404, 405), key (401), scope (403), then the body.
 """
@@ -62,6 +63,13 @@ def actor_of(request: Connection) -> Actor:
     found = caller(request)
     peer = request.client
     return Actor(found.name, found.key_id, request_id_of(request), None if peer is None else peer.host)
+
+
+def forget_keys(request: Connection) -> None:
+    """Call once keys, tokens or tenants have changed, before answering: what is answered holds in this process at once,
+    and in others within a second."""
+    authenticator: Authenticator = request.app.state["authenticator"]
+    authenticator.forget()
 
 
 def request_id_of(request: Connection) -> str:
@@ -179,6 +187,15 @@ class Authenticator:
         self._used.add(found.key_id)
         return found
 
+    def forget(self) -> None:
+        """Look every key up again."""
+        self._known.clear()
+        self._unknown.clear()
+        # A look-up or a check that is under way may have read what was there before: neither is to be kept.
+        self._revision = None
+        self._checked_at = float("-inf")
+        self._checking = None
+
     async def note_used(self) -> None:
         """Write down which keys were used since the last time. What cannot be written is written the next time."""
         used, self._used = self._used, set()
@@ -216,6 +233,8 @@ class Authenticator:
     async def _read_revision(self) -> None:
         try:
             revision = await asyncio.to_thread(self._keys.revision, "keys")
+            if self._checking is not asyncio.current_task():
+                return
         except Exception:
             # What is kept stays good for a time: a catalog that is down must not stop ingest.
             if time.monotonic() - self._answered_at > OUTAGE_S_MAX:
@@ -229,7 +248,8 @@ class Authenticator:
                 self._revision = revision
             self._checked_at = time.monotonic()
         finally:
-            self._checking = None
+            if self._checking is asyncio.current_task():
+                self._checking = None
         if time.monotonic() - self._used_noted_at > USED_NOTED_S:
             await self.note_used()
 

@@ -32,7 +32,7 @@ Connection = Request[Any, Any, Any]
 
 FORMATS = {
     "ndjson": "application/x-ndjson",
-    "csv": "text/csv; charset=utf-8; header=present",
+    "csv": "text/csv; header=present",
     "parquet": "application/vnd.apache.parquet",
 }
 ROWS_AT_ONCE = 20_000

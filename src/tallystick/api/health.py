@@ -20,7 +20,7 @@ KEPT_S = 1.0
 """An answer is kept this long: nobody may make the parts busy by asking how they are."""
 FAILURE_COUNTS_S = 10
 LAG_DEGRADED_S = 10.0
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_TYPE = "text/plain; version=0.0.4"  # Litestar adds the charset
 
 _STATE = {"type": "string", "enum": ["ok", "degraded", "down"]}
 _READY = objects(

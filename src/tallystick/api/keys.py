@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from tallystick.api import wire
 from tallystick.api.access import administered
-from tallystick.api.auth import actor_of, require
+from tallystick.api.auth import actor_of, forget_keys, require
 from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation
@@ -207,6 +207,7 @@ async def change_api_key(request: Connection) -> Response[dict[str, Any]]:
             now_us=now_us,
         ),
     )
+    forget_keys(request)
     return Response(key_document(changed), headers={"ETag": etag_of(key_etag_document(changed))})
 
 
@@ -259,6 +260,7 @@ async def rotate_api_key(request: Connection) -> dict[str, Any]:
             tenant, key_id, overlap_us=overlap_s * 1_000_000, actor=actor, now_us=now_us
         ),
     )
+    forget_keys(request)
     return new_key_document(made)
 
 
@@ -276,6 +278,7 @@ async def revoke_api_key(request: Connection) -> None:
     await in_questions(
         system, lambda: system.catalog.revoke_api_key(tenant, key_id, actor=actor, now_us=now_us)
     )
+    forget_keys(request)
 
 
 ROUTES = [

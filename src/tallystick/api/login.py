@@ -332,5 +332,6 @@ def login_routes(settings: Settings) -> list[ControllerRouterHandler]:
         await asyncio.to_thread(
             system.catalog.revoke_token, who.tenant, who.key_id, kind="session", actor=actor, now_us=now_us
         )
+        authenticator.forget()
 
     return [login, callback, logout]

@@ -5,7 +5,7 @@ from typing import Any
 from litestar import Request, delete, get, post
 
 from tallystick.api import wire
-from tallystick.api.auth import actor_of, caller, require
+from tallystick.api.auth import actor_of, caller, forget_keys, require
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
 from tallystick.catalog.interface import Caller, Token
@@ -189,6 +189,7 @@ async def revoke_portal_token(request: Connection) -> None:
         system,
         lambda: system.catalog.revoke_token(who.tenant, token_id, kind="portal", actor=actor, now_us=now_us),
     )
+    forget_keys(request)
 
 
 ROUTES = [create_portal_token, list_portal_tokens, revoke_portal_token]

@@ -6,7 +6,7 @@ from litestar import Request, delete, get, patch, post
 
 from tallystick.api import wire
 from tallystick.api.access import installation
-from tallystick.api.auth import actor_of, require
+from tallystick.api.auth import actor_of, forget_keys, require
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation
 from tallystick.catalog.interface import ENVIRONMENTS, Tenant
@@ -145,6 +145,7 @@ async def change_tenant(request: Connection) -> dict[str, Any]:
         system,
         lambda: system.catalog.change_tenant(key, name=name, suspended=suspended, actor=actor, now_us=now_us),
     )
+    forget_keys(request)
     return tenant_document(changed)
 
 
@@ -160,6 +161,7 @@ async def delete_tenant(request: Connection) -> None:
     key: str = request.path_params["key"]
     actor, now_us = actor_of(request), system.clock.now_us()
     await in_questions(system, lambda: system.catalog.delete_tenant(key, actor=actor, now_us=now_us))
+    forget_keys(request)
 
 
 ROUTES = [create_tenant, list_tenants, get_tenant, change_tenant, delete_tenant]

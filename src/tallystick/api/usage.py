@@ -297,7 +297,7 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
         pieces = _in_threads(system, usage_columns(answer, kind, changes))
         return Stream(pieces, media_type=kind, headers=headers, status_code=200)
     written = await in_questions(system, lambda: (usage_json if kind == JSON else usage_csv)(answer, changes))
-    media_type = kind if kind == JSON else f"{CSV}; charset=utf-8; header=present"
+    media_type = kind if kind == JSON else f"{CSV}; header=present"  # Litestar adds the charset
     return Response(content=written, media_type=media_type, headers=headers, status_code=200)
 
 

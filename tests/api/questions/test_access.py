@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.api.questions.live import NOW, Live, Tenant, faults
+from tests.api.questions.live import ADMIN_KEY, NOW, Live, Tenant, faults
 
 HOUR = "2026-07-15T13:00:00Z"
 
@@ -43,6 +43,34 @@ def portal(tenant: Tenant, customer: str = "acme", **members: Any) -> dict[str, 
 
 
 # -- keys -----------------------------------------------------------------------------------------------------------
+def test_what_is_answered_holds_at_once_where_it_was_asked(live: Live, tenant: Tenant) -> None:
+    made = key(tenant, "usage:read", "customers:write", "meters:read")
+    old = using(tenant, made["secret"])
+    tenant.post("/v1/customers", {"key": "acme"})
+    token = old.post("/v1/portal_tokens", {"customer": "acme", "scopes": ["usage:read"]}).json()
+    bound = using(tenant, token["token"])
+    for who in (old, bound):
+        assert who.post("/v1/usage/query", {}).status_code == 422  # looked up, and kept
+    assert tenant.send("DELETE", f"/v1/portal_tokens/{token['id']}").status_code == 204
+    assert bound.post("/v1/usage/query", {}).status_code == 401
+
+    path = f"/v1/api_keys/{made['id']}"
+    assert tenant.send("PATCH", path, json={"scopes": ["usage:read"]}).status_code == 200
+    assert old.get("/v1/meters").status_code == 403
+    new = using(tenant, tenant.post(f"{path}/rotate").json()["secret"])
+    assert (old.get("/v1/meters").status_code, new.get("/v1/meters").status_code) == (401, 403)
+    assert tenant.send("DELETE", path).status_code == 204
+    assert new.get("/v1/meters").status_code == 401
+
+    owner = Tenant(live, "default", ADMIN_KEY)
+    guest = using(owner, owner.post("/v1/tenants", {"key": "short-lived"}).json()["admin_key"])
+    assert guest.get("/v1/meters").status_code == 200
+    assert owner.send("PATCH", "/v1/tenants/short-lived", json={"suspended": True}).status_code == 200
+    assert guest.get("/v1/meters").json()["code"] == "tenant_suspended"
+    assert owner.send("DELETE", "/v1/tenants/short-lived").status_code == 204
+    assert guest.get("/v1/meters").status_code == 401
+
+
 def test_a_key_is_read_and_changed_under_its_etag(tenant: Tenant, later: Any) -> None:
     made = tenant.post("/v1/api_keys", {"name": "k", "scopes": ["usage:read"], "expires_at": HOUR})
     path, secret = made.headers["location"], made.json()["secret"]

@@ -107,7 +107,7 @@ def test_questions(filled: Tenant, parameters: str, expected: list[Any]) -> None
     document = filled.answer(path)
     assert rows(document) == expected
     table = filled.get(path, headers={"accept": "text/csv"})
-    assert table.headers["content-type"].startswith("text/csv")
+    assert table.headers["content-type"] == "text/csv; header=present; charset=utf-8"
     assert table.headers["tallystick-position"] == document["position"]
     read = list(csv.reader(io.StringIO(table.text, newline="")))
     groups = list(document["rows"][0]["group"]) if document["rows"] else []
