@@ -69,8 +69,10 @@ class CreditsContract:
         assert self.pay(ledger, "30", "i1") == 30
         assert self.pay(ledger, "30", "i1") == 30
         assert self.left(ledger) == {"g": 70}
+        assert ledger.credits_paid(TENANT, ["i1", "i2"]) == {"i1": 30}
         assert ledger.return_credits(TENANT, "i1", now_us=NOW_US + 1) == 30
         assert ledger.return_credits(TENANT, "i1", now_us=NOW_US + 2) == 0
+        assert ledger.credits_paid(TENANT, ["i1", "i2"]) == {}
         assert ledger.return_credits(TENANT, "none", now_us=NOW_US) == 0
         assert self.left(ledger) == {"g": 100}
         check_ledger(ledger, NOW_US)

@@ -102,6 +102,10 @@ class CreditCatalog(Protocol):
         """Pay what there is for, in whole minor units. Once for each reference: again, it answers what was paid then."""
         ...
 
+    def credits_paid(self, tenant: str, references: Collection[str]) -> dict[str, Decimal]:
+        """What is paid under each reference, less what was given back; absent: nothing."""
+        ...
+
     def return_credits(self, tenant: str, reference: str, *, now_us: int) -> Decimal:
         """Give back what was paid under a reference; how much that was. Idempotent: the second time, 0."""
         ...

@@ -170,6 +170,20 @@ class Credits:
             return _payment(spent.entries)
 
     @exactly
+    def credits_paid(self, tenant: str, references: Collection[str]) -> dict[str, Decimal]:
+        made: dict[str, Decimal] = {}
+        with self._database.reading() as connection:
+            query = select(_entries.c.reference, _entries.c.kind, _entries.c.amount).where(
+                _entries.c.tenant == tenant,
+                _entries.c.kind.in_((Kind.CONSUME.value, Kind.GIVE_BACK.value)),
+                among(connection, _entries.c.reference, references),
+            )
+            for row in connection.execute(query):
+                amount = Decimal(row.amount) * (1 if row.kind == Kind.CONSUME.value else -1)
+                made[row.reference] = made.get(row.reference, ZERO) + amount
+        return {reference: amount for reference, amount in made.items() if amount}
+
+    @exactly
     def return_credits(self, tenant: str, reference: str, *, now_us: int) -> Decimal:
         with self._database.writing() as connection:
             customer = connection.execute(
