@@ -18,6 +18,7 @@ from tallystick.config import Settings
 from tallystick.errors import Invalid
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
+from tallystick.flows.erase import TenantEraser
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
 from tallystick.flows.node import RecorderNode
@@ -54,6 +55,7 @@ class Running:
     system: System
     retention: RetentionKeeper | None
     """Of the one recorder; None in a cluster, where each partition has its own."""
+    eraser: TenantEraser | None
     first_admin_key: str | None
     """The admin key this start has made, to be printed once; None when there was one."""
     ending: Callable[[], Awaitable[None]]
@@ -165,18 +167,28 @@ async def _start_alone(parts: _Parts) -> Running:
         checkpoint=SqliteCheckpoint(directory / "rollups.sqlite"),
     )
     quarantine = QuarantineKeeper(store=store, catalog=parts.catalog, recorder=recorder, log=log, clock=clock)
+    eraser = TenantEraser(
+        store=store,
+        catalog=parts.catalog,
+        recorder=recorder,
+        log=log,
+        clock=clock,
+        directory=directory / "exports",
+    )
     retention = RetentionKeeper(store=store, catalog=parts.catalog, recorder=recorder, clock=clock)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
         asyncio.create_task(rollups.run(), name="rollups"),
         asyncio.create_task(retention.run(), name="retention"),
+        asyncio.create_task(eraser.run(), name="eraser"),
         asyncio.create_task(quarantine.run(), name="quarantine"),
     ]
 
     async def end() -> None:
         await builder.stop()
         await retention.stop()
+        await eraser.stop()
         await quarantine.stop()
         await rollups.stop()
         recorder.stop()
@@ -185,7 +197,7 @@ async def _start_alone(parts: _Parts) -> Running:
         rollups.close()
 
     system = parts.system(log, recorder, rollups, quarantine)
-    return Running(system, retention, parts.first_admin_key, end)
+    return Running(system, retention, eraser, parts.first_admin_key, end)
 
 
 async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
@@ -251,7 +263,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         await asyncio.gather(viewing, return_exceptions=True)
         coordination.close()
 
-    return Running(parts.system(PartitionedLog(logs), view, rollups), None, parts.first_admin_key, end)
+    return Running(parts.system(PartitionedLog(logs), view, rollups), None, None, parts.first_admin_key, end)
 
 
 def roles_of(settings: Settings) -> frozenset[str]:

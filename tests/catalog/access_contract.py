@@ -12,6 +12,7 @@ from tallystick.catalog.interface import (
     Catalog,
     CustomerChange,
     CustomerSearch,
+    DeletedTenant,
 )
 from tallystick.errors import Conflict, Invalid, TallystickError
 
@@ -194,6 +195,29 @@ class TenantLifeContract:
             catalog.change_tenant(T, suspended=True, actor=ANN, now_us=NOW_US)
         with pytest.raises(Invalid):
             catalog.create_tenant("u", "U", environment="prod", actor=ANN, now_us=NOW_US)
+
+    def test_a_deleted_tenant_is_forgotten_but_for_its_audit(self, catalog: Catalog) -> None:
+        for key in ("t", T):
+            if key != T:
+                catalog.create_tenant(key, key, actor=ANN, now_us=NOW_US)
+            catalog.create_customer(key, "top", new(external_ids={"crm": "1"}), actor=ANN, now_us=NOW_US)
+            catalog.create_customer(key, "low", new(parent="top", subjects=["s"]), actor=ANN, now_us=NOW_US)
+        assert catalog.tenants_to_erase() == []
+        catalog.delete_tenant("t", actor=ANN, now_us=NOW_US + 1)
+        assert catalog.tenants_to_erase() == [DeletedTenant("t", NOW_US + 1, None)]
+        catalog.note_export("t", "/place", now_us=NOW_US + 2)
+        assert catalog.tenants_to_erase() == [DeletedTenant("t", NOW_US + 1, "/place")]
+        catalog.erase_tenant("t", now_us=NOW_US + 3)
+        assert catalog.tenants_to_erase() == []
+        assert catalog.customers("t", archived=True).items == ()
+        assert catalog.subject_map("t") == {}
+        assert catalog.subject_map(T) == {"s": "low", "low": "low", "top": "top"}
+        assert len(catalog.audit("t").items) == 5
+        told = catalog.audit(T, AuditSearch(resource="tenant/t")).items
+        assert [row.action for row in told] == ["tenant.erase", "tenant.export", "tenant.delete"]
+        with pytest.raises(TallystickError) as refused:
+            catalog.create_tenant("t", "t", actor=ANN, now_us=NOW_US)
+        assert refused.value.code == "tenant_exists"
 
 
 class AccessContract(AuditSearchContract, CustomerLifeContract, TenantLifeContract):

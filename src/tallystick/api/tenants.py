@@ -8,7 +8,7 @@ from tallystick.api import wire
 from tallystick.api.access import installation
 from tallystick.api.auth import actor_of, forget_keys, require
 from tallystick.api.fields import Fields
-from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation
+from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation, query
 from tallystick.catalog.interface import ENVIRONMENTS, Tenant
 from tallystick.flows.usage import in_questions
 
@@ -153,14 +153,36 @@ async def change_tenant(request: Connection) -> dict[str, Any]:
     "/v1/tenants/{key:str}",
     guards=[require("admin")],
     status_code=204,
-    opt={"operation": operation(summary="Delete a tenant", tag="Access", status=204, errors=(409,))},
+    opt={
+        "operation": operation(
+            summary="Delete a tenant",
+            tag="Access",
+            description="Its keys stop within a second, and its key is never given again. In the background its events, "
+            "configuration and audit are written to `exports/` of the data directory, and then its facts and customers are "
+            "erased; the audit of the tenant `default` says when (`tenant.export`, `tenant.erase`).",
+            parameters=[
+                query(
+                    "export",
+                    "Write everything out before it is erased.",
+                    schema={"type": "boolean", "default": True},
+                )
+            ],
+            status=204,
+            errors=(409,),
+        )
+    },
 )
 async def delete_tenant(request: Connection) -> None:
-    """Its keys stop working and its meters count nothing any more."""
+    """Its keys stop working; what it has sent goes in the background."""
     system = installation(request)
+    fields = Fields.of_query(request)
+    export = fields.boolean("export") or "export" not in set(fields.names())
+    fields.finish()
     key: str = request.path_params["key"]
     actor, now_us = actor_of(request), system.clock.now_us()
-    await in_questions(system, lambda: system.catalog.delete_tenant(key, actor=actor, now_us=now_us))
+    await in_questions(
+        system, lambda: system.catalog.delete_tenant(key, export=export, actor=actor, now_us=now_us)
+    )
     forget_keys(request)
 
 

@@ -103,6 +103,15 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedTenant:
+    """`export`: where what it has sent was written to; "": it is not to be; None: it was not yet."""
+
+    key: str
+    deleted_at_us: int
+    export: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Whom a secret authenticates. `scopes` with wildcards spelled out ("admin" is not: see `allows`). Who caches a Caller
     must let go of it at `expires_at_us`, and when `revision("keys")` changes."""
@@ -565,9 +574,23 @@ class Catalog(Protocol):
         Invalid."""
         ...
 
-    def delete_tenant(self, key: str, *, actor: Actor, now_us: int) -> None:
-        """Its keys stop working and its meters derive nothing any more. Raises NotFound (tenant_not_found), Conflict
-        (tenant_default)."""
+    def delete_tenant(self, key: str, *, export: bool = True, actor: Actor, now_us: int) -> None:
+        """Its keys stop working and its meters derive nothing any more. What it has sent is erased later, after it was
+        exported (unless not wanted): flows/erase.py. Its key is never given again.
+        Raises NotFound (tenant_not_found), Conflict (tenant_default)."""
+        ...
+
+    def tenants_to_erase(self) -> list[DeletedTenant]:
+        """Deleted ones whose facts are not gone yet, by key."""
+        ...
+
+    def note_export(self, key: str, place: str, *, now_us: int) -> None:
+        """What a deleted tenant has sent is written to this place."""
+        ...
+
+    def erase_tenant(self, key: str, *, now_us: int) -> None:
+        """Delete what the catalog knows of a deleted tenant but for its audit, its meters and its revoked keys: customers,
+        subjects, tokens, kept answers; and note that its facts are gone."""
         ...
 
     def authenticate(self, secret: str, *, now_us: int) -> Caller | None:

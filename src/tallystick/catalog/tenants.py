@@ -2,13 +2,22 @@
 
 import re
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.api_keys import insert_api_key
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
-from tallystick.catalog.database import Database
-from tallystick.catalog.interface import DEFAULT_TENANT, ENVIRONMENTS, Actor, NewApiKey, Page, Tenant
+from tallystick.catalog.database import Change, Database
+from tallystick.catalog.interface import (
+    DEFAULT_TENANT,
+    ENVIRONMENTS,
+    SYSTEM,
+    Actor,
+    DeletedTenant,
+    NewApiKey,
+    Page,
+    Tenant,
+)
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
@@ -96,15 +105,50 @@ class Tenants:
                 change.record(("keys",), key, "tenant.change", f"tenant/{key}", before=before, after=after)
         return changed
 
-    def delete_tenant(self, key: str, *, actor: Actor, now_us: int) -> None:
+    def delete_tenant(self, key: str, *, export: bool = True, actor: Actor, now_us: int) -> None:
         if key == DEFAULT_TENANT:
             raise Conflict("The tenant 'default' cannot be deleted.", code="tenant_default")
         with self._database.changing(actor, now_us) as change:
             name = _get(change.connection, key).name
-            change.connection.execute(
-                update(tables.tenants).where(_column.key == key).values(deleted_at_us=now_us)
-            )
+            values = {"deleted_at_us": now_us, "export": None if export else ""}
+            change.connection.execute(update(tables.tenants).where(_column.key == key).values(**values))
             change.record(("keys", "meters"), key, "tenant.delete", f"tenant/{key}", before={"name": name})
+            # Nobody can ask for the tenant's own audit any more.
+            _tell(change, "tenant.delete", key, {"name": name, "export": export})
+
+    def tenants_to_erase(self) -> list[DeletedTenant]:
+        query = (
+            select(_column.key, _column.deleted_at_us, _column.export)
+            .where(_column.deleted_at_us.is_not(None), _column.erased_at_us.is_(None))
+            .order_by(_column.key)
+        )
+        with self._database.reading() as connection:
+            return [DeletedTenant(*row) for row in connection.execute(query)]
+
+    def note_export(self, key: str, place: str, *, now_us: int) -> None:
+        with self._database.changing(SYSTEM, now_us) as change:
+            change.connection.execute(update(tables.tenants).where(_column.key == key).values(export=place))
+            _tell(change, "tenant.export", key, {"place": place})
+
+    def erase_tenant(self, key: str, *, now_us: int) -> None:
+        with self._database.changing(SYSTEM, now_us) as change:
+            run, customers = change.connection.execute, tables.customers
+            run(update(customers).where(customers.c.tenant == key).values(parent=None))
+            for table in (
+                tables.subjects,
+                tables.external_ids,
+                tables.tokens,
+                tables.idempotency_keys,
+                tables.retention,
+                customers,
+            ):
+                run(delete(table).where(table.c.tenant == key))
+            run(update(tables.tenants).where(_column.key == key).values(erased_at_us=now_us))
+            _tell(change, "tenant.erase", key, {})
+
+
+def _tell(change: Change, action: str, key: str, after: dict[str, object]) -> None:
+    change.record((), DEFAULT_TENANT, action, f"tenant/{key}", after=after)
 
 
 def _get(connection: Connection, key: str) -> Tenant:

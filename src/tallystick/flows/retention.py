@@ -13,7 +13,7 @@ Kept whatever their age:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,29 +165,34 @@ class RetentionKeeper:
         return False, gone
 
     def _expired(self, one: Retention, limit_us: int, after: int) -> pa.Table:
-        """FORGOTTEN_SCHEMA of the next events to go. Their contents are read a block at a time."""
-        tables: list[pa.Table] = []
-        for block in self._store.expired(
-            one.tenant, one.type, before_us=limit_us, after=after, limit=self._step_events
-        ):
-            if block.num_rows == 0:
-                continue
-            columns: list[list[Any]] = [block[name].to_pylist() for name in ("tenant", "source", "id")]
-            content = content_of(
-                block["type"].to_pylist(), block["subject"].to_pylist(), block["data"].to_pylist()
+        return forgotten_rows(
+            self._store.expired(
+                one.tenant, one.type, before_us=limit_us, after=after, limit=self._step_events
             )
-            tables.append(
-                pa.table(
-                    {
-                        "tenant": block["tenant"],
-                        "type": block["type"],
-                        "identity": pa.array(
-                            [identity_of(*names) for names in zip(*columns, strict=True)], pa.binary(16)
-                        ),
-                        "content": pa.array((content & _LOW_32).astype(np.uint32)),
-                        "position": block["position"],
-                        "recorded_at": block["recorded_at"],
-                    }
-                ).cast(FORGOTTEN_SCHEMA)
-            )
-        return pa.concat_tables(tables) if tables else FORGOTTEN_SCHEMA.empty_table()
+        )
+
+
+def forgotten_rows(blocks: Iterable[pa.RecordBatch]) -> pa.Table:
+    """FORGOTTEN_SCHEMA of the events to go (Store.expired). Their contents are read a block at a time."""
+    tables: list[pa.Table] = []
+    for block in blocks:
+        if block.num_rows == 0:
+            continue
+        columns: list[list[Any]] = [block[name].to_pylist() for name in ("tenant", "source", "id")]
+        content = content_of(
+            block["type"].to_pylist(), block["subject"].to_pylist(), block["data"].to_pylist()
+        )
+        digests = [identity_of(*names) for names in zip(*columns, strict=True)]
+        tables.append(
+            pa.table(
+                {
+                    "tenant": block["tenant"],
+                    "type": block["type"],
+                    "identity": pa.array(digests, pa.binary(16)),
+                    "content": pa.array((content & _LOW_32).astype(np.uint32)),
+                    "position": block["position"],
+                    "recorded_at": block["recorded_at"],
+                }
+            ).cast(FORGOTTEN_SCHEMA)
+        )
+    return pa.concat_tables(tables) if tables else FORGOTTEN_SCHEMA.empty_table()

@@ -596,7 +596,7 @@ class ClickHouseStore:
 
     # -- retention ----------------------------------------------------------------------------------------------
     def expired(
-        self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
+        self, tenant: str, event_type: str | None, *, before_us: int, after: int, limit: int
     ) -> Iterator[pa.RecordBatch]:
         return self._forgets.expired(tenant, event_type, before_us=before_us, after=after, limit=limit)
 

@@ -48,8 +48,14 @@ class Forgets:
         return "1" if self._within is None else self._within.of(table)
 
     def expired(
-        self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
+        self, tenant: str, event_type: str | None, *, before_us: int, after: int, limit: int
     ) -> Iterator[pa.RecordBatch]:
+        if event_type is None:
+            sql = f"""SELECT {", ".join(_EXPIRED_SCHEMA.names)} FROM events
+                WHERE tenant = {{tenant:String}} AND position > {{after:UInt64}} AND {self._of("events")}
+                ORDER BY position LIMIT {{limit:UInt64}}"""
+            whole = {"tenant": tenant, "after": after, "limit": limit}
+            return self._connection.blocks(sql, whole, _EXPIRED_SCHEMA)
         sql = f"""SELECT {", ".join(_EXPIRED_SCHEMA.names)} FROM events
             WHERE tenant = {{tenant:String}} AND type = {{type:String}} AND position > {{after:UInt64}} AND {self._of("events")}
                 AND time < {_BEFORE} AND position NOT IN (

@@ -477,10 +477,11 @@ class Store(Protocol):
     # -- retention ---------------------------------------------------------------------------------------------
     # In this order: the forgotten are inserted (insert_facts), counted, and what they name is deleted.
     def expired(
-        self, tenant: str, event_type: str, *, before_us: int, after: int, limit: int
+        self, tenant: str, event_type: str | None, *, before_us: int, after: int, limit: int
     ) -> Iterator[pa.RecordBatch]:
         """The first so many events behind a position of which every version is of this type and older than the limit:
-        tenant, source, id, type, subject, data, position, recorded_at, by position."""
+        tenant, source, id, type, subject, data, position, recorded_at, by position. Without a type: all events of the
+        tenant, however old."""
         ...
 
     def count_forgotten(self, first: int, last: int) -> Forgotten:
