@@ -10,11 +10,17 @@ from tallystick.catalog.interface import SYSTEM, CustomerChange
 from tallystick.errors import Unavailable
 from tallystick.flows.correct import correct
 from tallystick.flows.doctor import examine
-from tallystick.flows.erase import GRACE_US
+from tallystick.flows.erase import GRACE_US, TenantEraser
 
 from .rig import NOW_US, Rig, event
 
 Play = Callable[[Callable[[Rig], Awaitable[None]]], None]
+
+
+def eraser_of(rig: Rig) -> TenantEraser:
+    assert rig.running is not None
+    assert rig.running.eraser is not None
+    return rig.running.eraser
 
 
 def test_a_deleted_tenant_is_written_out_and_erased(play: Play) -> None:
@@ -32,8 +38,7 @@ def test_a_deleted_tenant_is_written_out_and_erased(play: Play) -> None:
                 rig.system, tenant, reason="r", actor=SYSTEM, retract=[("/s", "4")], replacements=None
             )
         catalog.delete_tenant("gone", actor=SYSTEM, now_us=rig.clock.now_us())
-        assert rig.running is not None
-        eraser = rig.running.eraser
+        eraser = eraser_of(rig)
         assert await eraser.sweep() == 0  # requests may be under way
         rig.clock.advance(seconds=GRACE_US / 1e6 + 1)
         await rig.settled()
@@ -50,7 +55,7 @@ def test_a_deleted_tenant_is_written_out_and_erased(play: Play) -> None:
             await eraser.sweep()
         except Unavailable:
             await rig.restart()
-            eraser = rig.running.eraser
+            eraser = eraser_of(rig)
         catalog, store = rig.system.catalog, rig.system.store
         for _ in range(100):
             if not catalog.tenants_to_erase():
@@ -93,8 +98,7 @@ def test_without_an_export_nothing_is_written(play: Play) -> None:
         await rig.record(event(1), tenant="gone")
         catalog.delete_tenant("gone", export=False, actor=SYSTEM, now_us=rig.clock.now_us())
         rig.clock.advance(seconds=GRACE_US / 1e6 + 1)
-        assert rig.running is not None
-        await rig.running.eraser.sweep()
+        await eraser_of(rig).sweep()
         assert catalog.tenants_to_erase() == []
         assert rig.stored("gone") == []
         assert not (rig.directory / "exports").exists()

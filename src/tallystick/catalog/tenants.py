@@ -17,6 +17,7 @@ from tallystick.catalog.interface import (
     NewApiKey,
     Page,
     Tenant,
+    Topic,
 )
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
@@ -144,11 +145,14 @@ class Tenants:
             ):
                 run(delete(table).where(table.c.tenant == key))
             run(update(tables.tenants).where(_column.key == key).values(erased_at_us=now_us))
-            _tell(change, "tenant.erase", key, {})
+            # What is kept in memory of its customers is to go, too.
+            _tell(change, "tenant.erase", key, {}, topics=("subjects", "keys"))
 
 
-def _tell(change: Change, action: str, key: str, after: dict[str, object]) -> None:
-    change.record((), DEFAULT_TENANT, action, f"tenant/{key}", after=after)
+def _tell(
+    change: Change, action: str, key: str, after: dict[str, object], *, topics: tuple[Topic, ...] = ()
+) -> None:
+    change.record(topics, DEFAULT_TENANT, action, f"tenant/{key}", after=after)
 
 
 def _get(connection: Connection, key: str) -> Tenant:
