@@ -65,6 +65,7 @@ def test_a_configuration_goes_in_and_comes_out(server: Server, run: Run, tmp_pat
         "stage": "trial",
     }
     assert secret not in back.read_text()
+    assert [one["name"] for one in exported["api_keys"]] == ["config-ingest"]  # not the one of the settings
     assert "Nothing to do" in ok(run("apply", str(back), "--prune"))
 
     path.write_text(

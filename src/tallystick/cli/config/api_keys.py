@@ -1,7 +1,7 @@
 """API keys in a configuration file: names, scopes and ends, never secrets. A key is known by its name.
 
-A new key's secret is told once, when it is made. Keys from the setting `admin_key`, and the key that applies the file, are
-never revoked by `--prune`.
+A new key's secret is told once, when it is made. Keys from the setting `admin_key` are none of a file's business; the key that
+applies the file is never revoked by `--prune`.
 """
 
 from datetime import UTC, datetime
@@ -32,7 +32,8 @@ class ApiKeys:
     def listed(self, api: Api) -> list[Present]:
         found: dict[str, Present] = {}
         for document in api.items("/v1/api_keys"):
-            if document["revoked_at"] is not None:
+            # A configured one is the settings' to change, and would be made a second time elsewhere.
+            if document["revoked_at"] is not None or document["configured"]:
                 continue
             one = self.read(document)
             own = api.key.startswith(document["prefix"])
@@ -41,7 +42,7 @@ class ApiKeys:
                 one.entry,
                 one.path,
                 doubtful=one.key in found,
-                kept=one.kept or own,
+                kept=own,
             )
         return list(found.values())
 
@@ -52,7 +53,7 @@ class ApiKeys:
             "expires_at": document["expires_at"],
         }
         path = f"/v1/api_keys/{document['id']}"
-        return Present(document["name"], entry, path, kept=document["configured"])
+        return Present(document["name"], entry, path)
 
     def ordered(self, steps: list[Step]) -> list[Step]:
         return steps
