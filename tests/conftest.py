@@ -12,6 +12,9 @@ settings.load_profile("tallystick")
 
 _ENGINE_ROOMS = ("api/billing", "api/questions", "bench", "cli", "faults", "flows", "store", "traces")
 _HERE = Path(__file__).parent
+_OUT_OF_TIME = ["TimeoutError", "ReadTimeout", "ConnectTimeout", "PoolTimeout", "TimeoutExpired"]
+"""Tests of whole processes wait for a bounded time. On a machine that stands still for a while one may run out of it
+without saying anything about the program: it gets a second try, as the summary then tells. A wrong count gets none."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,3 +22,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(item.path.is_relative_to(room) for room in rooms):
             item.add_marker(pytest.mark.engine)
+        if item.get_closest_marker("engine") or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=_OUT_OF_TIME))
