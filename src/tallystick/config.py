@@ -87,6 +87,15 @@ class Settings:
     record_batch_events_max: int = _setting(100_000, "Events the recorder takes at a time.")
     wait_s_max: int = _setting(10, "Longest time a request waits for `wait=recorded` or `min_position`.")
     usage_rows_max: int = _setting(100_000, "Rows one usage answer may have.")
+    usage_stream_rows_max: int = _setting(
+        50_000_000, "Rows a usage answer may have that is streamed (CSV, Parquet, Arrow)."
+    )
+    usage_stream_time_s_max: int = _setting(
+        600, "Time within which a streamed usage answer must be fetched; beyond, it is cut off."
+    )
+    usage_streams_max: int = _setting(
+        4, "Streamed usage answers at a time, of each server; more are refused with 503."
+    )
     usage_windows_max: int = _setting(50_000, "Windows one usage question may have.")
     query_time_s_max: int = _setting(60, "Time one question may take in the store.")
     store_memory_bytes_max: int = _setting(8 * 1024**3, "Memory the store may use for one question.")

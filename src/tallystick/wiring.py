@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -134,6 +135,7 @@ class _Parts:
             metrics=self.metrics,
             questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
             quarantine=quarantine,
+            streams=threading.BoundedSemaphore(max(self.settings.usage_streams_max, 1)),
             billing=self.catalog if self.settings.billing == "on" else None,
         )
 

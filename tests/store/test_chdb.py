@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from tests.store.contract import DAY, HOUR, NOON, StoreContract, a_meter, a_query, an_event, record, table
 from tests.store.partition_contract import PartitionContract
@@ -19,9 +21,10 @@ from tests.store.versions_contract import VersionsContract
 
 from tallystick.errors import Invalid, TimedOut, Unavailable
 from tallystick.metering.meter import Aggregation
+from tallystick.metering.reading import derive
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
-from tallystick.store.engine import engine_of
+from tallystick.store.engine import BLOCK_ROWS_MAX, engine_of
 from tallystick.store.interface import FACTS, EventSearch, Store
 
 SideDoor = Callable[[str], None]
@@ -233,6 +236,66 @@ def test_the_past_of_a_pair_counts_as_values_held(store: Store, engine_url: str)
             assert narrow.usage(replace(asked, meter=meter_out), rows_max=9) == []
         finally:
             narrow.close()
+
+
+@pytest.fixture
+def groups(store: Store) -> int:
+    """Readings of a meter, each of a group of its own; how many."""
+    number = 350_000
+    one = derive([a_meter(Aggregation.SUM)], table([an_event(1)]))
+    names = pa.array([f"group-{i * 7919 % number:09}" for i in range(number)], pa.string())
+    rows = one.take(pa.array(np.zeros(number, np.int64)))
+    rows = rows.set_column(
+        rows.schema.get_field_index("d0"), rows.schema.field("d0"), names.cast(rows["d0"].type)
+    )
+    store.insert_readings(rows, token="groups")
+    return number
+
+
+def test_an_answer_of_any_size_is_held_a_block_at_a_time(store: Store, groups: int) -> None:
+    asked = a_query(a_meter(Aggregation.SUM), (NOON - DAY, NOON, NOON + DAY), group_by=("model",))
+    assert store.usage_extent(asked, rows_max=groups, time_s_max=60).rows == groups
+    with pytest.raises(Invalid, match="usage_stream_rows_max"):
+        store.usage_extent(asked, rows_max=groups - 1, time_s_max=60)
+    before, names, most = pa.total_allocated_bytes(), 0, 0
+    for block in store.usage_batches(asked, rows_max=groups, time_s_max=60):
+        assert 0 < block.num_rows <= BLOCK_ROWS_MAX
+        assert block["g0"].to_pylist() == [f"group-{names + i:09}" for i in range(block.num_rows)]
+        names += block.num_rows
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert block["value"][0].as_py() == 1
+    assert names == groups
+    assert most < 40 * 1024 * 1024
+
+
+def test_an_answer_that_is_not_read_to_its_end_frees_the_engine(
+    store: Store, groups: int, door: Connection
+) -> None:
+    asked = a_query(a_meter(Aggregation.SUM), group_by=("model",))
+
+    def running() -> int:
+        found = door.rows("SELECT count() FROM system.processes WHERE query LIKE '%assumeNotNull(figure)%'")
+        return found[0][0] - 1  # the one that asks
+
+    blocks = store.usage_batches(asked, rows_max=groups, time_s_max=60)
+    next(blocks)
+    assert running() == 1
+    blocks.close()
+    assert running() == 0
+
+
+def test_a_streamed_answer_keeps_within_its_time_and_memory(
+    store: Store, groups: int, engine_url: str
+) -> None:
+    asked = a_query(a_meter(Aggregation.SUM), group_by=("model",))
+    narrow = ClickHouseStore(engine_url.replace("%", "%25"), query_memory_bytes_max=2_000_000)
+    try:
+        with pytest.raises(Unavailable, match="store_memory_bytes_max"):
+            narrow.usage_extent(asked, rows_max=groups, time_s_max=60)
+        with pytest.raises(Unavailable, match="store_memory_bytes_max"):
+            next(narrow.usage_batches(asked, rows_max=groups, time_s_max=60))
+    finally:
+        narrow.close()
 
 
 _WRITER = """

@@ -151,8 +151,7 @@ def usage_document(
 def usage_csv(answer: UsageAnswer, changes: Sequence[Change] | None = None) -> bytes:
     """`window_start,window_end,<groups…>,value`, one line a row, beginning with a header; with `changes` five more."""
     times = _Times()
-    more = () if changes is None else CHANGE_COLUMNS
-    lines = [_line(["window_start", "window_end", *answer.group_by, "value", *more])]
+    lines = [csv_header(answer, () if changes is None else CHANGE_COLUMNS)]
     lines.extend(
         _line(
             [
@@ -166,6 +165,22 @@ def usage_csv(answer: UsageAnswer, changes: Sequence[Change] | None = None) -> b
         for number, row in enumerate(answer.rows)
     )
     return "".join(lines).encode()
+
+
+def csv_header(answer: UsageAnswer, more: Sequence[str] = ()) -> str:
+    return _line(["window_start", "window_end", *answer.group_by, "value", *more])
+
+
+def csv_lines(rows: pa.RecordBatch) -> bytes:
+    """Rows of columns (window_start, window_end, the groups, value) as lines of a CSV."""
+    times = _Times()
+    start, end, *groups, value = rows.columns
+    cells: list[list[str | None]] = [
+        *([times[time_us] for time_us in column.cast(pa.int64()).to_pylist()] for column in (start, end)),
+        *(column.to_pylist() for column in groups),
+        [_value(figure) for figure in value.to_pylist()],
+    ]
+    return "".join([_line(row) for row in zip(*cells, strict=True)]).encode()
 
 
 def _change_cells(change: Change, times: "_Times") -> tuple[str, str, str | None, str | None, str | None]:
@@ -190,21 +205,32 @@ def usage_columns(
     string for each group, `value`, and with `changes` those of CHANGE_COLUMNS.
 
     A group named like one of these columns is called `group.<name>`."""
-    schema = _schema(answer, changes)
-    sink = _Drained()
-    writer: Any
-    if kind == PARQUET:
-        writer = pq.ParquetWriter(sink, schema, compression="zstd")
-    else:
-        writer = pa.ipc.new_stream(sink, schema)
-    with writer:
+    more = (
+        None
+        if changes is None
+        else [
+            _figure_type(one.previous for one in changes),
+            _figure_type(one.change for one in changes),
+            _figure_type(one.percent for one in changes),
+        ]
+    )
+    schema = columns_schema(answer, _figure_type(row.value for row in answer.rows), more)
+    sink = Drained()
+    with column_writer(sink, schema, kind) as writer:
         for first in range(0, len(answer.rows), batch_rows):
             writer.write_batch(_batch(answer, changes, schema, first, first + batch_rows))
             yield sink.drain()
     yield sink.drain()
 
 
-class _Drained(io.RawIOBase):
+def column_writer(sink: "Drained", schema: pa.Schema, kind: str) -> Any:
+    """What writes batches as a Parquet file or an Arrow stream, whole once it is closed."""
+    if kind == PARQUET:
+        return pq.ParquetWriter(sink, schema, compression="zstd")
+    return pa.ipc.new_stream(sink, schema)
+
+
+class Drained(io.RawIOBase):
     """A file that is read from the beginning while it is written at the end; what was read is forgotten."""
 
     def __init__(self) -> None:
@@ -230,7 +256,10 @@ class _Drained(io.RawIOBase):
         return taken
 
 
-def _schema(answer: UsageAnswer, changes: Sequence[Change] | None) -> pa.Schema:
+def columns_schema(
+    answer: UsageAnswer, value: pa.DataType, changes: Sequence[pa.DataType] | None = None
+) -> pa.Schema:
+    """Of an answer whose figures have the type `value`; `changes`: the types of previous, change and change_percent."""
     fixed = ["window_start", "window_end", "value", *(() if changes is None else CHANGE_COLUMNS)]
     taken = set(fixed)
     fields = [
@@ -243,14 +272,12 @@ def _schema(answer: UsageAnswer, changes: Sequence[Change] | None) -> pa.Schema:
             column = f"group.{column}"
         taken.add(column)
         fields.append(pa.field(column, pa.string()))
-    fields.append(pa.field("value", _figure_type(row.value for row in answer.rows)))
+    fields.append(pa.field("value", value))
     if changes is not None:
         fields += [
             pa.field("previous_start", TIMESTAMP, nullable=False),
             pa.field("previous_end", TIMESTAMP, nullable=False),
-            pa.field("previous", _figure_type(one.previous for one in changes)),
-            pa.field("change", _figure_type(one.change for one in changes)),
-            pa.field("change_percent", _figure_type(one.percent for one in changes)),
+            *(pa.field(name, kind) for name, kind in zip(CHANGE_COLUMNS[2:], changes, strict=True)),
         ]
     return pa.schema(
         fields,
@@ -267,6 +294,11 @@ def _schema(answer: UsageAnswer, changes: Sequence[Change] | None) -> pa.Schema:
             "served_from": answer.served_from,
         },
     )
+
+
+def figure_type(least: Decimal, greatest: Decimal) -> pa.DataType:
+    """The type of a column of figures between these, none of more than 18 digits after the point."""
+    return _figure_type(iter((least, greatest)))
 
 
 def _figure_type(figures: Iterator[Decimal | None]) -> pa.DataType:

@@ -3,10 +3,9 @@
 Both read the same members (api/fields.py) and go the same way from there (flows/usage.py).
 """
 
-import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Protocol, cast
 
@@ -38,6 +37,7 @@ from tallystick.api.openapi import (
     operation,
     query,
 )
+from tallystick.api.streaming import in_threads, streamed
 from tallystick.errors import Invalid
 from tallystick.flows import customers
 from tallystick.flows.overview import Change, compared
@@ -291,22 +291,20 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
         both = await compared(system, question)
         answer, changes = both.answer, both.changes
     else:
-        answer = await usage(system, question)
+        try:
+            answer = await usage(system, question)
+        except Invalid as error:
+            if kind == JSON or error.code != "too_many_rows":
+                raise
+            # Too large to hold, not too large to send: the many smaller ones are spared being counted first.
+            return await streamed(system, question, kind)
     headers = {"Tallystick-Position": token_of(answer.position), "Vary": "Accept"}
     if kind in (PARQUET, ARROW):
-        pieces = _in_threads(system, usage_columns(answer, kind, changes))
+        pieces = in_threads(system, usage_columns(answer, kind, changes))
         return Stream(pieces, media_type=kind, headers=headers, status_code=200)
     written = await in_questions(system, lambda: (usage_json if kind == JSON else usage_csv)(answer, changes))
     media_type = kind if kind == JSON else f"{CSV}; header=present"  # Litestar adds the charset
     return Response(content=written, media_type=media_type, headers=headers, status_code=200)
-
-
-async def _in_threads(system: System, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces, each made in a thread when the one before has been sent."""
-    loop = asyncio.get_running_loop()
-    while (piece := await loop.run_in_executor(system.questions, next, pieces, None)) is not None:
-        if piece:
-            yield piece
 
 
 GROUP = {"type": "object", "additionalProperties": nullable(STRING)}
@@ -414,8 +412,7 @@ _FILES = {
                 "type": "string",
                 "format": "binary",
                 "description": "The columns of the CSV: times in UTC to the microsecond, figures as decimal(38, 18), as "
-                "decimal(76, 18) or as strings, whichever all of a column fit first. Rows are bounded by "
-                "`usage_rows_max` here, too.",
+                "decimal(76, 18) or as strings, whichever all of a column fit first.",
             }
         }
         for kind in (PARQUET, ARROW)

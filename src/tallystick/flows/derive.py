@@ -5,7 +5,8 @@ Both ways use the definition of a reading that the recorder uses, so the figures
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -137,6 +138,13 @@ def dimension_values_from_events(
 
 
 def _from_events(store: Store, query: UsageQuery, ask: Callable[[str], T]) -> T:
+    with readings_from_events(store, query) as name:
+        return ask(name)
+
+
+@contextmanager
+def readings_from_events(store: Store, query: UsageQuery) -> Generator[str]:
+    """The readings a question needs, derived from the events into a table of its own, by its name."""
     name = store.scratch()
     aggregation = query.meter.aggregation
     try:
@@ -153,6 +161,6 @@ def _from_events(store: Store, query: UsageQuery, ask: Callable[[str], T]) -> T:
             readings = derive([query.meter], pa.Table.from_batches([events]))
             if readings.num_rows:
                 store.insert_readings(readings, token=f"{name}:{number}", into=name)
-        return ask(name)
+        yield name
     finally:
         store.drop_scratch(name)

@@ -1,7 +1,8 @@
 """The parts of one running Tallystick, as the outside (api, cli) sees them. Built by wiring.py."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
@@ -29,5 +30,7 @@ class System:
     metrics: Metrics
     questions: ThreadPoolExecutor
     quarantine: QuarantineKeeper | None = None
+    streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
+    """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None
     """None: billing is switched off."""

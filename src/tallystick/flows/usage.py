@@ -73,17 +73,7 @@ async def usage(system: System, request: UsageRequest) -> UsageAnswer:
     Raises NotFound for an unknown meter, Invalid with all faults of the question at once, TimedOut when `min_position`
     is not recorded in time, Unavailable when the store is.
     """
-    await wait_for_position(system, request.min_position)
-    meter = await in_questions(
-        system, lambda: system.catalog.meter(request.tenant, request.meter, request.version)
-    )
-    position = system.recorder.position
-    query = _query(system, meter, request)
-    if request.customers is not None and request.include_children:
-        named = request.customers
-        children = await in_questions(system, lambda: system.catalog.children(request.tenant, named))
-        query = replace(query, customers=tuple(sorted({*named, *children})))
-    check_kept(system, meter, query.from_us)
+    meter, query, position = await prepared(system, request)
     with system.metrics.query_timed() as answered:
         rows, served_from = await from_readings_or_events(
             system,
@@ -104,6 +94,22 @@ async def usage(system: System, request: UsageRequest) -> UsageAnswer:
         position=position,
         served_from=served_from,
     )
+
+
+async def prepared(system: System, request: UsageRequest) -> tuple[Meter, UsageQuery, Vector]:
+    """The question as the store understands it, as of a moment, and the position it counts up to. Raises as `usage`."""
+    await wait_for_position(system, request.min_position)
+    meter = await in_questions(
+        system, lambda: system.catalog.meter(request.tenant, request.meter, request.version)
+    )
+    position = system.recorder.position
+    query = _query(system, meter, request)
+    if request.customers is not None and request.include_children:
+        named = request.customers
+        children = await in_questions(system, lambda: system.catalog.children(request.tenant, named))
+        query = replace(query, customers=tuple(sorted({*named, *children})))
+    check_kept(system, meter, query.from_us)
+    return meter, query, position
 
 
 async def dimension_values(

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from tallystick.metering.meter import Meter, Window
 
-__all__ = ["Filter", "Operator", "UsageQuery", "UsageRow", "Window"]
+__all__ = ["Filter", "Operator", "UsageExtent", "UsageQuery", "UsageRow", "Window"]
 
 
 class Operator(StrEnum):
@@ -71,3 +71,12 @@ class UsageRow:
     window_end_us: int
     group: tuple[str | None, ...]  # as `group_by`
     value: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageExtent:
+    """How large an answer is: its rows, and figures that all of its figures lie between (both inclusive)."""
+
+    rows: int
+    least: Decimal
+    greatest: Decimal

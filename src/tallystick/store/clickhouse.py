@@ -5,7 +5,7 @@
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +17,7 @@ from tallystick.errors import Invalid
 from tallystick.metering.event import RECORDED_SCHEMA
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import PARTITIONS_MAX
-from tallystick.metering.query import UsageQuery, UsageRow
+from tallystick.metering.query import UsageExtent, UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import build, question
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
@@ -133,6 +133,7 @@ class ClickHouseStore:
             storage=storage,
         )
         self._usage_values_max = usage_values_max
+        self._query_memory_bytes_max = query_memory_bytes_max
         if left_over_after_s is None:
             left_over_after_s = 0 if self._connection.embedded else 86_400
         self._left_over_after_s = left_over_after_s
@@ -714,6 +715,29 @@ class ClickHouseStore:
             query,
             readings=_readings_table(readings),
             rows_max=rows_max,
+            values_max=self._usage_values_max,
+        )
+
+    def usage_extent(
+        self, query: UsageQuery, *, rows_max: int, time_s_max: int, readings: str = "readings"
+    ) -> UsageExtent:
+        return question.extent(
+            self._derived_rows,
+            query,
+            readings=_readings_table(readings),
+            bounds=question.Bounds(rows_max, self._query_memory_bytes_max, time_s_max),
+            values_max=self._usage_values_max,
+        )
+
+    def usage_batches(
+        self, query: UsageQuery, *, rows_max: int, time_s_max: int, readings: str = "readings"
+    ) -> Generator[pa.RecordBatch]:
+        return question.batches(
+            self._derived_rows,
+            self._connection.blocks,
+            query,
+            readings=_readings_table(readings),
+            bounds=question.Bounds(rows_max, self._query_memory_bytes_max, time_s_max),
             values_max=self._usage_values_max,
         )
 

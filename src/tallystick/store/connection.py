@@ -9,7 +9,7 @@ inserts 100,000-row batches). One process can have one engine directory open.
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
@@ -207,7 +207,7 @@ class Connection:
         """The database all statements are about."""
         return self._engine.database
 
-    def blocks(self, sql: str, parameters: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def blocks(self, sql: str, parameters: Mapping[str, Any], schema: pa.Schema) -> Generator[pa.RecordBatch]:
         """An answer in blocks of at most BLOCK_ROWS_MAX rows with this schema, in bounded memory. Not asked again when it
         breaks off in the middle."""
         settings = {name: value for name, value in self._read_settings.items() if not name.startswith("max_")}

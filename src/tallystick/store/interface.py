@@ -19,7 +19,7 @@ publishes a moment only after all rows of that moment are in, so that a question
 Every call raises errors.Unavailable when the store cannot be reached or refuses.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from tallystick.metering.event import RECORDED_SCHEMA, TIMESTAMP
 from tallystick.metering.meter import Meter
-from tallystick.metering.query import UsageQuery, UsageRow
+from tallystick.metering.query import UsageExtent, UsageQuery, UsageRow
 
 STORED_SCHEMA = pa.schema(
     [field for field in RECORDED_SCHEMA if field.name not in {"identity", "content", "action", "note"}]
@@ -583,6 +583,22 @@ class Store(Protocol):
         `descending` set, groups by their value over the whole range. Windows without readings are absent unless
         fill_zero. Raises errors.Invalid (code too_many_rows) past rows_max, DerivedMissing when there is no table of
         readings."""
+        ...
+
+    def usage_extent(
+        self, query: UsageQuery, *, rows_max: int, time_s_max: int, readings: str = "readings"
+    ) -> UsageExtent:
+        """How large the answer of `usage_batches` is, so that all that can be refused is refused beforehand. Raises as
+        `usage` does."""
+        ...
+
+    def usage_batches(
+        self, query: UsageQuery, *, rows_max: int, time_s_max: int, readings: str = "readings"
+    ) -> Generator[pa.RecordBatch]:
+        """The rows of `usage`, in its order, in blocks of at most 100,000, whatever their number: window_start and
+        window_end (timestamps), g0 … as the question's group_by (string), value (decimal256(76, 18)). What is held in
+        memory is a block here, and in the engine what one question may take. To be asked as of a moment. To close
+        the iterator ends the question. Raises TimedOut when the last block is not fetched in `time_s_max`."""
         ...
 
     def dimension_values(

@@ -7,14 +7,18 @@ The meaning of each aggregation is the oracle's (metering/evaluate.py); tests ho
 from tallystick.store.question.answer import VALUES_MAX, answer, answer_from_rollups
 from tallystick.store.question.bound import Bound, Statement
 from tallystick.store.question.condition import column_of, condition_of, conditions
+from tallystick.store.question.stream import Bounds, batches, extent
 
 __all__ = [
     "VALUES_MAX",
     "Bound",
+    "Bounds",
     "Statement",
     "answer",
     "answer_from_rollups",
+    "batches",
     "column_of",
     "condition_of",
     "conditions",
+    "extent",
 ]

@@ -32,9 +32,14 @@ def answer(
     """
     if query.limit == 0:
         return []
+    return _answer(rows, asked_of(rows, query, readings, values_max=values_max), rows_max)
+
+
+def asked_of(rows: Rows, query: UsageQuery, readings: str, *, values_max: int) -> Asked:
+    """The question with what must be known of the readings. Raises Invalid (too_many_values)."""
     asked = Asked(query, readings, _taken_back(rows, query, readings))
     _check_values(rows, asked, values_max)
-    return _answer(rows, asked, rows_max)
+    return asked
 
 
 def answer_from_rollups(

@@ -18,32 +18,31 @@ from tallystick.store.question.source import Asked, Source, Spans, nullable_grou
 def totals(asked: Asked, *, rows_max: int) -> Statement:
     """(figure, g0, g1, …) over the whole range, in the order the question wants its groups, at most its limit."""
     bound = Bound()
-    return Statement(_ranking(asked, bound, rows_max), bound.parameters)
+    return Statement(ranking(asked, bound, rows_max), bound.parameters)
 
 
 def windows(asked: Asked, *, rows_max: int) -> Statement:
     """(figure, window, g0, g1, …) in no stated order; for window see `window_indexes`."""
     bound = Bound()
+    return Statement(f"{window_figures(asked, bound, rows_max)} LIMIT {rows_max + 1:d}", bound.parameters)
+
+
+def window_figures(asked: Asked, bound: Bound, rows_max: int) -> str:
+    """The same as `windows`, of any number of rows."""
     query = asked.query
     source = _source(asked, bound, query.edges_us)
     kept = ""
     if query.limit is not None and source.groups:
-        nullable = nullable_groups(query)
-        best = _ranking(asked, bound, rows_max)
-        kept = (
-            f" AND {_encoded(source.groups, nullable)}"
-            f" IN (SELECT {_encoded(_keys(query), nullable)} FROM ({best}))"
-        )
+        best = ranking(asked, bound, rows_max)
+        kept = f" AND {_encoded(source.groups, nullable_groups(query))} IN (SELECT {same_group(query)} FROM ({best}))"
     if isinstance(source, Spans):
-        sql = _spread(source, query, bound, kept)
-    else:
-        window = Borders.key(query.edges_us, source.time_us, bound)
-        sql = (
-            f"SELECT {source.figure} AS figure, {window} AS w{_selected(source.groups)} "
-            f"FROM {source.relation} WHERE {source.where}{kept} "
-            f"GROUP BY {', '.join(['w', *_keys(query)])} HAVING {source.rows} > 0"
-        )
-    return Statement(f"{sql} LIMIT {rows_max + 1:d}", bound.parameters)
+        return _spread(source, query, bound, kept)
+    window = Borders.key(query.edges_us, source.time_us, bound)
+    return (
+        f"SELECT {source.figure} AS figure, {window} AS w{_selected(source.groups)} "
+        f"FROM {source.relation} WHERE {source.where}{kept} "
+        f"GROUP BY {', '.join(['w', *group_keys(query)])} HAVING {source.rows} > 0"
+    )
 
 
 def window_indexes(query: UsageQuery) -> dict[int, int] | None:
@@ -70,7 +69,8 @@ def _source(asked: Asked, bound: Bound, edges_us: tuple[int, ...]) -> Source | S
             return of_readings(asked, bound)
 
 
-def _ranking(asked: Asked, bound: Bound, rows_max: int) -> str:
+def ranking(asked: Asked, bound: Bound, rows_max: int) -> str:
+    """See `totals`."""
     query = asked.query
     source = _source(asked, bound, (query.from_us, query.to_us))
     if isinstance(source, Spans):
@@ -81,7 +81,7 @@ def _ranking(asked: Asked, bound: Bound, rows_max: int) -> str:
             time_us="a_us",
             figure=source.figure("sum(level * (b_us - a_us))"),
         )
-    keys = _keys(query)
+    keys = group_keys(query)
     order = [f"{key} ASC NULLS FIRST" for key in keys]
     if query.descending is not None:
         order.insert(0, f"figure {'DESC' if query.descending else 'ASC'}")
@@ -102,7 +102,7 @@ def _spread(spans: Spans, query: UsageQuery, bound: Bound, kept: str) -> str:
     the answer, not with the windows each span covers.
     """
     borders = Borders(query.edges_us, bound)
-    keys = _keys(query)
+    keys = group_keys(query)
     placed = (
         f"SELECT level, a_us, b_us, {borders.index('a_us')} AS first,"
         f" {borders.index('greatest(a_us, b_us - 1)')} AS last{_selected(spans.groups)}"
@@ -136,8 +136,14 @@ def _spread(spans: Spans, query: UsageQuery, bound: Bound, kept: str) -> str:
     )
 
 
-def _keys(query: UsageQuery) -> list[str]:
+def group_keys(query: UsageQuery) -> list[str]:
+    """The columns of a group in what is answered."""
     return [f"g{i}" for i in range(len(query.group_by))]
+
+
+def same_group(query: UsageQuery) -> str:
+    """The columns of a group as one value, equal for equal groups, a missing dimension being one."""
+    return _encoded(group_keys(query), nullable_groups(query))
 
 
 def _selected(groups: Sequence[str]) -> str:

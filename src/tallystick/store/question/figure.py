@@ -101,6 +101,18 @@ def figure(meter: Meter, raw: Any) -> Decimal:
     return raw if isinstance(raw, Decimal) else Decimal(int(raw))
 
 
+def scaled(meter: Meter, answered: str) -> str:
+    """What the engine answers for a meter (see `figure`) as a scaled whole number of 256 bits."""
+    aggregation = meter.aggregation
+    if aggregation in {Aggregation.COUNT, Aggregation.UNIQUE_COUNT}:
+        return f"toInt256({answered}) * {UNIT:d}"
+    if meter.of is not None or aggregation is Aggregation.AVERAGE or aggregation in SERIES:
+        return f"toInt256({answered})"
+    if aggregation is Aggregation.SUM:
+        return f"reinterpretAsInt256({answered})"
+    return f"toInt256(reinterpretAsInt128({answered}))"
+
+
 def zero(meter: Meter) -> Decimal | None:
     """The figure of a window without readings."""
     return Decimal(0) if meter.aggregation in ZEROES else None
