@@ -27,6 +27,8 @@ from tallystick.flows.usage import (
 from tallystick.metering.query import UsageExtent, UsageQuery
 from tallystick.store.interface import DerivedMissing
 
+_LOOP_WAIT_S = 30
+
 
 class Batches(Iterator[pa.RecordBatch]):
     """Blocks of rows (store.interface.Store.usage_batches), and what they hold on to until `close`: a question in the
@@ -136,13 +138,20 @@ def _opened(
     generation = recorder.generation
     assert query.as_of_us is not None
 
+    async def told() -> tuple[int, int]:
+        return recorder.readings_expected, recorder.generation
+
     def missing() -> bool:
-        expected = recorder.readings_expected  # before the count: what is certainly there by now
-        return system.store.counts()["readings"] < expected or recorder.generation != generation
+        # Before the count: what is certainly there by now. Who records what may change while a thread asks.
+        expected, now = asyncio.run_coroutine_threadsafe(told(), loop).result(_LOOP_WAIT_S)
+        return system.store.counts()["readings"] < expected or now != generation
 
     def want_rebuild() -> None:
-        if recorder.generation == generation:
-            loop.call_soon_threadsafe(recorder.want_rebuild)
+        def once() -> None:
+            if recorder.generation == generation:
+                recorder.want_rebuild()
+
+        loop.call_soon_threadsafe(once)
 
     def whole() -> None:
         check_kept(system, query.meter, query.from_us)
