@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -13,15 +13,19 @@ import structlog
 from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.coordination import Coordination
 from tallystick.catalog.leases import LeaseCheckpoint
+from tallystick.catalog.move import copy_catalog
 from tallystick.catalog.partitions import Partition
+from tallystick.catalog.relational import RelationalCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import TenantEraser
+from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
+from tallystick.flows.move_target import Elsewhere
 from tallystick.flows.node import RecorderNode
 from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
@@ -137,7 +141,60 @@ class _Parts:
             quarantine=quarantine,
             streams=threading.BoundedSemaphore(max(self.settings.usage_streams_max, 1)),
             billing=self.catalog if self.settings.billing == "on" else None,
+            gate=Gate(self.directory / MOVED),
+            open_elsewhere=self.elsewhere,
         )
+
+    def elsewhere(self, *, log_url: str, store_url: str, catalog_url: str, partitions: int) -> Elsewhere:
+        """A cluster to move to (flows/move.py)."""
+        if not log_url.startswith(_NATS) or not catalog_url.startswith("postgres"):
+            raise Invalid(
+                "A cluster has its log on NATS (log_url nats://…) and its catalog on PostgreSQL (catalog_url "
+                "postgresql://…).",
+                code="invalid_setting",
+            )
+        target = replace(
+            self.settings,
+            log_url=log_url,
+            store_url=store_url,
+            catalog_url=catalog_url,
+            partitions=partitions,
+        )
+        store = _store(target, self.directory)
+        coordination = Coordination(catalog_url)
+        name = ", ".join(
+            f"{part} {_without_secrets(url)}"
+            for part, url in (("log", log_url), ("store", store_url), ("catalog", catalog_url))
+        )
+
+        def close() -> None:
+            store.close()
+            coordination.close()
+
+        return Elsewhere(
+            name=f"{partitions} partitions: {name}",
+            store=store,
+            coordination=coordination,
+            partitions=partitions,
+            migrate_catalog=lambda: _migrate(catalog_url),
+            open_log=lambda row: _log_of(target, self.directory, Metrics(), row),
+            copy_catalog=lambda: copy_catalog(_catalog_url(self.settings, self.directory), catalog_url),
+            close=close,
+        )
+
+
+def _migrate(catalog_url: str) -> None:
+    catalog = RelationalCatalog(catalog_url)
+    try:
+        catalog.migrate()
+    finally:
+        catalog.close()
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without the name and the password in it, and without its options."""
+    scheme, _, rest = url.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 async def _start_alone(parts: _Parts) -> Running:

@@ -13,6 +13,8 @@ from tests.cluster.processes import Cluster, unusual
 
 METER = {"event_type": "call", "aggregation": "sum", "value": "$.n"}
 SETTLE_S_MAX = 120.0
+_NOT_OURS = ("probe-", "own-", "st-")
+"""Identities that tests send beside the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Bookkeeper:
     def _count(self, faults: list[str]) -> Account:
         books = self.client.books
         facts = {
-            table: [row for row in rows if not row[1].startswith("probe-")]
+            table: [row for row in rows if not row[1].startswith(_NOT_OURS)]
             for table, rows in self.cluster.facts().items()
         }
         recorded = Counter(event_id for _, event_id, _ in facts["events"])

@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Receive, Scope, Sen
 from tallystick.api import (
     admin,
     admin_backup,
+    admin_move,
     admin_retention,
     audit,
     backfills,
@@ -87,7 +88,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     published = document(framework)
     framework.state["openapi"] = msgspec.json.encode(published)
     framework.state["docs"] = pages.page(published).encode()
-    return Shell(framework, ingest, system.metrics, Cors(system.settings.cors_origins))
+    return Shell(framework, ingest, system.metrics, Cors(system.settings.cors_origins), system.gate)
 
 
 def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
@@ -111,6 +112,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *login_routes(settings),
         *admin.ROUTES,
         *admin_backup.ROUTES,
+        *admin_move.ROUTES,
         *admin_retention.ROUTES,
         *((*prices.ROUTES, *plans.ROUTES, *subscriptions.ROUTES) if settings.billing == "on" else ()),
         *(crediting.ROUTES if settings.billing == "on" else ()),

@@ -7,6 +7,7 @@ something fails outside the framework. Requests to the ingest route go past the 
 import itertools
 import re
 import secrets
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -15,8 +16,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.cors import Cors
 from tallystick.api.ingest import INGEST_PATH
-from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body
-from tallystick.errors import BadRequest, TallystickError
+from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body, problem_headers
+from tallystick.errors import BadRequest, TallystickError, Unavailable
+from tallystick.flows.gate import Gate
 from tallystick.metrics import Metrics
 from tallystick.observe import logger
 
@@ -38,7 +40,8 @@ _UNLESS_SET: list[tuple[bytes, bytes]] = [
 class Shell:
     """ASGI application around `inner` (the framework) and `ingest`."""
 
-    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics, cors: Cors) -> None:
+    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics, cors: Cors, gate: Gate) -> None:
+        self._gate = gate
         self._inner = inner
         self._cors = cors
         self._ingest = ingest
@@ -47,6 +50,24 @@ class Shell:
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (
+            scope["type"] == "http"
+            and scope["method"] not in _READING
+            and not _may_when_closed(scope["method"], scope["path"])
+        ):
+            if self._gate.reason is not None:
+                closed = Unavailable(self._gate.reason, code="moved", retry_after_s=2)
+                await _send_problem(closed, send, [(b"x-request-id", self._request_id(scope))])
+                return
+            self._gate.enter()
+            try:
+                await self._let_in(scope, receive, send)
+            finally:
+                self._gate.leave()
+        else:
+            await self._let_in(scope, receive, send)
+
+    async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
         elif scope["method"] == "POST" and _is_ingest(scope["path"]):
@@ -151,6 +172,16 @@ def _said_headers(scope: Any) -> list[tuple[bytes, bytes]]:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUESTIONS = ("/usage", "/usage/query", "/evaluate", "/preview")
+
+
+def _may_when_closed(method: str, path: str) -> bool:
+    """POSTs that change nothing, and the move itself."""
+    path = path.rstrip("/")
+    return method == "POST" and (path == "/v1/admin/move" or path.endswith(_QUESTIONS))
+
+
 def _is_ingest(path: str) -> bool:
     # As the router has it: a slash at the end changes nothing.
     return path == INGEST_PATH or (path.startswith(INGEST_PATH) and path.rstrip("/") == INGEST_PATH)
@@ -173,8 +204,9 @@ def routed_path(scope: Any) -> str:
     return "/".join(segment.replace("%", "%25").replace("/", "%2F") for segment in segments)
 
 
-async def _send_problem(error: TallystickError, send: Send) -> None:
+async def _send_problem(error: TallystickError, send: Send, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     body = problem_body(error)
+    said = [(name.encode(), value.encode("latin-1")) for name, value in problem_headers(error)]
     await send(
         {
             "type": "http.response.start",
@@ -182,6 +214,8 @@ async def _send_problem(error: TallystickError, send: Send) -> None:
             "headers": [
                 (b"content-type", PROBLEM_TYPE.encode()),
                 (b"content-length", b"%d" % len(body)),
+                *said,
+                *more,
             ],
         }
     )

@@ -16,6 +16,7 @@ from tallystick.cli import (
     ingest,
     maintenance,
     meters,
+    migrate,
     questions,
     serve,
     settings_page,
@@ -48,7 +49,19 @@ def _common(
     """Usage-based metering: every event counted once, for ever, with exact figures you can check."""
 
 
-for part in (serve, demo, ingest, questions, meters, apply, maintenance, settings_page, backup, export):
+for part in (
+    serve,
+    demo,
+    ingest,
+    questions,
+    meters,
+    migrate,
+    apply,
+    maintenance,
+    settings_page,
+    backup,
+    export,
+):
     part.register(app)
 
 

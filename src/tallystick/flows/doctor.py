@@ -23,7 +23,7 @@ from tallystick.metering.event import identity_of
 from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.window import edges
-from tallystick.store.interface import DerivedMissing
+from tallystick.store.interface import DerivedMissing, Store
 
 Part = Literal["facts", "log", "readings", "index"]
 MENDABLE: tuple[Part, ...] = ("readings", "index")
@@ -301,18 +301,9 @@ def _check_reading_counts(
 def _check_usage(system: System, seen: _Snapshot, meter: Meter, *, full: bool) -> list[Finding]:
     as_of_us = seen.state.recorded_at_us
     store = system.store
-    totals = store.type_totals(
-        meter.tenant,
-        meter.event_type,
-        customers=None,
-        from_us=_EARLIEST_US,
-        to_us=_LATEST_US,
-        as_of_us=as_of_us,
-    )
-    if totals.first_us is None or totals.last_us is None:
+    query = question_of_all(store, meter, as_of_us, latest_us=None if full else SAMPLE_US)
+    if query is None:
         return []
-    from_us = totals.first_us if full else max(totals.first_us, totals.last_us - SAMPLE_US)
-    query = _question(meter, from_us, totals.last_us + 1, as_of_us)
     rows_max = system.settings.usage_rows_max
     try:
         expected = _comparable(usage_from_events(store, query, rows_max=rows_max))
@@ -334,6 +325,25 @@ def _check_usage(system: System, seen: _Snapshot, meter: Meter, *, full: bool) -
             f"{customer[0]!r}: {answered.get(customer)} instead of {expected.get(customer)}.",
         )
     ]
+
+
+def question_of_all(
+    store: Store, meter: Meter, as_of_us: int, *, latest_us: int | None = None
+) -> UsageQuery | None:
+    """What every customer used of a meter, over all the time there are events of (or the last so much of it); None:
+    there are none."""
+    totals = store.type_totals(
+        meter.tenant,
+        meter.event_type,
+        customers=None,
+        from_us=_EARLIEST_US,
+        to_us=_LATEST_US,
+        as_of_us=as_of_us,
+    )
+    if totals.first_us is None or totals.last_us is None:
+        return None
+    from_us = totals.first_us if latest_us is None else max(totals.first_us, totals.last_us - latest_us)
+    return _question(meter, from_us, totals.last_us + 1, as_of_us)
 
 
 def _question(meter: Meter, from_us: int, to_us: int, as_of_us: int) -> UsageQuery:

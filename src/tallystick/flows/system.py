@@ -8,6 +8,8 @@ from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
+from tallystick.flows.gate import Gate
+from tallystick.flows.move_target import OpenElsewhere
 from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.recording import Recording
 from tallystick.flows.rollup import Rollups
@@ -34,3 +36,6 @@ class System:
     """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None
     """None: billing is switched off."""
+    gate: Gate = field(default_factory=Gate)
+    open_elsewhere: OpenElsewhere | None = None
+    """A cluster to move to, by its URLs; None: this process has nothing that could move."""

@@ -1,0 +1,189 @@
+"""An embedded installation moves to a cluster, while it runs.
+
+Facts are copied in rounds, each of which brings what was recorded since the one before; ingest and questions go on. Then
+the installation stops taking anything in (flows/gate.py), the last round brings the little that is left, the catalog
+is copied, and each partition is told how far it has recorded. From then on the cluster may be started.
+
+Readings, roll-ups and the identity index are derived again over there; questions are answered from the events meanwhile.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from tallystick.catalog.interface import Catalog
+from tallystick.errors import Conflict, Invalid, TallystickError, Unavailable
+from tallystick.flows.derive import usage_from_events
+from tallystick.flows.doctor import question_of_all
+from tallystick.flows.journal import State
+from tallystick.flows.move_rows import Copy, MoveProgress, load
+from tallystick.flows.move_target import Elsewhere, check_counts, check_logs, check_target, hand_over
+from tallystick.flows.sole import sole_recorder
+from tallystick.flows.system import System
+from tallystick.log.checkpoint import SqliteCheckpoint
+from tallystick.metering.meter import Meter
+from tallystick.store.interface import Store
+
+ROUNDS_MAX = 12
+SMALL_ROWS = 20_000
+"""A round that brought no more than this is the last one before the installation stops taking anything in."""
+MEMORY = "move.sqlite"
+_OUT_S_MAX = 30.0
+_RECORDED_S_MAX = 60.0
+_POLL_S = 0.02
+T = TypeVar("T")
+
+_logger = structlog.get_logger("move")
+
+
+async def move(
+    system: System, there: Elsewhere, progress: MoveProgress, *, stopping: threading.Event
+) -> None:
+    """Move. Until the catalog and the last facts are over there and counted, nothing is switched over, and whatever
+    fails can be done again: it goes on where it was. After that this installation answers questions only, for good.
+
+    Raises Conflict where the target is in use, or this is a cluster itself; Unavailable while a part does not answer;
+    TallystickError (move_differs) where both sides are not the same."""
+    recorder = sole_recorder(system)
+    if system.settings.partitions != 1:
+        raise Conflict("Only an installation with one partition can move.", code="several_partitions")
+    if system.gate.reason is not None:
+        raise Conflict(system.gate.reason, code="moved")
+    directory = Path(system.settings.data_dir).absolute()
+    memory_file = await asyncio.to_thread(SqliteCheckpoint, directory / MEMORY)
+    try:
+        memory = load(memory_file, there.name)
+        begun = bool(memory.ranges or memory.pending)
+        rows = await asyncio.to_thread(check_target, there, begun)
+        if not await recorder.wait_until_migrated(system.settings.wait_s_max):
+            raise Unavailable("The store does not answer.", retry_after_s=5)
+        copy = Copy(
+            store=system.store,
+            target=there.store,
+            partitions=there.partitions,
+            checkpoint=memory_file,
+            memory=memory,
+            progress=progress,
+            stopping=stopping,
+        )
+
+        async def round_(*, final: bool) -> tuple[State, int]:
+            state, snapshot = await recorder.between_batches(
+                lambda state, _: (state, system.store.snapshot())
+            )
+            try:
+                brought = await _in_thread(lambda: copy.round(snapshot, state.recorded_at_us, final=final))
+            finally:
+                await asyncio.to_thread(system.store.drop_snapshot, snapshot)
+            progress.rounds += 1
+            return state, brought
+
+        async def compare(state: State) -> None:
+            progress.as_of_us = state.recorded_at_us
+            progress.figures = await _in_thread(
+                lambda: compare_figures(
+                    system.store,
+                    there.store,
+                    system.catalog,
+                    state.recorded_at_us,
+                    rows_max=system.settings.usage_rows_max,
+                    stopping=stopping,
+                )
+            )
+
+        progress.step = "copying facts"
+        state, brought = await round_(final=False)
+        while brought > SMALL_ROWS and progress.rounds < ROUNDS_MAX:
+            state, brought = await round_(final=False)
+        progress.step = "comparing figures"
+        await compare(state)
+        await check_logs(there, rows, state.recorded)
+        await round_(final=False)  # what came while figures were compared
+        began = time.monotonic()
+        progress.step = "read-only: the last events"
+        if not await system.gate.close("This installation is moving.", wait_s_max=_OUT_S_MAX):
+            raise Unavailable("Requests under way do not end; nothing was switched over.", retry_after_s=5)
+        try:
+            await _recorded(system)
+            state, _ = await round_(final=True)
+            progress.step = "read-only: the catalog and the hand-over"
+            await asyncio.to_thread(check_counts, there, progress.facts)
+            await asyncio.to_thread(there.copy_catalog)
+            await asyncio.to_thread(hand_over, there, state)
+            await asyncio.to_thread(system.gate.close_for_good, there.name)
+        except BaseException:
+            system.gate.open()
+            raise
+        progress.read_only_s = time.monotonic() - began
+        _logger.info("moved", to=there.name, position=state.recorded, read_only_s=progress.read_only_s)
+        progress.step = "handed over; comparing figures as of the last moment"
+        await compare(state)
+        progress.step = "done"
+    finally:
+        memory_file.close()
+
+
+async def _recorded(system: System) -> None:
+    """Wait until everything in the log is recorded. Nothing may be coming in."""
+    until = time.monotonic() + _RECORDED_S_MAX
+    while system.recorder.lag().events:
+        if time.monotonic() > until:
+            raise Unavailable("The recorder does not catch up; nothing was switched over.", retry_after_s=5)
+        await asyncio.sleep(_POLL_S)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+def compare_figures(
+    here: Store, there: Store, catalog: Catalog, as_of_us: int, *, rows_max: int, stopping: threading.Event
+) -> int:
+    """The usage of every meter and customer, of all time, as of a moment, from the events on both sides; how many
+    figures. Raises TallystickError naming the first that differs."""
+    compared = 0
+    for meter in _meters(catalog):
+        if stopping.is_set():
+            raise Unavailable("The server is stopping.")
+        question = question_of_all(here, meter, as_of_us)
+        if question is None:
+            continue
+        try:
+            before = {row.group: row.value for row in usage_from_events(here, question, rows_max=rows_max)}
+        except Invalid:  # more customers than one answer may hold
+            question = replace(question, group_by=())
+            before = {row.group: row.value for row in usage_from_events(here, question, rows_max=rows_max)}
+        after = {row.group: row.value for row in usage_from_events(there, question, rows_max=rows_max)}
+        for group in sorted(before.keys() | after.keys(), key=repr):
+            if before.get(group) != after.get(group):
+                raise TallystickError(
+                    f"The meter {meter.key!r} of tenant {meter.tenant!r} says {before.get(group)} for {group!r} here and "
+                    f"{after.get(group)} there.",
+                    code="move_differs",
+                )
+        compared += len(before)
+    return compared
+
+
+def _meters(catalog: Catalog) -> list[Meter]:
+    found: list[Meter] = []
+    cursor: str | None = None
+    while True:
+        tenants = catalog.tenants(cursor=cursor, limit=1000)
+        for tenant in tenants.items:
+            at: str | None = None
+            while True:
+                page = catalog.meters(tenant.key, cursor=at, limit=1000)
+                found.extend(page.items)
+                at = page.next_cursor
+                if at is None:
+                    break
+        cursor = tenants.next_cursor
+        if cursor is None:
+            return found
