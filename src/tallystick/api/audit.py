@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from litestar import Request, get
@@ -24,6 +25,23 @@ Connection = Request[Any, Any, Any]
 FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv; header=present"}
 
 
+_MOMENT = re.compile(r"(?:.*_)?(?:at|until|from|to|boundary)_us\Z")
+_OF_USERS = ("traits", "external_ids", "metadata")
+
+
+def _spelled(kept: Any) -> Any:
+    """What the catalog keeps of a thing, with its moments as the contract spells them; what users put in stays."""
+    if not isinstance(kept, Mapping):
+        return kept
+    spelled: dict[str, Any] = {}
+    for name, value in cast("Mapping[str, Any]", kept).items():
+        if _MOMENT.match(name) and (value is None or type(value) is int):
+            spelled[name.removesuffix("_us")] = wire.optional_time_text(value)
+        else:
+            spelled[name] = value if name in _OF_USERS else _spelled(value)
+    return spelled
+
+
 def audit_document(row: AuditRow) -> dict[str, Any]:
     """One change on the wire."""
     return {
@@ -33,8 +51,8 @@ def audit_document(row: AuditRow) -> dict[str, Any]:
         "key_id": row.key_id,
         "action": row.action,
         "resource": row.resource,
-        "before": row.before,
-        "after": row.after,
+        "before": _spelled(row.before),
+        "after": _spelled(row.after),
         "request_id": row.request_id,
         "address": row.address,
     }

@@ -14,6 +14,7 @@ from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
+from tallystick.catalog.customer_values import checked_values
 from tallystick.catalog.interface import STAGES, Customer, CustomerChange, CustomerSearch
 from tallystick.flows import customers
 from tallystick.flows.system import System
@@ -50,6 +51,7 @@ def read_change(fields: Fields) -> CustomerChange:
     """The members given, each of the right kind; what they may hold is the catalog's to judge. null stands for "none"
     where there can be none, and for the empty list or object. Faults are left in `fields`."""
     given: dict[str, Any] = {}
+    fields.know(*_MEMBERS)
     names = set(fields.names())
     for name in ("name", "timezone", "stage", *_NULLABLE):
         if name in names:
@@ -161,7 +163,7 @@ async def create_customer(request: Connection) -> Response[dict[str, Any]]:
     key = fields.required_text("key", characters_max=256)
     reassign = fields.boolean("reassign")
     change = read_change(fields)
-    fields.finish()
+    fields.finish(lambda: checked_values(change, []))
     actor, now_us = actor_of(request), system.clock.now_us()
     made = await in_questions(
         system,
@@ -308,7 +310,7 @@ async def change_customer(request: Connection) -> Response[dict[str, Any]]:
     fields = await Fields.of_body(request)
     reassign = fields.boolean("reassign")
     change = read_change(fields)
-    fields.finish()
+    fields.finish(lambda: checked_values(change, []))
     system, tenant, present = await _visible(request)
     actor, now_us = actor_of(request), system.clock.now_us()
     changed = await in_questions(

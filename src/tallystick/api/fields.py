@@ -5,7 +5,7 @@ the spelling differs (a list is a repeated parameter, a number is digits), never
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from litestar import Request
@@ -77,6 +77,10 @@ class Fields:
 
     def fault(self, name: str, code: str, detail: str, *steps: str) -> None:
         self.faults.add(self.pointer(name, *steps), code, detail)
+
+    def know(self, *names: str) -> None:
+        """Count these as known, for readers that read only what is there."""
+        self._read.update(dict.fromkeys(names))
 
     def names(self) -> Iterable[str]:
         return self._raw
@@ -222,7 +226,14 @@ class Fields:
             if name not in self._read:
                 self.fault(name, f"unknown_{kind}", f"There is no {kind} {name[:60]!r} here; known: {known}.")
 
-    def finish(self) -> None:
-        """`close`, then raise Invalid with every fault there is."""
+    def finish(self, rules: Callable[[], object] | None = None) -> None:
+        """`close`, then raise Invalid with every fault there is. `rules` are a room's own, which it holds to by itself:
+        they are asked only where something is wrong anyway, so that what they find is answered together with it."""
         self.close()
+        if rules is not None and self.faults.found:
+            try:
+                rules()
+            except Invalid as error:
+                noted = {fault.pointer for fault in self.faults.found}
+                self.faults.found.extend(fault for fault in error.faults if fault.pointer not in noted)
         self.faults.raise_any()

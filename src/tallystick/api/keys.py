@@ -12,7 +12,7 @@ from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation
 from tallystick.catalog.interface import ApiKey, ApiKeyChange, NewApiKey
-from tallystick.catalog.scopes import GRANTABLE
+from tallystick.catalog.scopes import GRANTABLE, check_key
 from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
@@ -102,8 +102,8 @@ async def create_api_key(request: Connection) -> Response[dict[str, Any]]:
     if scopes is None and fields.take("scopes") is None:
         fields.fault("scopes", "missing", "scopes is required: a list of what the key may do.")
     expires_at_us = fields.time_us("expires_at")
-    fields.finish()
     actor, now_us = actor_of(request), system.clock.now_us()
+    fields.finish(lambda: check_key(name, scopes or (), expires_at_us, now_us))
     made = await in_questions(
         system,
         lambda: system.catalog.create_api_key(
@@ -183,6 +183,7 @@ async def change_api_key(request: Connection) -> Response[dict[str, Any]]:
     """Its name, its scopes, its end."""
     system, tenant = administered(request)
     fields = await Fields.of_body(request)
+    fields.know("name", "scopes", "expires_at")
     present_names = set(fields.names()) & {"name", "scopes", "expires_at"}
     given = {name for name in present_names if name == "expires_at" or fields.take(name) is not None}
     change = ApiKeyChange(

@@ -10,6 +10,7 @@ from tallystick.api.auth import actor_of, forget_keys, require
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation, query
 from tallystick.catalog.interface import ENVIRONMENTS, Tenant
+from tallystick.document import KEY_PATTERN
 from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
@@ -72,7 +73,7 @@ async def create_tenant(request: Connection) -> dict[str, Any]:
     """A tenant and its first key, with every scope."""
     system = installation(request)
     fields = await Fields.of_body(request, nulls=False)
-    key = fields.required_text("key", characters_max=128)
+    key = fields.key("key", KEY_PATTERN)
     name = fields.text("name", characters_max=256) or key
     environment = fields.choice("environment", ENVIRONMENTS) or ENVIRONMENTS[0]
     fields.finish()

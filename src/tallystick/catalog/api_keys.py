@@ -20,12 +20,11 @@ from tallystick.catalog.interface import (
     NewApiKey,
     Page,
 )
-from tallystick.catalog.scopes import GRANTABLE, SCOPES, expanded, in_order
+from tallystick.catalog.scopes import check_key, expanded, in_order
 from tallystick.catalog.secret import SECRET_CHARACTERS_MAX, digest_of, new_id, new_secret
 from tallystick.catalog.tokens import SECRET_MARKS, authenticate_token
-from tallystick.errors import Conflict, Fault, Invalid, NotFound
+from tallystick.errors import Conflict, Invalid, NotFound
 
-_NAME_CHARACTERS_MAX = 256
 _USED_PER_CALL_MAX = 10_000
 _MARK = "tsk"
 _TOKEN_MARKS = tuple(f"{mark}_" for mark in SECRET_MARKS.values())
@@ -160,7 +159,7 @@ class ApiKeys:
         actor: Actor,
         now_us: int,
     ) -> NewApiKey:
-        _check(name, scopes, expires_at_us, now_us)
+        check_key(name, scopes, expires_at_us, now_us)
         granted = in_order(scopes)
         with self._database.changing(actor, now_us) as change:
             return insert_api_key(change, tenant, name=name, scopes=granted, expires_at_us=expires_at_us)
@@ -200,7 +199,7 @@ class ApiKeys:
             scopes = present.scopes if change.scopes is UNSET else change.scopes
             expires_at_us = present.expires_at_us if change.expires_at_us is UNSET else change.expires_at_us
             # An expiry that has passed may stay while something else changes.
-            _check(name, scopes, None if change.expires_at_us is UNSET else expires_at_us, now_us)
+            check_key(name, scopes, None if change.expires_at_us is UNSET else expires_at_us, now_us)
             values = {"name": name, "scopes": to_json(in_order(scopes)), "expires_at_us": expires_at_us}
             if values == {
                 "name": present.name,
@@ -344,23 +343,3 @@ def _audited(key: ApiKey) -> dict[str, Any]:
         "revoked_at_us": key.revoked_at_us,
         "previous_until_us": key.previous_until_us,
     }
-
-
-def _check(name: str, scopes: Collection[str], expires_at_us: int | None, now_us: int) -> None:
-    faults: list[Fault] = []
-    if not 1 <= len(name) <= _NAME_CHARACTERS_MAX:
-        faults.append(Fault("/name", "invalid_name", f"A name has 1 to {_NAME_CHARACTERS_MAX} characters."))
-    if not scopes:
-        faults.append(Fault("/scopes", "missing_scopes", "A key needs at least one scope."))
-    for index, scope in enumerate(scopes):
-        if scope not in GRANTABLE:
-            known = ", ".join(GRANTABLE)
-            faults.append(
-                Fault(f"/scopes/{index}", "unknown_scope", f"There is no scope {scope[:40]!r}, but {known}.")
-            )
-        if len(faults) >= len(SCOPES):
-            break
-    if expires_at_us is not None and expires_at_us <= now_us:
-        faults.append(Fault("/expires_at", "expires_in_past", "expires_at must lie in the future."))
-    if faults:
-        raise Invalid(" ".join(fault.detail for fault in faults), faults=faults)

@@ -2,6 +2,10 @@
 
 from collections.abc import Collection, Iterable
 
+from tallystick.errors import Fault, Invalid
+
+_NAME_CHARACTERS_MAX = 256
+
 SCOPES: tuple[str, ...] = (
     "events:write",
     "events:read",
@@ -52,3 +56,24 @@ def expanded(granted: Iterable[str]) -> frozenset[str]:
 def in_order(granted: Collection[str]) -> tuple[str, ...]:
     """Each once, in the order of the list."""
     return tuple(scope for scope in GRANTABLE if scope in granted)
+
+
+def check_key(name: str, scopes: Collection[str], expires_at_us: int | None, now_us: int) -> None:
+    """Raise Invalid with every fault there is."""
+    faults: list[Fault] = []
+    if not 1 <= len(name) <= _NAME_CHARACTERS_MAX:
+        faults.append(Fault("/name", "invalid_name", f"A name has 1 to {_NAME_CHARACTERS_MAX} characters."))
+    if not scopes:
+        faults.append(Fault("/scopes", "missing_scopes", "A key needs at least one scope."))
+    for index, scope in enumerate(scopes):
+        if scope not in GRANTABLE:
+            known = ", ".join(GRANTABLE)
+            faults.append(
+                Fault(f"/scopes/{index}", "unknown_scope", f"There is no scope {scope[:40]!r}, but {known}.")
+            )
+        if len(faults) >= len(SCOPES):
+            break
+    if expires_at_us is not None and expires_at_us <= now_us:
+        faults.append(Fault("/expires_at", "expires_in_past", "expires_at must lie in the future."))
+    if faults:
+        raise Invalid(" ".join(fault.detail for fault in faults), faults=faults)

@@ -182,6 +182,30 @@ def test_all_that_is_wrong_with_a_token_is_said_at_once(tenant: Tenant) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "customer_not_found")
 
 
+def test_all_that_is_wrong_with_a_key_is_said_at_once(tenant: Tenant) -> None:
+    refused = tenant.post(
+        "/v1/api_keys", {"name": "k", "scopes": ["usage:read", "all"], "expires_at": "soon", "x": 1}
+    )
+    assert faults(refused) == [
+        ("/expires_at", "invalid_time"),
+        ("/x", "unknown_member"),
+        ("/scopes/1", "unknown_scope"),
+    ]
+    assert faults(tenant.post("/v1/api_keys", {"x": 1})) == [
+        ("/name", "missing"),
+        ("/scopes", "missing"),
+        ("/x", "unknown_member"),
+    ]
+
+
+def test_the_audit_spells_moments_as_everything_else_does(tenant: Tenant) -> None:
+    made = key(tenant, "usage:read", expires_at=HOUR)
+    (row,) = tenant.answer(f"/v1/audit?resource=api_key/{made['id']}")["items"]
+    assert row["after"]["expires_at"] == HOUR
+    assert row["after"]["revoked_at"] is None
+    assert not any(name.endswith("_us") for name in row["after"])
+
+
 def test_a_repeated_request_does_not_show_the_secret(tenant: Tenant) -> None:
     tenant.post("/v1/customers", {"key": "acme"})
     headers = {"idempotency-key": "once"}

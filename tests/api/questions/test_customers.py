@@ -89,6 +89,10 @@ def test_any_key_survives_the_path(tenant: Tenant, key: str) -> None:
                 ("/email", "invalid_email"),
             ],
         ),
+        (
+            {"key": "a", "currency": "dollars", "traits": [], "nothing": 1},
+            [("/traits", "invalid_value"), ("/nothing", "unknown_member"), ("/currency", "invalid_currency")],
+        ),
         ({"key": "a", "parent": "none"}, [("/parent", "parent_not_found")]),
     ],
 )
@@ -96,6 +100,13 @@ def test_all_faults_at_once(tenant: Tenant, document: Any, expected: list[tuple[
     response = tenant.post("/v1/customers", document)
     assert response.status_code == 422
     assert faults(response) == expected
+
+
+def test_a_member_that_is_not_there_is_told_from_those_that_are(tenant: Tenant) -> None:
+    tenant.post("/v1/customers", ACME)
+    refused = tenant.send("PATCH", "/v1/customers/acme", json={"key": "other"})
+    assert faults(refused) == [("/key", "unknown_member")]
+    assert "known: reassign, name, subjects, parent, currency" in refused.json()["detail"]
 
 
 def test_a_patch_sets_what_it_names(tenant: Tenant) -> None:
