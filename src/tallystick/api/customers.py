@@ -81,7 +81,7 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any]:
         for member, text in made.items():
             if not isinstance(text, str):
                 fields.fault(name, "invalid_value", f"{name}: {member[:60]!r} must be a string.", member)
-        return made
+        return {member: text for member, text in made.items() if isinstance(text, str)}
     try:
         return _plain(made)
     except OverflowError:
