@@ -1,0 +1,1 @@
+"""Finalized invoices to payment and accounting systems."""
