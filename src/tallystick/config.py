@@ -133,6 +133,11 @@ class Settings:
     billing: str = _setting(
         "on", "Prices, plans and invoices; off: their routes are absent.", choices=("on", "off")
     )
+    invoice_grace: str = _setting(
+        "PT1H",
+        "How long an invoice waits for late usage before it is finalized, where its plan says nothing.",
+    )
+    billing_sweep_s: int = _setting(30, "How often due invoices are looked for. 0: never by itself.")
     log_level: str = _setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,8 @@ from tallystick.catalog.relational import RelationalCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
+from tallystick.flows.billing.keeper import BillingKeeper
+from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import TenantEraser
@@ -31,7 +34,7 @@ from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Recording
 from tallystick.flows.restore import check_finished
-from tallystick.flows.retention import RetentionKeeper
+from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
 from tallystick.flows.rollup import RollupKeeper, Rollups
 from tallystick.flows.shared_rollups import SharedRollups
 from tallystick.flows.system import System
@@ -88,6 +91,7 @@ async def start(
     Does not wait for the store: when it is down, events are acknowledged and the recorder catches up later.
     """
     clock = clock or SystemClock()
+    grace_us(settings)  # a fault of it is told at once
     directory = Path(settings.data_dir)
     check_finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -196,6 +200,13 @@ def _without_secrets(url: str) -> str:
     scheme, _, rest = url.partition("?")[0].partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
+    @property
+    def needed_since(self) -> NeededSince:
+        """Which facts retention must leave."""
+        if self.settings.billing != "on":
+            return nothing_is_needed
+        return partial(needed_since, self.catalog, self.catalog)
+
 
 async def _start_alone(parts: _Parts) -> Running:
     """One recorder in this process, which needs nobody's leave."""
@@ -234,7 +245,15 @@ async def _start_alone(parts: _Parts) -> Running:
         clock=clock,
         directory=directory / "exports",
     )
-    retention = RetentionKeeper(store=store, catalog=parts.catalog, recorder=recorder, clock=clock)
+    retention = RetentionKeeper(
+        store=store,
+        catalog=parts.catalog,
+        recorder=recorder,
+        clock=clock,
+        needed_since=parts.needed_since,
+    )
+    system = parts.system(log, recorder, rollups, quarantine)
+    billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -242,9 +261,11 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(retention.run(), name="retention"),
         asyncio.create_task(eraser.run(), name="eraser"),
         asyncio.create_task(quarantine.run(), name="quarantine"),
+        asyncio.create_task(billing.run(), name="billing"),
     ]
 
     async def end() -> None:
+        await billing.stop()
         await builder.stop()
         await retention.stop()
         await eraser.stop()
@@ -255,7 +276,6 @@ async def _start_alone(parts: _Parts) -> Running:
         journal.close()
         rollups.close()
 
-    system = parts.system(log, recorder, rollups, quarantine)
     return Running(system, retention, eraser, parts.first_admin_key, end)
 
 
@@ -287,6 +307,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         batch_events_max=settings.record_batch_events_max,
         unknown_subject=settings.unknown_subject,
         on_step=parts.on_step,
+        needed_since=parts.needed_since,
     )
 
     def keeper_of(held: Held[str]) -> RollupKeeper:
@@ -294,6 +315,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         return RollupKeeper(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
 
     rollups = SharedRollups(keeper_of)
+    system = parts.system(PartitionedLog(logs), view, rollups)
     owner = new_owner()
     roles = roles_of(settings)
     keepers: list[PartitionKeeper | JobKeeper] = []
@@ -308,7 +330,8 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             )
         )
     if "worker" in roles:
-        jobs = {"job/rollups": rollups.work}
+        billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
+        jobs = {"job/rollups": rollups.work, "job/billing": billing.work}
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
     await view.look()
     viewing = asyncio.create_task(view.run(), name="cluster")
@@ -322,7 +345,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         await asyncio.gather(viewing, return_exceptions=True)
         coordination.close()
 
-    return Running(parts.system(PartitionedLog(logs), view, rollups), None, None, parts.first_admin_key, end)
+    return Running(system, None, None, parts.first_admin_key, end)
 
 
 def roles_of(settings: Settings) -> frozenset[str]:

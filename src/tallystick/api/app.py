@@ -25,6 +25,7 @@ from tallystick.api import (
     export,
     formulas,
     health,
+    invoices,
     keys,
     meters,
     overview,
@@ -53,6 +54,15 @@ from tallystick.flows.system import System
 KEEP_ALIVE_S = 75
 SHUTDOWN_S_MAX = 20
 BACKLOG = 2048
+
+
+BILLING_ROUTES = (
+    *prices.ROUTES,
+    *plans.ROUTES,
+    *subscriptions.ROUTES,
+    *invoices.ROUTES,
+    *crediting.ROUTES,
+)
 
 
 def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | None = None) -> ASGIApp:
@@ -114,8 +124,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *admin_backup.ROUTES,
         *admin_move.ROUTES,
         *admin_retention.ROUTES,
-        *((*prices.ROUTES, *plans.ROUTES, *subscriptions.ROUTES) if settings.billing == "on" else ()),
-        *(crediting.ROUTES if settings.billing == "on" else ()),
+        *(BILLING_ROUTES if settings.billing == "on" else ()),
     )
 
 

@@ -16,6 +16,7 @@ from tallystick.errors import Invalid
 from tallystick.metering.instant import instant_us
 from tallystick.money import ZERO, exact, exponent_of, money_text, plain, round_money
 from tallystick.rating.adjustments import Adjustments
+from tallystick.rating.explain import step_json
 from tallystick.rating.model import Rated, Step, Usage, dimensions_of
 from tallystick.rating.price import MODELS, Price, read_price
 from tallystick.rating.rate import rate
@@ -49,23 +50,6 @@ def tier_json(step: Step) -> dict[str, Any]:
         "flat_amount": _text(step.flat_amount),
         "amount": plain(step.amount),
     }
-
-
-def step_json(step: Step) -> dict[str, Any]:
-    """A step of the explanation; members that mean nothing for its kind are left out."""
-    optional = {
-        "quantity": step.quantity,
-        "unit_amount": step.unit_amount,
-        "flat_amount": step.flat_amount,
-        "rate": step.rate,
-    }
-    made: dict[str, Any] = {"kind": step.kind}
-    if step.label:
-        made["label"] = list(step.label)
-    if step.kind == "tier":
-        made |= {"from": _text(step.above), "to": _text(step.up_to)}
-    made |= {name: plain(value) for name, value in optional.items() if value is not None}
-    return {**made, "amount": plain(step.amount)}
 
 
 def _text(value: Decimal | None) -> str | None:

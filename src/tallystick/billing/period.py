@@ -118,9 +118,16 @@ def read_duration_us(document: Document, name: str) -> int | None:
     text = document.text(name, characters_max=40)
     if text is None:
         return None
+    found = parse_duration_us(text)
+    if found is None:
+        document.fault("invalid_period", "must be an ISO 8601 duration such as PT1H or P3D.", name)
+    return found
+
+
+def parse_duration_us(text: str) -> int | None:
+    """See `read_duration_us`; None where it is none."""
     match = _DURATION.fullmatch(text)
     if match is None:
-        document.fault("invalid_period", "must be an ISO 8601 duration such as PT1H or P3D.", name)
         return None
     weeks, days, hours, minutes, seconds = (int(number or 0) for number in match.groups())
     return (((weeks * 7 + days) * 24 + hours) * 3600 + minutes * 60 + seconds) * 1_000_000

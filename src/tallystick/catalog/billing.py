@@ -85,6 +85,8 @@ class Closing:
     """An invoice to keep, and what is then true of its subscription."""
 
     invoice: KeptInvoice
+    content: str
+    """The subscription it was made from: when that has changed since, nothing is kept."""
     closed_us: int
     due_us: int | None
     late: tuple[LateLine, ...] = ()
@@ -180,7 +182,7 @@ class BillingCatalog(Protocol):
         ...
 
     def due_subscriptions(
-        self, tenant: str | None, at_us: int, *, limit: int
+        self, tenant: str | None, at_us: int, *, excluded: Collection[str] = (), limit: int
     ) -> tuple[KeptSubscription, ...]:
         """Those an invoice is to be made for at a moment, the earliest first."""
         ...
@@ -198,7 +200,8 @@ class BillingCatalog(Protocol):
         self, closings: Sequence[Closing], *, actor: Actor = SYSTEM, now_us: int
     ) -> tuple[KeptInvoice, ...]:
         """Make, or replace while they are not finalized: all of them or none. One that has become finalized meanwhile
-        stays as it is. Those with status finalized get their number here. In the order given."""
+        stays as it is; those whose subscription has changed are left out. Those with status finalized get their number
+        here. In the order given."""
         ...
 
     def void_invoice(self, tenant: str, name: str, *, actor: Actor, now_us: int) -> KeptInvoice:
@@ -220,7 +223,9 @@ class BillingCatalog(Protocol):
         """Newest first."""
         ...
 
-    def invoices_in_grace(self, tenant: str | None, until_us: int, *, limit: int) -> tuple[KeptInvoice, ...]:
+    def invoices_in_grace(
+        self, tenant: str | None, until_us: int, *, excluded: Collection[str] = (), limit: int
+    ) -> tuple[KeptInvoice, ...]:
         """Those whose grace has ended by then, by period."""
         ...
 

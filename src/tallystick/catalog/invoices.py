@@ -35,7 +35,8 @@ class Invoices:
         self, closings: Sequence[Closing], *, actor: Actor = SYSTEM, now_us: int
     ) -> tuple[KeptInvoice, ...]:
         with self._database.changing(actor, now_us) as change:
-            made = tuple(_keep(change, closing) for closing in closings)
+            kept = [_keep(change, closing) for closing in closings]
+            made = tuple(one for one in kept if one is not None)
             finalized: dict[str, list[KeptInvoice]] = {}
             for invoice in made:
                 if invoice.status == "finalized" and invoice.finalized_at_us == now_us:
@@ -93,10 +94,14 @@ class Invoices:
             cursor_of("invoices", found[limit - 1].number) if more else None,
         )
 
-    def invoices_in_grace(self, tenant: str | None, until_us: int, *, limit: int) -> tuple[KeptInvoice, ...]:
+    def invoices_in_grace(
+        self, tenant: str | None, until_us: int, *, excluded: Collection[str] = (), limit: int
+    ) -> tuple[KeptInvoice, ...]:
         query = select(_table).where(_column.status == "grace", _column.grace_until_us <= until_us)
         if tenant is not None:
             query = query.where(_column.tenant == tenant)
+        if excluded:
+            query = query.where(_column.id.not_in(list(excluded)))
         with self._database.reading() as connection:
             ordered = query.order_by(_column.grace_until_us, _column.number).limit(limit)
             return tuple(map(_invoice, connection.execute(ordered)))
@@ -180,8 +185,14 @@ class Invoices:
             )
 
 
-def _keep(change: Change, closing: Closing) -> KeptInvoice:
+def _keep(change: Change, closing: Closing) -> KeptInvoice | None:
     connection, wanted = change.connection, closing.invoice
+    own = billing_tables.subscriptions.c
+    content = connection.execute(
+        select(own.content).where(own.tenant == wanted.tenant, own.id == wanted.subscription)
+    ).scalar_one()
+    if content != closing.content:
+        return None
     place = (
         _column.tenant == wanted.tenant,
         _column.subscription == wanted.subscription,

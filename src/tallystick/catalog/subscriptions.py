@@ -110,11 +110,13 @@ class Subscriptions:
         )
 
     def due_subscriptions(
-        self, tenant: str | None, at_us: int, *, limit: int
+        self, tenant: str | None, at_us: int, *, excluded: Collection[str] = (), limit: int
     ) -> tuple[KeptSubscription, ...]:
         query = select(_table).where(_column.due_us <= at_us)
         if tenant is not None:
             query = query.where(_column.tenant == tenant)
+        if excluded:
+            query = query.where(_column.id.not_in(list(excluded)))
         with self._database.reading() as connection:
             found = connection.execute(query.order_by(_column.due_us, _column.number).limit(limit)).all()
         return tuple(map(_subscription, found))

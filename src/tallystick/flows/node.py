@@ -19,7 +19,7 @@ from tallystick.flows.lease import Held
 from tallystick.flows.quarantine import QuarantineKeeper
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Totals
-from tallystick.flows.retention import RetentionKeeper
+from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
 from tallystick.identity.interface import IdentityIndex
 from tallystick.log.interface import Log
 from tallystick.store.interface import Store
@@ -52,6 +52,7 @@ class RecorderNode:
         unknown_subject: str,
         on_step: Callable[[str], None] = lambda step: None,
         on_batch: Callable[[Totals], None] = lambda totals: None,
+        needed_since: NeededSince = nothing_is_needed,
     ) -> None:
         """`logs`: number i is the log of partition i, with positions that bear the partition."""
         self._view = view
@@ -67,6 +68,7 @@ class RecorderNode:
         self._unknown_subject = unknown_subject
         self._on_step = on_step
         self._on_batch = on_batch
+        self._needed_since = needed_since
 
     async def record(self, held: Held[int]) -> None:
         """Record a partition until `held.leaving`. Raises LeaseLostError or FencedOff once another has it."""
@@ -107,7 +109,12 @@ class RecorderNode:
         _logger.info("recording", partition=partition, epoch=held.epoch, position=state.recorded)
         builder = ReadingsBuilder(store=store, catalog=self._catalog, recorder=recorder)
         retention = RetentionKeeper(
-            store=store, catalog=self._catalog, recorder=recorder, clock=self._clock, known_s=_KNOWN_S
+            store=store,
+            catalog=self._catalog,
+            recorder=recorder,
+            clock=self._clock,
+            needed_since=self._needed_since,
+            known_s=_KNOWN_S,
         )
         # Releases go into this partition's own log, whatever their identity: they are about its events.
         quarantine = QuarantineKeeper(

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tallystick.errors import TallystickError
 from tallystick.metering.event import EventColumns
-from tallystick.metering.position import Positions
+from tallystick.metering.position import Positions, Vector
 
 
 class LogInUseError(TallystickError):
@@ -53,6 +53,11 @@ class Block:
 
 class EventLog(Protocol):
     """What takes events: the log of a partition, or of all of them (log/partitioned.py)."""
+
+    @property
+    def end(self) -> int | Vector:
+        """Where it ends: everything acknowledged up to now lies at or before it."""
+        ...
 
     async def append(self, events: EventColumns) -> Positions:
         """See Log.append. The array grows only where one partition is concerned."""

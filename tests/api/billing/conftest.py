@@ -10,7 +10,7 @@ from tests.api.questions.live import Live, Tenant, opened
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     directory: Path = tmp_path_factory.mktemp("billing")
-    with opened(directory) as live:
+    with opened(directory, billing_sweep_s=0) as live:
         yield live
 
 

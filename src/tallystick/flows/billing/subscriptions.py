@@ -161,11 +161,13 @@ def change_subscription(
         at_us = _effective_us(document, kept, present, plans, now_us=now_us, otherwise=otherwise)
         document.finish()
         made = change(present, plans, at_us)
-        if kept.closed_us is not None and made.end_us is not None and made.end_us < kept.closed_us:
-            raise Conflict(
-                "The period is invoiced already: the subscription can end at its end or later.",
-                code="period_closed",
-            )
+        closed_us = kept.closed_us
+        if closed_us is not None and closed_us > made.start_us:
+            last = turn_at(made, plans, kept.timezone, closed_us - 1)
+            if last is None or last.part.to_us != closed_us:
+                raise Conflict(
+                    "The period is invoiced already: its end cannot be moved any more.", code="period_closed"
+                )
         if kept.closed_us is None:
             due_us = first_boundary(made, plans, kept.timezone)
         else:

@@ -1,0 +1,268 @@
+"""Invoices from subscriptions: what is due at a boundary, asked for, rated, and compared with what was billed before.
+
+The same three steps make a preview, a closing, and the check of an old invoice: `Job`s are planned (pure), one `gather`
+answers all their questions, `build` rates them (pure again).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from tallystick import __version__
+from tallystick.billing.charge import Timing
+from tallystick.billing.due import Item, items_of, plan_shares
+from tallystick.billing.invoice import Line, add, billed_of, document_of, late_lines, lines_of, promises
+from tallystick.billing.kept import canonical, subscription_text
+from tallystick.billing.period import Period
+from tallystick.billing.subscription import Subscription
+from tallystick.billing.terms import NO_TERMS, Terms
+from tallystick.billing.timeline import Plans, Turn, turn_at
+from tallystick.errors import Invalid
+from tallystick.flows.billing.gather import Answers, Settled, Wanted
+from tallystick.flows.billing.parts import plan_texts
+from tallystick.money import plain
+from tallystick.rating.model import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A finalized invoice, as far as it can have changed since."""
+
+    id: str
+    title: str
+    boundary_us: int
+    document: str
+    meters: Mapping[str, int]
+    fingerprint: str
+    late: Mapping[str, Decimal]
+    """What was billed late for its lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One invoice to make: of a subscription, at a boundary (billing/timeline.py)."""
+
+    subscription: Subscription
+    plans: Plans
+    timezone: str
+    members: tuple[str, ...]
+    boundary_us: int
+    meters: Mapping[str, int]
+    """The version of each meter."""
+    terms: Terms = NO_TERMS
+    earlier: tuple[Earlier, ...] = ()
+    until_us: int | None = None
+    """Usage counts before this moment only: a preview."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """What is due at a boundary: in arrears for the period that ends, in advance of the one that begins."""
+
+    closing: Turn | None
+    opening: Turn | None
+    due: tuple[Item, ...]
+    billed_before: tuple[Item, ...] = ()
+    """In advance of the period that ends: they count towards its commitment."""
+
+    @property
+    def period(self) -> Period | None:
+        turn = self.closing or self.opening
+        return None if turn is None else turn.part
+
+
+def boundary_of(job: Job, boundary_us: int) -> Boundary:
+    """See `Boundary`. At the start of a subscription nothing has ended yet."""
+    one, plans, timezone = job.subscription, job.plans, job.timezone
+    closing = turn_at(one, plans, timezone, boundary_us - 1) if boundary_us > one.start_us else None
+    opening = turn_at(one, plans, timezone, boundary_us)
+    due: list[Item] = []
+    before: tuple[Item, ...] = ()
+    if closing is not None:
+        due += items_of(one, plans, timezone, closing, Timing.ARREARS)
+        before = items_of(one, plans, timezone, closing, Timing.ADVANCE)
+    if opening is not None:
+        due += items_of(one, plans, timezone, opening, Timing.ADVANCE)
+    return Boundary(closing, opening, tuple(due), before)
+
+
+def want(job: Job, wanted: Wanted) -> None:
+    """Note every question of a job."""
+    _want(job, boundary_of(job, job.boundary_us), job.meters, job.until_us, wanted)
+    for earlier in job.earlier:
+        _want(job, boundary_of(job, earlier.boundary_us), {**job.meters, **earlier.meters}, None, wanted)
+
+
+def _want(
+    job: Job, boundary: Boundary, meters: Mapping[str, int], until_us: int | None, wanted: Wanted
+) -> None:
+    for item in (*boundary.due, *boundary.billed_before):
+        for question in item.questions(until_us):
+            wanted.add(question, meters[question.meter], job.members)
+
+
+@dataclass(slots=True)
+class Built:
+    """An invoice before it has a number. `late`: (of invoice, of line, line, amount)."""
+
+    job: Job
+    period: Period
+    lines: tuple[Line, ...]
+    document: str
+    basis: str
+    currency: str
+    late: list[Line] = field(default_factory=list[Line])
+
+
+def build(job: Job, answers: Answers, settled: Settled, *, program: str = __version__) -> Built:
+    """Rate what was gathered. Raises Invalid where a price has no answer, or facts that are needed are deleted."""
+    boundary = boundary_of(job, job.boundary_us)
+    period = boundary.period
+    assert period is not None  # nothing is due at such a boundary
+    currency = _currency(job, period)
+    lines, fingerprint = _lines(job, boundary, job.meters, answers, until_us=job.until_us, currency=currency)
+    late: list[Line] = []
+    for earlier in job.earlier:
+        late += _late(job, earlier, answers, currency)
+    every = (*lines, *late)
+    document = document_of(
+        customer=job.subscription.customer,
+        subscription=job.subscription.id,
+        period=period,
+        currency=currency,
+        lines=every,
+        terms=job.terms,
+        plans=plan_texts(job.plans),
+        position=settled.position,
+        as_of_us=settled.as_of_us,
+        program=program,
+    )
+    return Built(job, period, every, document, _basis(job, settled, fingerprint), currency, late)
+
+
+def _currency(job: Job, period: Period) -> str:
+    span = job.subscription.span_at(period.from_us) or job.subscription.spans[0]
+    return job.plans[span.plan, span.version].currency
+
+
+def _lines(
+    job: Job,
+    boundary: Boundary,
+    meters: Mapping[str, int],
+    answers: Answers,
+    *,
+    until_us: int | None,
+    currency: str,
+) -> tuple[tuple[Line, ...], str]:
+    digest = hashlib.sha256()
+
+    def rated(items: Sequence[Item]) -> list[Line]:
+        made: list[Line] = []
+        for item in items:
+            usage = usage_of(job, item, meters, until_us, answers)
+            digest.update(repr((item.id, item.part, item.share, item.levels, usage)).encode())
+            made += lines_of(item, usage, currency)
+        return made
+
+    lines = rated(boundary.due)
+    if boundary.closing is not None:
+        held = plan_shares(job.subscription, job.plans, job.timezone, boundary.closing)
+        if any(
+            job.plans[one.plan, one.version].commitment is not None
+            or job.plans[one.plan, one.version].minimum is not None
+            for one in held
+        ):
+            opening = {item.id for item in boundary.due if item.charge.timing is Timing.ADVANCE}
+            arrears = [line for line in lines if line.id.partition("-")[0] not in opening]
+            charged = [*arrears, *rated(boundary.billed_before)]
+            lines += promises(charged, held, job.plans, boundary.closing.part, currency)
+    return tuple(lines), digest.hexdigest()
+
+
+def usage_of(
+    job: Job, item: Item, meters: Mapping[str, int], until_us: int | None, answers: Answers
+) -> tuple[Usage, ...]:
+    """All members' usage for one item. Raises Invalid where it cannot be known any more."""
+    made: list[Usage] = []
+    for question in item.questions(until_us):
+        answer = answers[question, meters[question.meter]]
+        if isinstance(answer, Invalid):
+            raise answer
+        for member in job.members:
+            made += answer.get(member, ())
+    return tuple(made)
+
+
+def _late(job: Job, earlier: Earlier, answers: Answers, currency: str) -> tuple[Line, ...]:
+    """What has changed of an earlier invoice since. One whose facts are deleted by now stands as it is."""
+    boundary = boundary_of(job, earlier.boundary_us)
+    meters = {**job.meters, **earlier.meters}
+    try:
+        lines, fingerprint = _lines(job, boundary, meters, answers, until_us=None, currency=currency)
+    except Invalid as error:
+        if error.code == "past_retention":
+            return ()
+        raise
+    if fingerprint == earlier.fingerprint and not earlier.late:
+        return ()
+    return late_lines(earlier.id, billed_of(earlier.document, earlier.late), lines, earlier.title)
+
+
+# -- what an invoice is made again from ----------------------------------------------------------------------------
+def _basis(job: Job, settled: Settled, fingerprint: str) -> str:
+    return canonical(
+        {
+            "subscription": subscription_text(job.subscription),
+            "timezone": job.timezone,
+            "members": list(job.members),
+            "meters": dict(job.meters),
+            "terms": job.terms.to_wire(),
+            "as_of_us": settled.as_of_us,
+            "fingerprint": fingerprint,
+            "earlier": [
+                [one.id, {line: plain(amount) for line, amount in one.late.items()}] for one in job.earlier
+            ],
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What `_basis` wrote."""
+
+    subscription: str
+    timezone: str
+    members: tuple[str, ...]
+    meters: Mapping[str, int]
+    terms: Mapping[str, Any]
+    as_of_us: int
+    fingerprint: str
+    earlier: tuple[tuple[str, Mapping[str, Decimal]], ...]
+
+
+def basis_of(text: str) -> Basis:
+    raw = json.loads(text)
+    return Basis(
+        raw["subscription"],
+        raw["timezone"],
+        tuple(raw["members"]),
+        raw["meters"],
+        raw["terms"],
+        raw["as_of_us"],
+        raw["fingerprint"],
+        tuple(
+            (name, {line: Decimal(amount) for line, amount in late.items()}) for name, late in raw["earlier"]
+        ),
+    )
+
+
+def sums_by_line(late: Sequence[tuple[str, str, Decimal]]) -> dict[str, dict[str, Decimal]]:
+    """(of invoice, of line, amount) → amounts by invoice and line."""
+    made: dict[str, dict[str, Decimal]] = {}
+    for invoice, line, amount in late:
+        own = made.setdefault(invoice, {})
+        own[line] = add(own[line], amount) if line in own else amount
+    return made

@@ -1,0 +1,47 @@
+"""An invoice as a file: CSV, PDF. Made from the document that the API answers, so that they cannot say other things."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_TEMPLATE = Path(__file__).with_name("invoice.typ")
+_LINE_COLUMNS = ("id", "kind", "charge", "name", "quantity", "amount", "rounded")
+
+
+def invoice_csv(document: Mapping[str, Any]) -> str:
+    """A row a line, the invoice's number, customer and currency in each."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(
+        ["invoice", "number", "status", "customer", "currency", "line", *_LINE_COLUMNS[1:], "from", "to"]
+    )
+    for line in document["lines"]:
+        writer.writerow(
+            [
+                document["id"],
+                document["number"] or "",
+                document["status"],
+                _cell(document["customer"]),
+                document["currency"],
+                *(_cell(str(line[name])) if name == "name" else line[name] for name in _LINE_COLUMNS),
+                line["period"]["from"],
+                line["period"]["to"],
+            ]
+        )
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def invoice_pdf(document: Mapping[str, Any], name: str, email: str | None) -> bytes:
+    """One or more A4 pages. Texts go in as data, so nothing in them is read as markup."""
+    import typst  # half a second that a start without invoices need not wait
+
+    data = {**document, "customer_name": name, "customer_email": email or ""}
+    return typst.compile(_TEMPLATE.read_bytes(), sys_inputs={"invoice": json.dumps(data)})
