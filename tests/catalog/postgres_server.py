@@ -26,7 +26,7 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        self._data = self._directory / "data"
+        self._data = self.data = self._directory / "data"
         self._fsync = "on" if durable else "off"
         self._frozen: list[int] = []
         self.address = f"{USER}@127.0.0.1:{self._port}/"

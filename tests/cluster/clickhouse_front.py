@@ -359,6 +359,11 @@ class Front:
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def url(self, database: str = "default") -> str:
         cluster = f"?cluster={CLUSTER}" if self._cluster else ""
         return f"{self._scheme}://{self._who}127.0.0.1:{self.port}/{database}{cluster}"

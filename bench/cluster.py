@@ -1,0 +1,167 @@
+"""What an event costs in a cluster, part by part, and how long a take-over takes. All processes on this machine."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.processes import Cluster, cpu_s
+from tests.faults.server import KEY
+
+EVENTS_EACH = 1_000
+_CONNECTIONS = 6
+_RECORDED_S_MAX = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterCost:
+    """`cpu_s_per_million` by part; latencies are of requests of EVENTS_EACH events."""
+
+    events: int
+    seconds: float
+    cpu_s_per_million: Mapping[str, float]
+    log_bytes_each: float
+    latencies_s: list[float]
+    refused: int
+    takeover_s: float
+    takeover_identities: int
+
+
+def measure_cluster(directory: Path, *, seconds: float, nats: int = 3, partitions: int = 4) -> ClusterCost:
+    """One API node, two recorders (so that one can go), so many NATS servers. Raises AssertionError when not every
+    event acknowledged is recorded, once."""
+    with Cluster(directory, partitions=partitions, apis=1, recorders=2, workers=0, nats=nats) as cluster:
+        cluster.meter("n", event_type="call", aggregation="sum", value="$.n")
+        port = cluster.of_role("api")[0].port
+        asyncio.run(_send(port, "warm", min(1.0, seconds)))
+        _wait_recorded(cluster)
+        before, held = _cpu(cluster), _events(cluster)
+        began = time.perf_counter()
+        acknowledged, latencies_s, refused = asyncio.run(_send(port, "run", seconds))
+        took_s = time.perf_counter() - began
+        _wait_recorded(cluster)
+        after = _cpu(cluster)
+        recorded = _events(cluster) - held - _PROBES
+        assert recorded >= acknowledged, f"{acknowledged} acknowledged, {recorded} recorded"
+        assert recorded <= acknowledged + refused * EVENTS_EACH
+        log_bytes = sum(path.stat().st_size for path in (directory / "nats").rglob("*.blk") if path.is_file())
+        identities = _events(cluster)
+        cluster.of_role("recorder")[0].kill()
+        killed = time.perf_counter()
+        _wait_recorded(cluster)
+        takeover_s = time.perf_counter() - killed
+        return ClusterCost(
+            events=recorded,
+            seconds=took_s,
+            cpu_s_per_million={part: (after[part] - before[part]) / recorded * 1e6 for part in after},
+            log_bytes_each=log_bytes / identities / min(nats, 3),
+            latencies_s=sorted(latencies_s),
+            refused=refused,
+            takeover_s=takeover_s,
+            takeover_identities=identities,
+        )
+
+
+_PROBES = 64
+_probes = iter(range(1_000_000))
+
+
+def _wait_recorded(cluster: Cluster) -> None:
+    """Until everything acknowledged before is recorded, in every partition."""
+    until = time.monotonic() + _RECORDED_S_MAX
+    number = next(_probes)
+    body = [
+        {"id": f"p{number}-{n}", "source": "/probe", "type": "probe", "subject": "p"} for n in range(_PROBES)
+    ]
+    while cluster.request("POST", "/v1/events?wait=recorded", json=body).status_code != 200:
+        assert time.monotonic() < until, "The recorders do not catch up."
+
+
+def _events(cluster: Cluster) -> int:
+    ((count,),) = cluster.ask_store("SELECT count() FROM events FORMAT JSONCompactEachRow")
+    return int(count)
+
+
+def _cpu(cluster: Cluster) -> dict[str, float]:
+    """Processor seconds so far, by part."""
+    front = cluster.front.pid
+    postmaster = int((cluster.postgres.data / "postmaster.pid").read_text().splitlines()[0])
+    database = 0.0
+    for pid in [postmaster, *_children(postmaster)]:
+        with contextlib.suppress(OSError):
+            database += cpu_s(pid)
+    return {
+        "API": sum(member.cpu_s() for member in cluster.of_role("api")),
+        "log": sum(cpu_s(node.process.pid) for node in cluster.servers.nodes if node.process is not None),
+        "recorder": sum(member.cpu_s() for member in cluster.of_role("recorder")),
+        "store": cpu_s(front),
+        "catalog": database,
+    }
+
+
+def _children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def _send(port: int, run: str, seconds: float) -> tuple[int, list[float], int]:
+    """(events acknowledged, seconds of each request that was, requests that were not)"""
+    until = time.monotonic() + seconds
+    latencies: list[float] = []
+    refused = 0
+    numbers = iter(range(1_000_000_000))
+    name = f"{run}-{os.getpid()}"
+
+    async def one() -> None:
+        nonlocal refused
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < until:
+            body = _body(name, next(numbers))
+            began = time.perf_counter()
+            writer.write(
+                b"POST /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"
+                b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (KEY.encode(), len(body))
+            )
+            writer.write(body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.lower().startswith(b"content-length")
+            )
+            await reader.readexactly(length)
+            if head.split(b" ", 2)[1] == b"202":
+                latencies.append(time.perf_counter() - began)
+            else:
+                refused += 1
+                await asyncio.sleep(0.1)
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(_CONNECTIONS)))
+    return len(latencies) * EVENTS_EACH, latencies, refused
+
+
+def _body(name: str, number: int) -> bytes:
+    rows = (
+        f'{{"id":"{name}-{number}-{row}","source":"/bench","type":"call","subject":"s{(number * 7 + row) % 1000}",'
+        f'"data":{{"n":{row},"model":"m{row % 8}","region":"r{row % 3}"}}}}'
+        for row in range(EVENTS_EACH)
+    )
+    return ("[" + ",".join(rows) + "]").encode()
+
+
+def figures(cost: ClusterCost) -> dict[str, float]:
+    """What tools/plan_cluster.py is fed with."""
+    return {f"cpu_s_per_million_{part}": value for part, value in cost.cpu_s_per_million.items()} | {
+        "log_bytes_each": cost.log_bytes_each
+    }
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="bench-cluster-") as made:
+        print(json.dumps(figures(measure_cluster(Path(made), seconds=8.0)), indent=1))
