@@ -235,7 +235,7 @@ def _digits(value: int) -> str:
 
 def _scalar_text(value: object) -> str | None:
     if isinstance(value, JsonNumber):
-        return number_text(value)
+        return str(number_text(value))  # where it stays as sent, too, a plain string: JSON is made of it
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

@@ -189,3 +189,16 @@ def test_lookup_refusals(live: Live, filled: Tenant) -> None:
     assert filled.get("/v1/events/lookup?id=e1&source=other").status_code == 404
     assert live.tenant().get("/v1/events/lookup?id=e1").status_code == 404
     assert faults(filled.get("/v1/events/lookup?source=/")) == [("id", "missing")]
+
+
+def test_a_name_that_is_a_long_number_is_shown_as_sent(tenant: Tenant) -> None:
+    long = "0.0000000000000000015"
+    tenant.meter(
+        key="long", event_type="long", aggregation="unique_count", value="$.v", dimensions={"d": "$.v"}
+    )
+    body = f'{{"id":"n","type":"long","subject":"s","data":{{"v":{long}}}}}'.encode()
+    tenant.send(
+        "POST", "/v1/events?wait=recorded", content=body, headers={"content-type": "application/json"}
+    )
+    (reading,) = tenant.answer("/v1/events/lookup?id=n")["readings"]
+    assert (reading["value"], reading["dimensions"]) == (long, {"d": long})
