@@ -20,7 +20,7 @@ from tallystick.catalog.relational import RelationalCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.errors import Invalid
-from tallystick.flows.billing.keeper import BillingKeeper
+from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
@@ -149,6 +149,13 @@ class _Parts:
             open_elsewhere=self.elsewhere,
         )
 
+    @property
+    def needed_since(self) -> NeededSince:
+        """Which facts retention must leave."""
+        if self.settings.billing != "on":
+            return nothing_is_needed
+        return partial(needed_since, self.catalog, self.catalog)
+
     def elsewhere(self, *, log_url: str, store_url: str, catalog_url: str, partitions: int) -> Elsewhere:
         """A cluster to move to (flows/move.py)."""
         if not log_url.startswith(_NATS) or not catalog_url.startswith("postgres"):
@@ -199,13 +206,6 @@ def _without_secrets(url: str) -> str:
     """A URL without the name and the password in it, and without its options."""
     scheme, _, rest = url.partition("?")[0].partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
-
-    @property
-    def needed_since(self) -> NeededSince:
-        """Which facts retention must leave."""
-        if self.settings.billing != "on":
-            return nothing_is_needed
-        return partial(needed_since, self.catalog, self.catalog)
 
 
 async def _start_alone(parts: _Parts) -> Running:
