@@ -18,6 +18,8 @@ from tallystick.api import (
     admin_retention,
     audit,
     backfills,
+    backtest,
+    billing_export,
     corrections,
     crediting,
     customers,
@@ -62,6 +64,8 @@ BILLING_ROUTES = (
     *subscriptions.ROUTES,
     *invoices.ROUTES,
     *crediting.ROUTES,
+    *backtest.ROUTES,
+    *billing_export.ROUTES,
 )
 
 
