@@ -7,7 +7,7 @@ from litestar import Request, Response, get
 from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.openapi import POSITION, STRING, TIME, array, nullable, objects, operation, query
+from tallystick.api.openapi import PAGE, POSITION, STRING, TIME, array, nullable, objects, operation, query
 from tallystick.api.search import contribution_document, encoded, event_document
 from tallystick.flows.customers import narrowed
 from tallystick.flows.explain import Explanation, Sample, explain
@@ -133,6 +133,10 @@ def _range(fields: Fields, *, now_us: int) -> tuple[int, int]:
     return from_us, to_us
 
 
+VALUES_SHOWN_MAX = 8_000
+"""A list of values goes no further than the page that begins here: `prefix` finds what is rarer."""
+
+
 @get(
     "/v1/meters/{key:str}/dimensions/{name:str}/values",
     guards=[require("usage:read")],
@@ -144,18 +148,14 @@ def _range(fields: Fields, *, now_us: int) -> tuple[int, int]:
             "names here, too.",
             parameters=[
                 query("prefix", "Only values that begin so."),
-                query(
-                    "limit",
-                    "How many values.",
-                    schema={"type": "integer", "minimum": 1, "maximum": wire.LIST_LIMIT_MAX, "default": 100},
-                ),
+                *PAGE,
                 query("customer", "Of these customers.", repeated=True),
                 *_RANGE,
             ],
             answer=objects(
                 {
                     "items": array(objects({"value": nullable(STRING), "readings": _COUNT})),
-                    "next_cursor": {"type": "null"},
+                    "next_cursor": nullable(STRING),
                     "from": TIME,
                     "to": TIME,
                     "position": POSITION,
@@ -170,7 +170,12 @@ async def list_dimension_values(request: Connection) -> dict[str, Any]:
     key, name = request.path_params["key"], request.path_params["name"]
     fields = Fields.of_query(request)
     prefix = fields.text("prefix", characters_max=PREFIX_CHARACTERS_MAX) or ""
-    limit = fields.integer("limit", least=1, most=wire.LIST_LIMIT_MAX) or wire.LIST_LIMIT_DEFAULT
+    page = fields.page((int,))
+    # The most frequent come first, so a page begins after so many, and not after a value.
+    begin = int(page.after[0]) if page.after else 0
+    if not 0 <= begin <= VALUES_SHOWN_MAX:
+        fields.fault("cursor", "invalid_cursor", "This is no cursor of this list.")
+    end = begin + page.limit
     customers = fields.texts("customer")
     from_us, to_us = _range(fields, now_us=system.clock.now_us())
     fields.close()
@@ -192,11 +197,11 @@ async def list_dimension_values(request: Connection) -> dict[str, Any]:
         from_us=from_us,
         to_us=to_us,
         prefix=prefix,
-        limit=limit,
+        limit=end + 1,
     )
     return {
-        "items": [{"value": value, "readings": readings} for value, readings in values],
-        "next_cursor": None,
+        "items": [{"value": value, "readings": readings} for value, readings in values[begin:end]],
+        "next_cursor": wire.make_cursor(end) if len(values) > end and end <= VALUES_SHOWN_MAX else None,
         "from": wire.time_text(from_us),
         "to": wire.time_text(to_us),
         "position": token_of(position),

@@ -148,9 +148,22 @@ def test_dimension_values(filled: Tenant, query: str, expected: list[Any]) -> No
     assert sorted(((one["value"], one["readings"]) for one in document["items"]), key=str) == sorted(
         expected, key=str
     )
-    assert document["next_cursor"] is None
+    assert (document["next_cursor"] is None) == (query != "&limit=1")
 
 
 def test_dimension_values_refuse_what_is_not_declared(filled: Tenant) -> None:
     response = filled.get("/v1/meters/n/dimensions/region/values?limit=0")
     assert faults(response) == [("limit", "invalid_limit"), ("name", "unknown_dimension")]
+
+
+@pytest.mark.parametrize("name", ["model", "customer"])
+def test_values_are_read_page_by_page(filled: Tenant, name: str) -> None:
+    path = f"/v1/meters/n/dimensions/{name}/values?{JULY}"
+    whole = filled.answer(path)["items"]
+    found, cursor = list[Any](), ""
+    for _ in whole:
+        page = filled.answer(f"{path}&limit=1{cursor}")
+        found += page["items"]
+        cursor = f"&cursor={page['next_cursor']}"
+    assert (found, cursor) == (whole, "&cursor=None")
+    assert faults(filled.get(f"{path}&cursor=WzEwMDAwMF0")) == [("cursor", "invalid_cursor")]
