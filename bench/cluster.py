@@ -8,9 +8,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tests.cluster.processes import Cluster, cpu_s
 from tests.faults.server import KEY
+
+from tallystick.catalog.coordination import Coordination
+from tallystick.catalog.relational import RelationalCatalog
+from tallystick.flows.journal import State
+from tallystick.flows.move_target import Elsewhere, hand_over
+from tallystick.metering.position import base_of
+from tallystick.store.clickhouse import ClickHouseStore
+from tallystick.store.interface import FACTS
 
 EVENTS_EACH = 1_000
 _CONNECTIONS = 6
@@ -31,10 +43,18 @@ class ClusterCost:
     takeover_identities: int
 
 
-def measure_cluster(directory: Path, *, seconds: float, nats: int = 3, partitions: int = 4) -> ClusterCost:
-    """One API node, two recorders (so that one can go), so many NATS servers. Raises AssertionError when not every
-    event acknowledged is recorded, once."""
-    with Cluster(directory, partitions=partitions, apis=1, recorders=2, workers=0, nats=nats) as cluster:
+def measure_cluster(
+    directory: Path, *, seconds: float, nats: int = 3, partitions: int = 4, identities: int = 0
+) -> ClusterCost:
+    """One API node, two recorders (so that one can go), so many NATS servers; `identities` are there before. Raises
+    AssertionError when not every event acknowledged is recorded, once."""
+    cluster = Cluster(directory, partitions=partitions, apis=1, recorders=2, workers=0, nats=nats)
+    with contextlib.closing(_Stopping(cluster)):
+        cluster.start_backends()
+        if identities:
+            fill(cluster, identities)
+        cluster.start_members()
+        _wait_recorded(cluster)
         cluster.meter("n", event_type="call", aggregation="sum", value="$.n")
         port = cluster.of_role("api")[0].port
         asyncio.run(_send(port, "warm", min(1.0, seconds)))
@@ -48,8 +68,9 @@ def measure_cluster(directory: Path, *, seconds: float, nats: int = 3, partition
         recorded = _events(cluster) - held - _PROBES
         assert recorded >= acknowledged, f"{acknowledged} acknowledged, {recorded} recorded"
         assert recorded <= acknowledged + refused * EVENTS_EACH
+        sent = _events(cluster) - identities
         log_bytes = sum(path.stat().st_size for path in (directory / "nats").rglob("*.blk") if path.is_file())
-        identities = _events(cluster)
+        known = _events(cluster)
         cluster.of_role("recorder")[0].kill()
         killed = time.perf_counter()
         _wait_recorded(cluster)
@@ -57,15 +78,93 @@ def measure_cluster(directory: Path, *, seconds: float, nats: int = 3, partition
         return ClusterCost(
             events=recorded,
             seconds=took_s,
-            cpu_s_per_million={part: (after[part] - before[part]) / recorded * 1e6 for part in after},
-            log_bytes_each=log_bytes / identities / min(nats, 3),
+            cpu_s_per_million={part: max(0.0, after[part] - before[part]) / recorded * 1e6 for part in after},
+            log_bytes_each=log_bytes / sent / min(nats, 3),
             latencies_s=sorted(latencies_s),
             refused=refused,
             takeover_s=takeover_s,
-            takeover_identities=identities,
+            takeover_identities=known,
         )
 
 
+class _Stopping:
+    def __init__(self, cluster: Cluster) -> None:
+        self.close = cluster.stop
+
+
+def fill(cluster: Cluster, identities: int) -> None:
+    """So many events, recorded before anybody starts: straight into the store, as a move does it."""
+    catalog_url = cluster.catalog_url
+    catalog = RelationalCatalog(catalog_url)
+    catalog.migrate()
+    catalog.close()
+    coordination = Coordination(catalog_url)
+    store = ClickHouseStore(cluster.front.url(), query_time_s_max=300, query_memory_bytes_max=4 * 1024**3)
+    try:
+        store.migrate()
+        coordination.partitions.prepare(cluster.partitions)
+        each = identities // cluster.partitions
+        schema = FACTS["events"]
+        for partition in range(cluster.partitions):
+            for first in range(0, each, _FILL_ROWS):
+                rows = min(_FILL_ROWS, each - first)
+                store.insert_facts(
+                    "events",
+                    _fill_rows(schema, partition, first, rows),
+                    token=f"fill-{partition}-{first}",
+                )
+        there = Elsewhere(
+            name="the cluster",
+            store=store,
+            coordination=coordination,
+            partitions=cluster.partitions,
+            migrate_catalog=lambda: None,
+            open_log=lambda row: _none(),
+            copy_catalog=dict,
+            close=lambda: None,
+        )
+        hand_over(there, State(recorded=each, recorded_at_us=_FILLED_US))
+    finally:
+        store.close()
+        coordination.close()
+
+
+async def _none() -> Any:
+    raise AssertionError
+
+
+def _fill_rows(schema: pa.Schema, partition: int, first: int, rows: int) -> pa.Table:
+    numbers = np.arange(first, first + rows, dtype=np.uint64)
+    ids = pc.binary_join_element_wise(  # pyright: ignore
+        pa.scalar(f"f{partition}-"), pa.array(numbers).cast(pa.string()), ""
+    )
+    columns: dict[str, Any] = {
+        "tenant": pa.repeat("default", rows),
+        "source": pa.repeat("/fill", rows),
+        "id": ids,
+        "type": pa.repeat("fill", rows),
+        "subject": pa.repeat("s", rows),
+        "customer": pa.repeat("s", rows),
+        "position": pa.array(numbers + np.uint64(base_of(partition) + 1)),
+    }
+    arrays: list[Any] = []
+    for one in schema:
+        if one.name in columns:
+            arrays.append(columns[one.name].cast(one.type))
+        elif pa.types.is_timestamp(one.type):
+            arrays.append(pa.repeat(pa.scalar(_FILLED_US).cast(one.type), rows))
+        elif pa.types.is_boolean(one.type):
+            arrays.append(pa.repeat(True, rows))
+        elif pa.types.is_integer(one.type):
+            arrays.append(pa.repeat(pa.scalar(0).cast(one.type), rows))
+        else:
+            text = "{}" if one.name == "data" else ""
+            arrays.append(pa.repeat(pa.scalar(text).cast(one.type), rows))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+_FILL_ROWS = 500_000
+_FILLED_US = 1_750_000_000_000_000
 _PROBES = 64
 _probes = iter(range(1_000_000))
 
@@ -161,7 +260,19 @@ def figures(cost: ClusterCost) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    import argparse
+    import sys
     import tempfile
 
+    parser = argparse.ArgumentParser(prog="python -m bench.cluster")
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--identities", type=int, default=0, help="that are recorded before it starts")
+    given = parser.parse_args()
+
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as made:
-        print(json.dumps(figures(measure_cluster(Path(made), seconds=8.0)), indent=1))
+        cost = measure_cluster(Path(made), seconds=given.seconds, identities=given.identities)
+        print(json.dumps(figures(cost), indent=1))
+        print(
+            f"take-over with {cost.takeover_identities:,} identities: {cost.takeover_s:.1f} s",
+            file=sys.stderr,
+        )
