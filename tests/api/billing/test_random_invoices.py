@@ -59,7 +59,7 @@ def usage(seed: random.Random, name: str, count: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("number", (1, 2))
+@pytest.mark.parametrize("number", [1, 2])
 def test_sums_previews_and_corrections_agree(tenant: Tenant, number: int) -> None:
     seed = random.Random(number)
     prepared(tenant)
