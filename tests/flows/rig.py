@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tallystick.catalog.interface import SYSTEM
 from tallystick.clock import ManualClock
@@ -38,6 +39,8 @@ WAIT_S = 20.0
 PARTITIONS = int(os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"))
 """More than one: recorders as in a cluster, all of them in this process."""
 
+sole = pytest.mark.skipif(PARTITIONS > 1, reason="It looks into the one recorder of an installation.")
+
 Event = dict[str, Any]
 
 
@@ -56,16 +59,15 @@ def event(number: int | str, **changes: Any) -> Event:
 class Failing:
     """A store of which chosen calls are refused: `refuse` names them, "*" all; cleared by the test."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, whole: "Failing | None" = None) -> None:
         self._store = store
+        self._whole = whole or self
         self.refuse: set[str] = set()
         self.refused = 0
 
     def _bound(self, store: Store) -> "Failing":
         """The store of one partition, which refuses what the whole one does."""
-        bound = Failing(store)
-        bound.refuse = self.refuse
-        return bound
+        return Failing(store, whole=self)
 
     def __getattr__(self, name: str) -> Any:
         target = getattr(self._store, name)
@@ -74,8 +76,8 @@ class Failing:
             return lambda *given, **named: self._bound(target(*given, **named))
 
         def call(*positional: Any, **named: Any) -> Any:
-            if self.refuse & {name, "*"} and name != "close":
-                self.refused += 1
+            if self._whole.refuse & {name, "*"} and name != "close":
+                self._whole.refused += 1
                 raise Unavailable("The store is not there (test).", retry_after_s=1)
             return target(*positional, **named)
 

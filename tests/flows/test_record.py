@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from tests.flows.rig import NOW_US, Rig, event, eventually, expected
+from tests.flows.rig import NOW_US, Rig, event, eventually, expected, sole
 
 from tallystick.catalog.interface import SYSTEM, Catalog, CustomerChange
 from tallystick.errors import Unavailable
@@ -19,6 +19,7 @@ from tallystick.store.connection import Connection
 Play = Callable[[Callable[[Rig], Awaitable[None]]], None]
 
 
+@sole
 def test_new_duplicate_and_conflict_within_a_batch_and_across(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         outcome = await rig.record(
@@ -80,6 +81,7 @@ def _hold_back(rig: Rig, wanted: int) -> Callable[[str], None]:
     return on_step
 
 
+@sole
 def test_a_subject_that_moves_takes_no_history_along(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
@@ -101,6 +103,7 @@ def _customer(catalog: Catalog, key: str, subject: str, *, reassign: bool = Fals
     catalog.create_customer("default", key, change, reassign=reassign, actor=SYSTEM, now_us=NOW_US)
 
 
+@sole
 def test_moments_grow_under_a_clock_that_jumps_back(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         moments: list[int] = []
@@ -130,6 +133,7 @@ def test_as_of_an_earlier_moment_the_later_is_not_there(play: Play) -> None:
     play(scene)
 
 
+@sole
 def test_who_asks_at_once_is_told_of_the_duplicates(play: Play) -> None:
     """The outcome must be known before the position is seen as recorded."""
 
@@ -215,6 +219,7 @@ def vars_of(totals: object) -> tuple[int, int, int]:
     return (totals.events, totals.duplicates, totals.conflicts)  # type: ignore[attr-defined]
 
 
+@sole
 def test_readings_follow_the_customer_their_event_was_stored_with(play: Play) -> None:
     """The subject moves while a batch is being repeated."""
 
@@ -326,6 +331,7 @@ def test_readings_that_vanish_come_back_and_answers_stay(
     play(scene)
 
 
+@sole
 def test_a_given_up_build_leaves_no_readings_beside_the_next_one(play: Play) -> None:
     """Readings are taken out of service while a build is between asking and inserting."""
 
@@ -381,6 +387,7 @@ def _delete_a_run(rig: Rig) -> None:
     [lambda rig: rig.delete("identity"), _flip_a_byte, _delete_a_run],
     ids=["lost", "flipped", "run lost"],
 )
+@sole
 def test_the_index_is_made_again_from_the_facts(play: Play, harm: Callable[[Rig], None]) -> None:
     async def scene(rig: Rig) -> None:
         await rig.record(*(event(number) for number in range(3000)))
@@ -394,6 +401,7 @@ def test_the_index_is_made_again_from_the_facts(play: Play, harm: Callable[[Rig]
     play(scene)
 
 
+@sole
 def test_an_index_behind_and_one_ahead(play: Play) -> None:
     import shutil
 
@@ -423,6 +431,7 @@ def test_an_index_behind_and_one_ahead(play: Play) -> None:
     play(scene)
 
 
+@sole
 def test_a_lost_journal_is_made_again_from_the_facts(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
@@ -440,6 +449,7 @@ def test_a_lost_journal_is_made_again_from_the_facts(play: Play) -> None:
     play(scene)
 
 
+@sole
 def test_a_damaged_journal_is_set_aside(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
@@ -457,6 +467,7 @@ def test_a_damaged_journal_is_set_aside(play: Play) -> None:
     play(scene)
 
 
+@sole
 def test_a_lost_log_repeats_no_position(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
@@ -560,6 +571,7 @@ def test_one_refused_call_is_repeated(play: Play, call: str) -> None:
     play(scene)
 
 
+@sole
 def test_an_unknown_subject_waits_for_the_catalog(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()

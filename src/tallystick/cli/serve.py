@@ -1,4 +1,4 @@
-"""`tallystick serve`: everything in one process."""
+"""`tallystick serve`: everything in one process, or what its roles are."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,8 @@ _console = Console(stderr=True)
 
 @with_settings
 def serve(settings: Settings) -> None:
-    """Start Tallystick: HTTP API, recorder and everything else, in this process, until Ctrl-C or SIGTERM."""
+    """Start Tallystick until Ctrl-C or SIGTERM: HTTP API, recorder and everything else in this process, or in a cluster
+    what `--role` says."""
     # Threads that leave NumPy or Arrow wait for the interpreter at most this long; the default of 5 ms adds up.
     sys.setswitchinterval(0.001)
     import uvloop
@@ -41,9 +42,11 @@ async def run_server(
     import uvicorn
 
     from tallystick.api.app import create_app, server_config
-    from tallystick.wiring import start
+    from tallystick.api.watched import Watched
+    from tallystick.wiring import roles_of, start
 
     observe.configure(level=settings.log_level, form=settings.log_format)
+    roles = roles_of(settings)
     host, port = listen_address(settings.listen)
     listener = _bind(host, port)
     running = await start(settings)
@@ -55,7 +58,9 @@ async def run_server(
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
-        server = uvicorn.Server(server_config(create_app(running.system), host=host, port=port))
+        app = create_app(running.system)
+        served = app if "api" in roles else Watched(app)
+        server = uvicorn.Server(server_config(served, host=host, port=port))
         if when_ready is not None:
             beside = asyncio.create_task(_coroutine(when_ready(running, url)))
         for number in (signal.SIGINT, signal.SIGTERM):

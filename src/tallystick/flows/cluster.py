@@ -385,7 +385,9 @@ class ClusterRecording:
         if not await self.wait_for(vector_of(positions), timeout_s):
             return None
         found = await asyncio.to_thread(self._kinds_at, positions.tolist())
-        return Outcome(*(np.flatnonzero(np.isin(positions, kind)).tolist() for kind in found))
+        # As whole numbers of 64 bits: beside a list of Python's, NumPy would compare floats.
+        rows = (np.isin(positions, np.array(kind, np.uint64)) for kind in found)
+        return Outcome(*(np.flatnonzero(chosen).tolist() for chosen in rows))
 
     def _kinds_at(self, positions: list[int]) -> tuple[list[int], list[int], list[int]]:
         """Those that are duplicates, conflicts, in quarantine."""
