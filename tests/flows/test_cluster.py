@@ -223,3 +223,44 @@ def test_a_failure_at_any_step_of_an_action_of_all_changes_nothing(
         await rig.served_from("readings")
 
     play(scene)
+
+
+@pytest.mark.slow
+def test_an_index_lost_in_the_midst_of_a_close_is_filled_without_what_does_not_count_yet(
+    make_rig: Callable[[], Rig],
+) -> None:
+    """With one partition, too."""
+
+    async def scene() -> None:
+        rig = make_rig()
+        rig.settings["partitions"] = 1
+        await rig.start()
+        rig.meter()
+        await rig.record(*(event(number) for number in range(5)))
+        await backfill(rig, "b", *(event(number, data={"n": 10}) for number in range(3, 8)))
+        await rig.settled()
+        failed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def on_step(at: str) -> None:
+            if at == "action":
+                loop.call_soon_threadsafe(failed.set)
+                raise RuntimeError(at)
+
+        rig.on_step = on_step
+        closing = asyncio.create_task(correct.close_backfill(rig.system, "default", "b", actor=SYSTEM))
+        await asyncio.wait_for(failed.wait(), 20)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await rig.stop()
+        rig.delete("identity")
+        rig.on_step = lambda at: None
+        await rig.start()
+        try:
+            await correct.close_backfill(rig.system, "default", "b", actor=SYSTEM)
+            assert await rig.total() == 50
+            assert rig.recorder.totals.events == 8
+        finally:
+            await rig.stop()
+
+    asyncio.run(scene())

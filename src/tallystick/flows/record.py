@@ -455,6 +455,7 @@ class Recorder:
             await self._in_thread(self._store.migrate)
         self._migrated.set()
         await self._in_thread(self._finish_forgetting)
+        await self._undo_action()
         await self._in_thread(self._refill_index)
         while self._state.intent is not None:
             if not await self._cycle():
@@ -466,6 +467,16 @@ class Recorder:
         await self._log.trim(self._state.recorded)
         self.recovered = True
         _logger.info("recovered", position=self._state.recorded, events=self._state.events)
+
+    async def _undo_action(self) -> None:
+        """Delete what an action that is to be repeated has left in the store: events of a backfill lie under positions
+        that were recorded long ago, and the index would be filled with what does not count yet."""
+        intent = self._state.intent
+        if intent is None:
+            return
+        blocks = () if intent.barrier else await self._next_blocks()
+        if intent.barrier or (blocks and _action_of(blocks)):
+            await self._in_thread(lambda: self._store.delete_moment(intent.recorded_at_us))
 
     def _refill_index(self) -> None:
         """Open the index and add what was recorded since it was last flushed; when it is damaged, ahead of the facts or
