@@ -257,7 +257,8 @@ def test_an_index_lost_in_the_midst_of_a_close_is_filled_without_what_does_not_c
         rig.on_step = lambda at: None
         await rig.start()
         try:
-            await correct.close_backfill(rig.system, "default", "b", actor=SYSTEM)
+            closed = await correct.close_backfill(rig.system, "default", "b", actor=SYSTEM)
+            assert closed.state == "closed", rig.recorder.fault
             assert await rig.total() == 50
             assert rig.recorder.totals.events == 8
         finally:

@@ -97,19 +97,26 @@ async def stage(system: System, tenant: str, key: str, events: EventColumns) -> 
 async def close_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
     """Let a backfill count, all of it at once. Answers it closed, or still `closing` when that takes longer than a
     request may wait. Closing it again changes nothing."""
-    backfill = await _carry_out(
-        system, tenant, key, actor, actions.CLOSE, before="open", during="closing", after="closed"
-    )
-    if backfill.state == "closed":
+    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    if backfill.state != "closed":
+        await _begin(system, backfill, actor, before="open", during="closing")
+    elif not await in_questions(system, lambda: system.store.staged_count(tenant, key)):
+        return backfill
+    # Also when it is closed already and something is still laid aside: the recorder says that it is closed before it has
+    # written down that it is done, and until then it may need what is laid aside once more.
+    if await _carry_out(system, backfill, actor, actions.CLOSE):
         await in_questions(system, lambda: system.store.delete_staged(tenant, key))
-    return backfill
+    return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
 
 
 async def revert_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
     """Take a closed backfill back, all of it at once: its events are retracted, what it replaced is current again."""
-    return await _carry_out(
-        system, tenant, key, actor, actions.REVERT, before="closed", during="reverting", after="reverted"
-    )
+    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    if backfill.state == "reverted":
+        return backfill
+    await _begin(system, backfill, actor, before="closed", during="reverting")
+    await _carry_out(system, backfill, actor, actions.REVERT)
+    return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
 
 
 async def discard_backfill(system: System, tenant: str, key: str, *, actor: Actor) -> Backfill:
@@ -133,38 +140,30 @@ async def discard_backfill(system: System, tenant: str, key: str, *, actor: Acto
     )
 
 
-async def _carry_out(
-    system: System,
-    tenant: str,
-    key: str,
-    actor: Actor,
-    action: str,
-    *,
-    before: BackfillState,
-    during: BackfillState,
-    after: BackfillState,
-) -> Backfill:
-    backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
-    if backfill.state == after:
-        return backfill
-    if backfill.state != during:
-        _must_be(backfill, before)
-        await in_questions(
-            system,
-            lambda: system.catalog.advance_backfill(
-                tenant, key, to_state=during, actor=actor, now_us=system.clock.now_us()
-            ),
-        )
-    # Also when it was under way already: the process may have ended before the action was in the log. An action that
-    # has been carried out does nothing the second time.
+async def _begin(
+    system: System, backfill: Backfill, actor: Actor, *, before: BackfillState, during: BackfillState
+) -> None:
+    """Let nothing else be done with it from now on."""
+    if backfill.state == during:
+        return
+    _must_be(backfill, before)
+    await in_questions(
+        system,
+        lambda: system.catalog.advance_backfill(
+            backfill.tenant, backfill.key, to_state=during, actor=actor, now_us=system.clock.now_us()
+        ),
+    )
+
+
+async def _carry_out(system: System, backfill: Backfill, actor: Actor, action: str) -> bool:
+    """Put the action into the log, also when it was under way already: the process may have ended before. An action that
+    has been carried out does nothing the second time. Whether it is done; False when that takes too long."""
     note = BackfillNote(
-        backfill=key, reason=backfill.reason, author=actor.name, replace=_scope(backfill.replace)
+        backfill=backfill.key, reason=backfill.reason, author=actor.name, replace=_scope(backfill.replace)
     )
-    positions = await system.log.append(
-        _single(tenant, key, action, msgspec.json.encode(note), system.clock.now_us())
-    )
-    await system.recorder.wait_for(vector_of(positions), system.settings.wait_s_max)
-    return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
+    single = _single(backfill.tenant, backfill.key, action, msgspec.json.encode(note), system.clock.now_us())
+    positions = await system.log.append(single)
+    return await system.recorder.wait_for(vector_of(positions), system.settings.wait_s_max)
 
 
 def _must_be(backfill: Backfill, state: BackfillState) -> None:
