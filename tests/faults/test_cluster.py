@@ -1,7 +1,7 @@
 """A cluster of real processes, broken under load, round after round: the account balances by identity after each, and
 every answer as of an earlier moment stays what it was. `-s` shows the account of each round.
 
-TALLYSTICK_FAULT_ROUNDS sets how many rounds (20), TALLYSTICK_FAULT_SEED repeats a run.
+TALLYSTICK_FAULT_ROUNDS sets how many rounds (9), TALLYSTICK_FAULT_SEED repeats a run.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.cluster.processes import Cluster
 
 pytestmark = pytest.mark.slow
 
-ROUNDS = int(os.environ.get("TALLYSTICK_FAULT_ROUNDS") or 20)
+ROUNDS = int(os.environ.get("TALLYSTICK_FAULT_ROUNDS") or 9)
 FAULT_S = (0.8, 2.5)
 EVENTS_PER_S = 2_000
 
