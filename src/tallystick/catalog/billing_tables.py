@@ -13,19 +13,12 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from tallystick.catalog.tables import UserText, metadata
-
-
-def _number() -> Column[int]:
-    return Column(
-        "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    )
-
+from tallystick.catalog.tables import UserText, metadata, row_number
 
 plan_versions = Table(
     "plan_versions",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("key", UserText, nullable=False),
     Column("version", Integer, nullable=False),
@@ -42,7 +35,7 @@ plan_versions = Table(
 subscriptions = Table(
     "subscriptions",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, nullable=False),
     Column("id", Text, nullable=False),
     Column("key", UserText),
@@ -68,7 +61,7 @@ subscriptions = Table(
 invoices = Table(
     "invoices",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("id", Text, nullable=False),
     Column("sequence", BigInteger),
@@ -107,7 +100,7 @@ invoice_counters = Table(
 late_lines = Table(
     "late_lines",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, nullable=False),
     Column("subscription", Text, nullable=False),
     Column("invoice", Text, nullable=False),

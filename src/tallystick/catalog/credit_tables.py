@@ -6,26 +6,18 @@ from sqlalchemy import (
     Column,
     ForeignKeyConstraint,
     Index,
-    Integer,
     PrimaryKeyConstraint,
     Table,
     Text,
     UniqueConstraint,
 )
 
-from tallystick.catalog.tables import UserText, metadata
-
-
-def _number() -> Column[int]:
-    return Column(
-        "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
-    )
-
+from tallystick.catalog.tables import UserText, metadata, row_number
 
 credit_grants = Table(
     "credit_grants",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, nullable=False),
     Column("id", Text, nullable=False),
     Column("customer", UserText, nullable=False),
@@ -51,7 +43,7 @@ entries; what is left is granted less the other three. `settled_us`, `ended`: bi
 credit_entries = Table(
     "credit_entries",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, nullable=False),
     Column("customer", UserText, nullable=False),
     Column("unit", UserText, nullable=False),

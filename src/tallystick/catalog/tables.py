@@ -50,7 +50,7 @@ class UserText(TypeDecorator[str]):
         return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
 
 
-def _number() -> Column[int]:
+def row_number() -> Column[int]:
     """Grows with every row and is never used again, also not after deletions."""
     return Column(
         "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
@@ -91,7 +91,7 @@ tenants = Table(
 api_keys = Table(
     "api_keys",
     metadata,
-    _number(),
+    row_number(),
     Column("id", Text, nullable=False),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("name", UserText, nullable=False),
@@ -116,7 +116,7 @@ api_keys = Table(
 tokens = Table(
     "tokens",
     metadata,
-    _number(),
+    row_number(),
     Column("id", Text, nullable=False),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("kind", Text, nullable=False),
@@ -153,7 +153,7 @@ meters = Table(
 meter_versions = Table(
     "meter_versions",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, nullable=False),
     Column("key", UserText, nullable=False),
     Column("version", Integer, nullable=False),
@@ -168,7 +168,7 @@ meter_versions = Table(
 customers = Table(
     "customers",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("key", UserText, nullable=False),
     Column("name", UserText, nullable=False),
@@ -225,7 +225,7 @@ given up keeps a row without customer: `subject_changes` must be able to tell it
 backfills = Table(
     "backfills",
     metadata,
-    _number(),
+    row_number(),
     Column("tenant", UserText, ForeignKey("tenants.key"), nullable=False),
     Column("key", UserText, nullable=False),
     Column("reason", UserText, nullable=False),
@@ -264,7 +264,7 @@ idempotency_keys = Table(
 audit = Table(
     "audit",
     metadata,
-    _number(),
+    row_number(),
     Column("at_us", BigInteger, nullable=False),
     Column("tenant", UserText, nullable=False),
     Column("actor", UserText, nullable=False),

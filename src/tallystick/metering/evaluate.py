@@ -9,9 +9,8 @@ from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from tallystick.metering.meter import PERCENTILES, ZEROES, Aggregation, Meter
-from tallystick.metering.number import NotNumeric, NumberOutOfRange, parse_number
 from tallystick.metering.oracle_reading import OracleEvent, OracleReading, oracle_events, read_one
-from tallystick.metering.query import Filter, Operator, UsageQuery, UsageRow
+from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.series import Stretch, contributions, curves, pairs
 
 __all__ = ["OracleEvent", "OracleReading", "aggregate", "evaluate", "oracle_events", "read_one"]
@@ -46,7 +45,7 @@ def evaluate(query: UsageQuery, events: Sequence[OracleEvent]) -> list[UsageRow]
     groups: dict[Group, list[Part]] = {}
     for part in _parts(query, counted):
         names = part if isinstance(part, OracleReading) else part.names
-        if all(_passes(query.meter, one, names) for one in query.filters):
+        if all(one.accepts(_named(query.meter, one.name, names)) for one in query.filters):
             group = tuple(_named(query.meter, name, names) for name in query.group_by)
             groups.setdefault(group, []).append(part)
     totals = {
@@ -189,28 +188,3 @@ def _named(meter: Meter, name: str, reading: OracleReading) -> str | None:
         if declared.name == name:
             return value
     raise ValueError(f"{name!r} is no dimension of the meter {meter.key!r}")
-
-
-def _passes(meter: Meter, one: Filter, reading: OracleReading) -> bool:
-    value = _named(meter, one.name, reading)
-    operator, operands = one.operator, one.operands
-    if operator is Operator.EXISTS:
-        return (value is not None) == (operands[0] == "true")
-    if operator in (Operator.NE, Operator.NOT_IN):
-        return value is None or value not in operands
-    if value is None:
-        return False
-    if operator in (Operator.EQ, Operator.IN):
-        return value in operands
-    if operator is Operator.PREFIX:
-        return value.startswith(operands[0])
-    try:
-        number, bound = parse_number(value), parse_number(operands[0])
-    except (NotNumeric, NumberOutOfRange):
-        return False
-    return {
-        Operator.GT: number > bound,
-        Operator.GTE: number >= bound,
-        Operator.LT: number < bound,
-        Operator.LTE: number <= bound,
-    }[operator]

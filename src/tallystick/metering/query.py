@@ -5,6 +5,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from tallystick.metering.meter import Meter, Window
+from tallystick.metering.number import NotNumeric, NumberOutOfRange, parse_number
 
 __all__ = ["Filter", "Operator", "UsageExtent", "UsageQuery", "UsageRow", "Window"]
 
@@ -35,6 +36,30 @@ class Filter:
     name: str
     operator: Operator
     operands: tuple[str, ...]
+
+    def accepts(self, value: str | None) -> bool:
+        """Whether what the event has for `name` passes; None: it has nothing."""
+        operator, operands = self.operator, self.operands
+        if operator is Operator.EXISTS:
+            return (value is not None) == (operands[0] == "true")
+        if operator in (Operator.NE, Operator.NOT_IN):
+            return value is None or value not in operands
+        if value is None:
+            return False
+        if operator in (Operator.EQ, Operator.IN):
+            return value in operands
+        if operator is Operator.PREFIX:
+            return value.startswith(operands[0])
+        try:
+            number, bound = parse_number(value), parse_number(operands[0])
+        except (NotNumeric, NumberOutOfRange):
+            return False
+        return {
+            Operator.GT: number > bound,
+            Operator.GTE: number >= bound,
+            Operator.LT: number < bound,
+            Operator.LTE: number <= bound,
+        }[operator]
 
 
 @dataclass(frozen=True, slots=True)

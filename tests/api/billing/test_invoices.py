@@ -272,6 +272,22 @@ def test_transactions_are_priced_one_by_one(tenant: Tenant) -> None:
     assert amounts(preview(tenant)) == {"tokens": "12.50"}
 
 
+@pytest.mark.parametrize("needed", [{"group_by": ["model"]}, {"filter": {"model": {"eq": "m"}}}])
+def test_a_dimension_the_meter_has_dropped_is_told(tenant: Tenant, needed: dict[str, Any]) -> None:
+    """Whether events are priced one by one or together: never billed as if they had no such member."""
+    prepared(tenant)
+    one_by_one = {"model": "percentage", "rate": "1", "min_per_transaction": "2"}
+    for key, price in (("single", one_by_one), ("together", USAGE["price"])):
+        plan(tenant, key, charges=[{**USAGE, "price": price, **needed}])
+    tenant.record(event("a", 100))
+    made = [subscribed(tenant, plan=key) for key in ("single", "together")]
+    assert tenant.send("PATCH", "/v1/meters/tokens", json={"dimensions": {}}).status_code == 200
+    report = tenant.post("/v1/billing/run", {"at": AUGUST}).json()
+    assert {(one["subscription"], one["code"]) for one in report["failed"]} == {
+        (one["id"], "unknown_dimension") for one in made
+    }
+
+
 def test_a_void_invoice_keeps_its_number(tenant: Tenant) -> None:
     prepared(tenant)
     plan(tenant)

@@ -18,8 +18,6 @@ from tallystick.flows.record import Recorder
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, check_kept, in_questions, moment, usage, wait_for_position
 from tallystick.metering.meter import Aggregation, Meter
-from tallystick.metering.number import NotNumeric, NumberOutOfRange, parse_number
-from tallystick.metering.query import Filter, Operator
 from tallystick.metering.reading import Reading
 from tallystick.rating.model import Usage
 from tallystick.store.interface import EventSearch, StoredEvent
@@ -207,7 +205,7 @@ def contributions(
             reading = reading_of(meter, event)
             if (
                 isinstance(reading, Reading)
-                and all(passes(meter, one, event, reading) for one in filters)
+                and all(one.accepts(named(meter, one.name, event, reading)) for one in filters)
                 and keep(event, reading)
             ):
                 yield event, reading
@@ -216,7 +214,7 @@ def contributions(
 
 
 def named(meter: Meter, name: str, event: StoredEvent, reading: Reading) -> str | None:
-    """A dimension of one event."""
+    """A dimension of one event. Raises Invalid where a new version of the meter has dropped it."""
     if name == "customer":
         return event.customer
     if name == "subject":
@@ -224,30 +222,4 @@ def named(meter: Meter, name: str, event: StoredEvent, reading: Reading) -> str 
     for declared, value in zip(meter.dimensions, reading.dimensions, strict=True):
         if declared.name == name:
             return value
-    return None
-
-
-def passes(meter: Meter, one: Filter, event: StoredEvent, reading: Reading) -> bool:
-    """Whether one event passes a condition, as usage questions have it (metering/query.Operator)."""
-    value = named(meter, one.name, event, reading)
-    operator, operands = one.operator, one.operands
-    if operator is Operator.EXISTS:
-        return (value is not None) == (operands[0] == "true")
-    if operator in (Operator.NE, Operator.NOT_IN):
-        return value is None or value not in operands
-    if value is None:
-        return False
-    if operator in (Operator.EQ, Operator.IN):
-        return value in operands
-    if operator is Operator.PREFIX:
-        return value.startswith(operands[0])
-    try:
-        number, bound = parse_number(value), parse_number(operands[0])
-    except (NotNumeric, NumberOutOfRange):
-        return False
-    return {
-        Operator.GT: number > bound,
-        Operator.GTE: number >= bound,
-        Operator.LT: number < bound,
-        Operator.LTE: number <= bound,
-    }[operator]
+    raise Invalid(f"The meter {meter.key!r} has no dimension {name!r} any more.", code="unknown_dimension")
