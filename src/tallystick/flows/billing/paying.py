@@ -1,8 +1,8 @@
 """Credits on invoices: paid when an invoice is finalized, given back when it is void, foreseen in a preview.
 
 What was paid stands in the ledger under the invoice's id, and nowhere else: the frozen document says what is due, the
-ledger what of that is paid. Paying twice is paying once, so a crash between finalizing and paying is mended by the next
-look (`pay`). Credits pay the total, tax included; each line's share of it can be paid by what its meter, charge and plan
+ledger what of that is paid. Paying twice is paying once. A crash between finalizing and paying leaves the invoice unpaid:
+nobody calls `pay` for it again, and its credits stay with the customer. Credits pay the total, tax included; each line's share of it can be paid by what its meter, charge and plan
 allow. Units of a meter pay no money: they burn down by themselves (flows/credits.py).
 """
 
