@@ -30,7 +30,7 @@ from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
 from tallystick.flows.move_target import Elsewhere
 from tallystick.flows.node import RecorderNode
-from tallystick.flows.quarantine import QuarantineKeeper
+from tallystick.flows.quarantine import QuarantineKeeper, Releasing
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Recording
 from tallystick.flows.restore import check_finished
@@ -130,7 +130,7 @@ class _Parts:
         log: EventLog,
         recorder: Recording,
         rollups: Rollups,
-        quarantine: QuarantineKeeper | None = None,
+        quarantine: Releasing | None = None,
     ) -> System:
         return System(
             settings=self.settings,
@@ -315,7 +315,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         return RollupKeeper(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
 
     rollups = SharedRollups(keeper_of)
-    system = parts.system(PartitionedLog(logs), view, rollups)
+    system = parts.system(PartitionedLog(logs), view, rollups, node)
     owner = new_owner()
     roles = roles_of(settings)
     keepers: list[PartitionKeeper | JobKeeper] = []

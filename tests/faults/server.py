@@ -69,6 +69,7 @@ class Server:
             "TALLYSTICK_ADMIN_KEY": KEY,
             "TALLYSTICK_LOG_FORMAT": "json",
             "TALLYSTICK_TEST_KILL_AT_STEP": kill_at_step,
+            "TALLYSTICK_PARTITIONS": os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"),
         }
         environment |= {f"TALLYSTICK_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self.log_path.open("ab") as log:

@@ -16,7 +16,7 @@ from tallystick.flows.cluster import ClusterRecording, Share
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import Held
-from tallystick.flows.quarantine import QuarantineKeeper
+from tallystick.flows.quarantine import SETTLE_S_MAX, QuarantineKeeper
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Totals
 from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
@@ -68,7 +68,14 @@ class RecorderNode:
         self._unknown_subject = unknown_subject
         self._on_step = on_step
         self._on_batch = on_batch
+        self._quarantines: dict[int, QuarantineKeeper] = {}
         self._needed_since = needed_since
+
+    async def settle(self) -> None:
+        """Release from quarantine in the partitions recorded here, and wait until it counts (`quarantine.Releasing`); in
+        the others it is done within a second or two."""
+        await asyncio.gather(*(keeper.settle() for keeper in tuple(self._quarantines.values())))
+        await self._view.wait_for(self._view.position, SETTLE_S_MAX)
 
     async def record(self, held: Held[int]) -> None:
         """Record a partition until `held.leaving`. Raises LeaseLostError or FencedOff once another has it."""
@@ -129,6 +136,7 @@ class RecorderNode:
         recording = asyncio.create_task(recorder.run())
         leaving = asyncio.create_task(held.leaving.wait())
         self._view.joined(partition, recorder, recorder.state)
+        self._quarantines[partition] = quarantine
         try:
             await asyncio.wait((recording, leaving), return_when=asyncio.FIRST_COMPLETED)
             for keeper in keepers:
@@ -138,6 +146,7 @@ class RecorderNode:
             await recording
         finally:
             self._view.left(partition)
+            self._quarantines.pop(partition, None)
             leaving.cancel()
             await asyncio.gather(leaving, *beside, return_exceptions=True)
             journal.close()

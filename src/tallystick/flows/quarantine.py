@@ -7,6 +7,7 @@ twice does nothing, so it does not matter who asks, how often, or whether somebo
 
 import asyncio
 from collections import defaultdict
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -28,6 +29,14 @@ LOOK_S = 1.0
 SETTLE_S_MAX = 10.0
 
 _logger = structlog.get_logger("quarantine")
+
+
+class Releasing(Protocol):
+    """What those who give subjects away need."""
+
+    async def settle(self) -> None:
+        """Release what may be released now, and wait until it counts. What cannot be done now is done later."""
+        ...
 
 
 class QuarantineKeeper:

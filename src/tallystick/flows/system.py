@@ -10,7 +10,7 @@ from tallystick.clock import Clock
 from tallystick.config import Settings
 from tallystick.flows.gate import Gate
 from tallystick.flows.move_target import OpenElsewhere
-from tallystick.flows.quarantine import QuarantineKeeper
+from tallystick.flows.quarantine import Releasing
 from tallystick.flows.recording import Recording
 from tallystick.flows.rollup import Rollups
 from tallystick.log.interface import EventLog
@@ -31,7 +31,7 @@ class System:
     rollups: Rollups
     metrics: Metrics
     questions: ThreadPoolExecutor
-    quarantine: QuarantineKeeper | None = None
+    quarantine: Releasing | None = None
     streams: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(4))
     """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None

@@ -49,8 +49,8 @@ def partitions_of(identities: Sequence[bytes], partitions: int) -> NDArray[np.in
 
 def vector_of(positions: Positions) -> Vector:
     """The highest position in each partition, of positions in any order."""
-    if len(positions) == 0:
-        return ()
+    if len(positions) <= 1:
+        return tuple(positions.tolist())
     low, high = int(positions.min()), int(positions.max())
     if partition_of(low) == partition_of(high):
         return (high,)
