@@ -24,7 +24,7 @@ from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.derive import ReadingsBuilder
-from tallystick.flows.erase import TenantEraser
+from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorders
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
@@ -237,11 +237,13 @@ async def _start_alone(parts: _Parts) -> Running:
         checkpoint=SqliteCheckpoint(directory / "rollups.sqlite"),
     )
     quarantine = QuarantineKeeper(store=store, catalog=parts.catalog, recorder=recorder, log=log, clock=clock)
+    facts_eraser = FactsEraser(store=store, catalog=parts.catalog, recorder=recorder, log=log, clock=clock)
     eraser = TenantEraser(
         store=store,
         catalog=parts.catalog,
         recorder=recorder,
-        log=log,
+        end=lambda: (log.end,),
+        forget=facts_eraser.forget,
         clock=clock,
         directory=directory / "exports",
     )
@@ -268,6 +270,7 @@ async def _start_alone(parts: _Parts) -> Running:
         await billing.stop()
         await builder.stop()
         await retention.stop()
+        await facts_eraser.stop()
         await eraser.stop()
         await quarantine.stop()
         await rollups.stop()
@@ -315,7 +318,17 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         return RollupKeeper(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
 
     rollups = SharedRollups(keeper_of)
-    system = parts.system(PartitionedLog(logs), view, rollups, node)
+    log = PartitionedLog(logs)
+    system = parts.system(log, view, rollups, node)
+    eraser = TenantEraser(
+        store=store,
+        catalog=parts.catalog,
+        recorder=view,
+        end=lambda: log.end,
+        forget=erased_by_recorders(store),
+        clock=clock,
+        directory=directory / "exports",
+    )
     owner = new_owner()
     roles = roles_of(settings)
     keepers: list[PartitionKeeper | JobKeeper] = []
@@ -331,7 +344,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         )
     if "worker" in roles:
         billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
-        jobs = {"job/rollups": rollups.work, "job/billing": billing.work}
+        jobs = {"job/rollups": rollups.work, "job/billing": billing.work, "job/erase": eraser.work}
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
     await view.look()
     viewing = asyncio.create_task(view.run(), name="cluster")
@@ -345,7 +358,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         await asyncio.gather(viewing, return_exceptions=True)
         coordination.close()
 
-    return Running(system, None, None, parts.first_admin_key, end)
+    return Running(system, None, eraser, parts.first_admin_key, end)
 
 
 def roles_of(settings: Settings) -> frozenset[str]:

@@ -5,12 +5,16 @@ recorded, its events go into a file (Parquet) and its configuration and audit be
 then its facts go the way that retention takes (flows/retention.py): events with all that hangs on them, in steps between two
 batches. What stays of an event is its identity, a number that tells nothing: counts of what was recorded must go on to agree.
 At last the catalog forgets its customers. Each step may be cut off and is done again.
+
+In a cluster the recorder of each partition erases what lies there (`FactsEraser`), once the export is noted in the catalog;
+one process (a job, flows/lease.JobKeeper) writes the export before, and lets the catalog forget when nothing is left.
 """
 
 import asyncio
 import json
 import os
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,22 +25,29 @@ import structlog
 
 from tallystick.catalog.interface import LIMIT_MAX, Catalog, DeletedTenant
 from tallystick.clock import Clock
+from tallystick.flows.lease import Held
 from tallystick.flows.record import Recorder
+from tallystick.flows.recording import Recording
 from tallystick.flows.retention import STEP_EVENTS, forgotten_rows
 from tallystick.log.interface import Log
 from tallystick.metering.definition import definition_to_wire
+from tallystick.metering.position import Vector
 from tallystick.store.interface import VERSION_SCHEMA, Store
 
 GRACE_US = 10_000_000
 """From the deletion on: requests that were under way have come to their end by then, and no key is kept any more."""
-_LOOK_S = 15.0
+LOOK_S = 15.0
 _WAIT_S = 30.0
 
 _logger = structlog.get_logger("erase")
 
+Forget = Callable[[str], Awaitable[bool]]
+"""Erase a tenant's facts as far as it can be done now; whether they are all gone."""
 
-class TenantEraser:
-    """Erases deleted tenants. `run` is its life."""
+
+class FactsEraser:
+    """Erases the facts of deleted tenants that one recorder has recorded. `run` is its life in a cluster; a recorder that is
+    alone is told by `forget`."""
 
     def __init__(
         self,
@@ -46,52 +57,40 @@ class TenantEraser:
         recorder: Recorder,
         log: Log,
         clock: Clock,
-        directory: Path,
         step_events: int = STEP_EVENTS,
     ) -> None:
+        """`store`, `log`: of the recorder's partition."""
         self._store = store
         self._catalog = catalog
         self._recorder = recorder
         self._log = log
         self._clock = clock
-        self._directory = directory
         self._step_events = step_events
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Look for deleted tenants until `stop`. Whatever fails is tried again."""
+        """Erase what has been exported until `stop`. Whatever fails is tried again."""
         while not self._stopping.is_set():
             try:
                 if self._recorder.recovered:
                     await self.sweep()
             except Exception as error:
                 _logger.warning("erasing_failed", error=repr(error))
-            try:
-                await asyncio.wait_for(self._stopping.wait(), _LOOK_S)
-            except TimeoutError:
-                continue
+            await _pause(self._stopping)
 
     async def stop(self) -> None:
         self._stopping.set()
 
-    async def sweep(self) -> int:
-        """Erase what can be erased now; how many tenants are done."""
-        done = 0
+    async def sweep(self) -> None:
+        """Erase what can be erased now."""
         for one in await asyncio.to_thread(self._catalog.tenants_to_erase):
-            if self._clock.now_us() < one.deleted_at_us + GRACE_US:
+            if one.export is None or self._clock.now_us() < one.deleted_at_us + GRACE_US:
                 continue
             if not await self._recorder.wait_for((self._log.end,), _WAIT_S):
-                break
-            if one.export is None:
-                place = await asyncio.to_thread(self._write, one)
-                now_us = self._clock.now_us()
-                await asyncio.to_thread(self._catalog.note_export, one.key, str(place), now_us=now_us)
-            if await self._forget(one.key):
-                await asyncio.to_thread(self._finish, one.key)
-                done += 1
-        return done
+                return
+            await self.forget(one.key)
 
-    async def _forget(self, tenant: str) -> bool:
+    async def forget(self, tenant: str) -> bool:
         """Whether all facts are gone."""
         after = gone = 0
 
@@ -112,6 +111,71 @@ class TenantEraser:
                 return events == 0
             gone += events
         return False
+
+
+class TenantEraser:
+    """Sees the erasure of deleted tenants through. `run` is its life, in a cluster `work`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalog: Catalog,
+        recorder: Recording,
+        end: Callable[[], Vector],
+        forget: Forget,
+        clock: Clock,
+        directory: Path,
+    ) -> None:
+        """`end`: of the whole log."""
+        self._store = store
+        self._catalog = catalog
+        self._recorder = recorder
+        self._end = end
+        self._forget = forget
+        self._clock = clock
+        self._directory = directory
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look for deleted tenants until `stop`. Whatever fails is tried again."""
+        while not self._stopping.is_set():
+            try:
+                if self._recorder.recovered:
+                    await self.sweep()
+            except Exception as error:
+                _logger.warning("erasing_failed", error=repr(error))
+            await _pause(self._stopping)
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def work(self, held: Held[str]) -> None:
+        """In a cluster: while this process has the job."""
+        self._stopping = asyncio.Event()
+        running = asyncio.create_task(self.run())
+        try:
+            await held.leaving.wait()
+        finally:
+            await self.stop()
+            await running
+
+    async def sweep(self) -> int:
+        """Erase what can be erased now; how many tenants are done."""
+        done = 0
+        for one in await asyncio.to_thread(self._catalog.tenants_to_erase):
+            if self._clock.now_us() < one.deleted_at_us + GRACE_US:
+                continue
+            if not await self._recorder.wait_for(self._end(), _WAIT_S):
+                break
+            if one.export is None:
+                place = await asyncio.to_thread(self._write, one)
+                now_us = self._clock.now_us()
+                await asyncio.to_thread(self._catalog.note_export, one.key, str(place), now_us=now_us)
+            if await self._forget(one.key):
+                await asyncio.to_thread(self._finish, one.key)
+                done += 1
+        return done
 
     def _finish(self, tenant: str) -> None:
         cursor: str | None = None
@@ -192,3 +256,20 @@ class TenantEraser:
             cursor = page.next_cursor
             if cursor is None:
                 return found
+
+
+def erased_by_recorders(store: Store) -> Forget:
+    """Where the recorders of all partitions erase (FactsEraser): whether they have."""
+
+    def is_gone(tenant: str) -> bool:
+        left = store.expired(tenant, None, before_us=0, after=0, limit=1)
+        return not any(block.num_rows for block in left)
+
+    return lambda tenant: asyncio.to_thread(is_gone, tenant)
+
+
+async def _pause(stopping: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stopping.wait(), LOOK_S)
+    except TimeoutError:
+        return

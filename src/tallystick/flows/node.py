@@ -1,5 +1,5 @@
 """What a process with the role `recorder` does: it records the partitions it holds, each with a recorder, a builder of
-readings and retention of its own, from the moment its lease is got until it is to go."""
+readings, retention and an eraser of its own, from the moment its lease is got until it is to go."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from tallystick.clock import Clock
 from tallystick.errors import Unavailable
 from tallystick.flows.cluster import ClusterRecording, Share
 from tallystick.flows.derive import ReadingsBuilder
+from tallystick.flows.erase import FactsEraser
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import Held
 from tallystick.flows.quarantine import SETTLE_S_MAX, QuarantineKeeper
@@ -131,7 +132,14 @@ class RecorderNode:
             log=self._logs[partition],
             clock=self._clock,
         )
-        keepers = (builder, retention, quarantine)
+        eraser = FactsEraser(
+            store=store,
+            catalog=self._catalog,
+            recorder=recorder,
+            log=self._logs[partition],
+            clock=self._clock,
+        )
+        keepers = (builder, retention, quarantine, eraser)
         beside = [asyncio.create_task(keeper.run()) for keeper in keepers]
         recording = asyncio.create_task(recorder.run())
         leaving = asyncio.create_task(held.leaving.wait())
