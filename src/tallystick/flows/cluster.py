@@ -29,6 +29,7 @@ from tallystick.catalog.partitions import Partition
 from tallystick.clock import Clock
 from tallystick.flows.attribute import QUARANTINED
 from tallystick.flows.journal import Coverage, State
+from tallystick.flows.moments import Moments
 from tallystick.flows.recording import Lag, Outcome, Totals
 from tallystick.log.interface import Log
 from tallystick.metering.meter import Meter
@@ -110,6 +111,7 @@ class ClusterRecording:
         self._told: tuple[int, Barrier | None] = (0, None)
         self._forgotten_before: dict[tuple[str, str], int] = {}
         self._waiting: list[_Waiter] = []
+        self._moments = Moments(lambda: self.recorded_at_us)
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._stopping = False
@@ -142,6 +144,7 @@ class ClusterRecording:
                 continue
         for waiter in self._waiting:
             waiter.future.cancel()
+        self._moments.close()
         self._thread.shutdown()
 
     def stop(self) -> None:
@@ -208,6 +211,7 @@ class ClusterRecording:
             self._told = known
             for recorder in self._local.values():
                 recorder.wake()
+        self._moments.tell()
         watermark_us = self.recorded_at_us
         left: list[_Waiter] = []
         for waiter in self._waiting:
@@ -369,6 +373,9 @@ class ClusterRecording:
             self._waiting = [other for other in self._waiting if other is not waiter]
             return False
         return True
+
+    async def wait_for_moment(self, after_us: int, timeout_s: float) -> int | None:
+        return await self._moments.later_than(after_us, timeout_s)
 
     async def wait_until_migrated(self, timeout_s: float) -> bool:
         """Migrates, once in this process. Raises Unavailable when the store does not answer."""

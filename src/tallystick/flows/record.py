@@ -60,6 +60,7 @@ from tallystick.flows.actions import (
 from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.flows.cluster import Share
 from tallystick.flows.journal import Coverage, Done, Forgetting, Intent, Journal, State
+from tallystick.flows.moments import Moments
 from tallystick.flows.recording import Lag, Outcome, Totals
 from tallystick.identity.decide import decide
 from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
@@ -174,6 +175,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tickets = itertools.count()
+        self._moments = Moments(lambda: self.recorded_at_us)
         self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
         self._oldest_unrecorded_us: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
@@ -255,6 +257,10 @@ class Recorder:
             self._forget_who_waits_no_more()
             return False
         return True
+
+    async def wait_for_moment(self, after_us: int, timeout_s: float) -> int | None:
+        """See flows/recording.Recording."""
+        return await self._moments.later_than(after_us, timeout_s)
 
     async def wait_until_migrated(self, timeout_s: float) -> bool:
         """Wait until the store's tables are as this program wants them. False when the time ran out first."""
@@ -369,6 +375,7 @@ class Recorder:
             await self._in_thread(self._close_index)
             for _, _, future in self._waiting:
                 future.cancel()
+            self._moments.close()
             self._thread.shutdown()
             self._inserts.shutdown()
 
@@ -438,6 +445,7 @@ class Recorder:
             self._share.saw(state)
 
     def _wake_who_waits(self) -> None:
+        self._moments.tell()
         while self._waiting and self._waiting[0][0] <= self._state.recorded:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():

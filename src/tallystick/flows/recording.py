@@ -95,6 +95,10 @@ class Recording(Protocol):
         """Wait until everything up to `position` is recorded and seen by questions. False when the time ran out first."""
         ...
 
+    async def wait_for_moment(self, after_us: int, timeout_s: float) -> int | None:
+        """Wait until a moment later than `after_us` is published, and answer it. None when the time ran out first."""
+        ...
+
     async def wait_until_migrated(self, timeout_s: float) -> bool:
         """Wait until the store's tables are as this program wants them. False when the time ran out first."""
         ...

@@ -19,7 +19,7 @@ from tallystick.metering.meter import Meter
 from tallystick.metering.position import PARTITIONS_MAX
 from tallystick.metering.query import UsageExtent, UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
-from tallystick.store import build, question
+from tallystick.store import build, question, recent
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
 from tallystick.store.engine import engine_of
 from tallystick.store.facts import Facts
@@ -45,6 +45,8 @@ from tallystick.store.interface import (
     RollupChunk,
     RollupPlan,
     StoredEvent,
+    TouchedFacts,
+    TouchedUsage,
     TypeTotals,
     Underived,
 )
@@ -707,6 +709,15 @@ class ClickHouseStore:
             span_hours=span_hours,
             rows_max=rows_max,
         )
+
+    # -- what is new --------------------------------------------------------------------------------------------
+    def recorded_between(
+        self, after_us: int, until_us: int, *, meters: Sequence[int] | None = None, limit: int
+    ) -> list[TouchedUsage]:
+        return recent.recorded_between(self._derived_rows, after_us, until_us, meters=meters, limit=limit)
+
+    def facts_between(self, after_us: int, until_us: int, *, limit: int) -> list[TouchedFacts]:
+        return recent.facts_between(self._connection, after_us, until_us, limit=limit)
 
     # -- questions ----------------------------------------------------------------------------------------------
     def usage(self, query: UsageQuery, *, rows_max: int, readings: str = "readings") -> list[UsageRow]:

@@ -21,6 +21,7 @@ Every call raises errors.Unavailable when the store cannot be reached or refuses
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -262,6 +263,34 @@ class TypeTotals:
     events: int
     first_us: int | None
     last_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TouchedUsage:
+    """What was recorded of one customer for one meter version between two moments. `readings` counts rows, also those that
+    take something back; `total` is the sum of their values by sign (of count: how many; of meters that do neither sum
+    nor count it means nothing)."""
+
+    tenant: str
+    meter: int  # Meter.id
+    customer: str
+    earliest_us: int  # event time
+    latest_us: int
+    readings: int
+    total: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class TouchedFacts:
+    """New events of one type recorded between two moments: of all customers together, or of one subject that belongs to
+    nobody."""
+
+    tenant: str
+    type: str
+    subject_of_nobody: str | None
+    events: int
+    earliest_us: int  # event time
+    latest_us: int
 
 
 class Store(Protocol):
@@ -575,6 +604,19 @@ class Store(Protocol):
         """As `usage`, from the roll-ups of readings recorded up to `rolled_up_to_us`, and the readings these do not hold.
         None: the roll-ups do not hold what is asked for. The caller must know that they are complete, before and
         after (`rolled_up`), and that as_of_us is not before `rolled_up_to_us`. Raises as `usage` does."""
+        ...
+
+    # -- what is new -------------------------------------------------------------------------------------------------
+    def recorded_between(
+        self, after_us: int, until_us: int, *, meters: Sequence[int] | None = None, limit: int
+    ) -> list[TouchedUsage]:
+        """By tenant, meter and customer: the readings with after_us < recorded_at <= until_us (of these meters; None: all).
+        At most `limit` rows: as many as that mean there may be more. Raises DerivedMissing."""
+        ...
+
+    def facts_between(self, after_us: int, until_us: int, *, limit: int) -> list[TouchedFacts]:
+        """By tenant and type, and where they belong to nobody by subject: the new events with after_us < recorded_at <=
+        until_us. Corrections are not among them. At most `limit` rows, as above."""
         ...
 
     # -- questions -------------------------------------------------------------------------------------------------
