@@ -18,6 +18,7 @@ from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .credits_contract import CreditsContract
+from .deliveries_contract import DeliveriesContract
 from .migrations_contract import MigrationsContract
 from .postgres_server import PostgresServer
 from .test_migrations import differences
@@ -108,7 +109,13 @@ def side_door(database: str) -> Callable[[str], list[Any]]:
 
 
 class TestPostgres(
-    MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract, CreditsContract
+    MigrationsContract,
+    CatalogContract,
+    BackfillsContract,
+    AccessContract,
+    TokensContract,
+    CreditsContract,
+    DeliveriesContract,
 ):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")

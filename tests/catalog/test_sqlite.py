@@ -18,6 +18,7 @@ from .access_contract import AccessContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .credits_contract import CreditsContract
+from .deliveries_contract import DeliveriesContract
 from .migrations_contract import MigrationsContract
 from .tokens_contract import TokensContract
 
@@ -78,7 +79,13 @@ def side_door(file: Path) -> Callable[[str], list[Any]]:
 
 
 class TestSqlite(
-    MigrationsContract, CatalogContract, BackfillsContract, AccessContract, TokensContract, CreditsContract
+    MigrationsContract,
+    CatalogContract,
+    BackfillsContract,
+    AccessContract,
+    TokensContract,
+    CreditsContract,
+    DeliveriesContract,
 ):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]

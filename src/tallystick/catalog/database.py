@@ -46,6 +46,8 @@ _POOL_TIMEOUT_S = 5
 _PASSING_STATES = frozenset({"25P03", "25006"})
 """What the driver counts as errors of ours, and is none: a transaction given up because the process stood still, and a
 server that only reads, as one does that is about to take over."""
+ENQUEUED = "tallystick_enqueued"
+"""Noted of a connection in whose transaction deliveries were enqueued (catalog/deliveries.py)."""
 _MIGRATION_LOCK = 0x7A11_571C
 """PostgreSQL's advisory lock that servers take to migrate one after the other."""
 
@@ -126,6 +128,8 @@ class Database:
         """Whether the server is known to keep those waiting who ask it: then nobody is sent to wait."""
         self.on_changed: Callable[[Mapping[str, int]], None] = lambda revisions: None
         """Told the revisions of a change by this process, once it is committed."""
+        self.on_enqueued: Callable[[], None] = lambda: None
+        """Told when a transaction of this process that enqueued deliveries is committed (catalog/deliveries.py)."""
         self.dialect = parsed.get_backend_name()
         if self.dialect == "sqlite":
             if parsed.database:
@@ -174,6 +178,9 @@ class Database:
         """A transaction that is no change of configuration: no revision, no audit row, no lock on PostgreSQL."""
         with self._mapped_errors(), self._changing.begin() as connection:
             yield connection
+            enqueued = connection.info.pop(ENQUEUED, False)
+        if enqueued:
+            self.on_enqueued()
 
     @contextmanager
     def changing(self, actor: Actor, now_us: int) -> Generator[Change]:
@@ -189,6 +196,9 @@ class Database:
             change = Change(connection, actor, now_us, current + 1)
             yield change
             changed = change.finish()
+            enqueued = connection.info.pop(ENQUEUED, False)
+        if enqueued:
+            self.on_enqueued()
         if changed:
             self.on_changed(changed)
 

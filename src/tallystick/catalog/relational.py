@@ -6,9 +6,11 @@ from tallystick.catalog import tables
 from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
 from tallystick.catalog.backfills import Backfills
+from tallystick.catalog.channels import Channels
 from tallystick.catalog.credits import Credits
 from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
+from tallystick.catalog.deliveries import Deliveries
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.invoices import Invoices
@@ -36,6 +38,8 @@ class RelationalCatalog(
     Subscriptions,
     Invoices,
     Credits,
+    Channels,
+    Deliveries,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

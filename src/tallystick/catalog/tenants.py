@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.api_keys import insert_api_key
+from tallystick.catalog.channel_tables import channels, deliveries, delivery_attempts
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Change, Database
 from tallystick.catalog.interface import (
@@ -135,7 +136,11 @@ class Tenants:
         with self._database.changing(SYSTEM, now_us) as change:
             run, customers = change.connection.execute, tables.customers
             run(update(customers).where(customers.c.tenant == key).values(parent=None))
+            ours = select(deliveries.c.number).where(deliveries.c.tenant == key)
+            run(delete(delivery_attempts).where(delivery_attempts.c.delivery_number.in_(ours)))
             for table in (
+                deliveries,
+                channels,
                 tables.subjects,
                 tables.external_ids,
                 tables.tokens,
