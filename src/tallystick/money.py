@@ -54,10 +54,8 @@ def exactly(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def exact(value: Decimal) -> Decimal:
     """The value with at most 36 digits after the point, half-even; no trailing zeros, no negative zero."""
-    exponent = value.as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > EXACT_FRACTION_DIGITS:
-        value = value.quantize(_QUANTUM, context=_ROUNDING)
-    return _ROUNDING.normalize(value) if value else ZERO
+    # To 36 digits whatever it has: looking at its digits first would take longer.
+    return _ROUNDING.normalize(value.quantize(_QUANTUM, context=_ROUNDING)) if value else ZERO
 
 
 def product(*factors: Decimal) -> Decimal:
@@ -99,6 +97,7 @@ def exponent_of(currency: str) -> int:
     return exponent
 
 
+@lru_cache(maxsize=512)
 def minor_unit(currency: str) -> Decimal:
     """The least amount of the currency: 0.01 for USD, 1 for JPY."""
     return Decimal(1).scaleb(-exponent_of(currency))

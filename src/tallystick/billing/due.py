@@ -6,7 +6,7 @@ covers it. Each such stretch is an item of its own: its usage is rated by itself
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 
@@ -51,13 +51,13 @@ class Item:
     part: Period
     share: Share
     levels: tuple[Level, ...] = ()
+    id: str = field(init=False)
+    """The same for the same charge and beginning, whatever its end is: a change of plan later shortens the line."""
 
-    @property
-    def id(self) -> str:
-        """The same for the same charge and beginning, whatever its end is: a change of plan later shortens the line."""
+    def __post_init__(self) -> None:
         place = [self.plan, self.version, self.phase, self.add_on, self.charge.key]
         text = canonical([*place, self.charge.timing.value, self.whole.from_us, self.part.from_us])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        object.__setattr__(self, "id", hashlib.sha256(text.encode()).hexdigest()[:16])
 
     def questions(self, until_us: int | None = None) -> tuple[Question, ...]:
         """Usage up to a moment (None: all of the stretch), cut where the price changes."""

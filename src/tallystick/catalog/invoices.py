@@ -1,10 +1,11 @@
 """Invoices: made in grace, frozen with a number when they are finalized; and what was billed late."""
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
 
 from tallystick.catalog import billing_tables, tables
 from tallystick.catalog.billing import (
@@ -14,7 +15,7 @@ from tallystick.catalog.billing import (
     LateLine,
 )
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
-from tallystick.catalog.database import Change, Database, among, from_json
+from tallystick.catalog.database import Database, among, from_json
 from tallystick.catalog.interface import SYSTEM, Actor, Page
 from tallystick.errors import NotFound
 
@@ -35,8 +36,7 @@ class Invoices:
         self, closings: Sequence[Closing], *, actor: Actor = SYSTEM, now_us: int
     ) -> tuple[KeptInvoice, ...]:
         with self._database.changing(actor, now_us) as change:
-            kept = [_keep(change, closing) for closing in closings]
-            made = tuple(one for one in kept if one is not None)
+            made = tuple(one for some in _apart(closings) for one in _keep(change.connection, some))
             finalized: dict[str, list[KeptInvoice]] = {}
             for invoice in made:
                 if invoice.status == "finalized" and invoice.finalized_at_us == now_us:
@@ -185,71 +185,130 @@ class Invoices:
             )
 
 
-def _keep(change: Change, closing: Closing) -> KeptInvoice | None:
-    connection, wanted = change.connection, closing.invoice
-    own = billing_tables.subscriptions.c
-    content = connection.execute(
-        select(own.content).where(own.tenant == wanted.tenant, own.id == wanted.subscription)
-    ).scalar_one()
-    if content != closing.content:
-        return None
-    place = (
-        _column.tenant == wanted.tenant,
-        _column.subscription == wanted.subscription,
-        _column.boundary_us == wanted.boundary_us,
-    )
-    row = connection.execute(select(_table).where(*place)).one_or_none()
-    present = None if row is None else _invoice(row)
-    if present is not None and present.status != "grace":
-        made = present
-    else:
-        made = (
-            wanted if present is None else replace(wanted, id=present.id, created_at_us=present.created_at_us)
+def _apart(closings: Sequence[Closing]) -> Iterator[list[Closing]]:
+    """Runs in which each subscription stands once: within one, nothing depends on what comes before it."""
+    some: list[Closing] = []
+    named: set[tuple[str, str]] = set()
+    for closing in closings:
+        own = (closing.invoice.tenant, closing.invoice.subscription)
+        if own in named:
+            yield some
+            some, named = [], set()
+        some.append(closing)
+        named.add(own)
+    if some:
+        yield some
+
+
+def _keep(connection: Connection, closings: Sequence[Closing]) -> list[KeptInvoice]:
+    """Those that could be kept, in order: with a few statements for all, because a run has thousands."""
+    contents: dict[tuple[str, str], str] = {}
+    presents: dict[tuple[str, str, int], KeptInvoice] = {}
+    for tenant in {closing.invoice.tenant for closing in closings}:
+        ours = [closing.invoice for closing in closings if closing.invoice.tenant == tenant]
+        names = {one.subscription for one in ours}
+        own = billing_tables.subscriptions.c
+        subscribed = select(own.id, own.content).where(own.tenant == tenant, among(connection, own.id, names))
+        contents |= {(tenant, row.id): row.content for row in connection.execute(subscribed)}
+        boundaries = {one.boundary_us for one in ours}
+        there = select(_table).where(
+            _column.tenant == tenant,
+            among(connection, _column.subscription, names),
+            _column.boundary_us.between(min(boundaries), max(boundaries)),
         )
-        if made.status == "finalized":
-            made = replace(made, sequence=_next_sequence(connection, made.tenant))
+        for row in connection.execute(there):
+            presents[tenant, row.subscription, row.boundary_us] = _invoice(row)
+    wanted = [
+        one for one in closings if contents[one.invoice.tenant, one.invoice.subscription] == one.content
+    ]
+    made: list[KeptInvoice] = []
+    new: list[dict[str, Any]] = []
+    late: list[dict[str, Any]] = []
+    numbers = _numbers(connection, wanted, presents)
+    for closing in wanted:
+        one = closing.invoice
+        present = presents.get(_place(one))
+        if present is not None and present.status != "grace":
+            made.append(present)
+            continue
+        if present is not None:
+            one = replace(one, id=present.id, created_at_us=present.created_at_us)
+        if one.status == "finalized":
+            one = replace(one, sequence=next(numbers[one.tenant]))
+            late += [_late_values(one, line) for line in closing.late]
+        made.append(one)
         if present is None:
-            connection.execute(insert(_table), _values(made))
+            new.append(_values(one))
         else:
-            connection.execute(update(_table).where(*place).values(_values(made)))
-        if made.status == "finalized" and closing.late:
-            connection.execute(
-                insert(_late),
-                [
-                    {
-                        "tenant": made.tenant,
-                        "subscription": made.subscription,
-                        "invoice": made.id,
-                        "line": late.line,
-                        "of_invoice": late.of_invoice,
-                        "of_line": late.of_line,
-                        "amount": late.amount,
-                    }
-                    for late in closing.late
-                ],
-            )
-    subscription = billing_tables.subscriptions
-    connection.execute(
-        update(subscription)
-        .where(
-            subscription.c.tenant == made.tenant,
-            subscription.c.id == made.subscription,
-            (subscription.c.closed_us.is_(None)) | (subscription.c.closed_us < closing.closed_us),
-        )
-        .values(closed_us=closing.closed_us, due_us=closing.due_us)
-    )
+            here = (_column.tenant == one.tenant, _column.id == one.id)
+            connection.execute(update(_table).where(*here).values(_values(one)))
+    if new:
+        connection.execute(insert(_table), new)
+    if late:
+        connection.execute(insert(_late), late)
+    if wanted:
+        connection.execute(_CLOSED, [_closed_values(closing) for closing in wanted])
     return made
 
 
-def _next_sequence(connection: Connection, tenant: str) -> int:
-    """Within the transaction that finalizes: a number that is given away is used, so there are no gaps."""
+def _place(one: KeptInvoice) -> tuple[str, str, int]:
+    return one.tenant, one.subscription, one.boundary_us
+
+
+def _late_values(invoice: KeptInvoice, late: LateLine) -> dict[str, Any]:
+    return {
+        "tenant": invoice.tenant,
+        "subscription": invoice.subscription,
+        "invoice": invoice.id,
+        "line": late.line,
+        "of_invoice": late.of_invoice,
+        "of_line": late.of_line,
+        "amount": late.amount,
+    }
+
+
+_subscription = billing_tables.subscriptions.c
+_CLOSED = (
+    update(billing_tables.subscriptions)
+    .where(
+        _subscription.tenant == bindparam("of_tenant"),
+        _subscription.id == bindparam("of_subscription"),
+        (_subscription.closed_us.is_(None)) | (_subscription.closed_us < bindparam("at_us")),
+    )
+    .values(closed_us=bindparam("at_us"), due_us=bindparam("next_us"))
+)
+
+
+def _closed_values(closing: Closing) -> dict[str, Any]:
+    return {
+        "of_tenant": closing.invoice.tenant,
+        "of_subscription": closing.invoice.subscription,
+        "at_us": closing.closed_us,
+        "next_us": closing.due_us,
+    }
+
+
+def _numbers(
+    connection: Connection, closings: Sequence[Closing], presents: Mapping[tuple[str, str, int], KeptInvoice]
+) -> dict[str, Iterator[int]]:
+    """As many new numbers of each tenant as are finalized here. Within the transaction that finalizes: a number that is
+    given away is used, so there are no gaps."""
+    counts: Counter[str] = Counter()
+    for closing in closings:
+        present = presents.get(_place(closing.invoice))
+        if closing.invoice.status == "finalized" and (present is None or present.status == "grace"):
+            counts[closing.invoice.tenant] += 1
+    return {tenant: iter(_next_sequences(connection, tenant, count)) for tenant, count in counts.items()}
+
+
+def _next_sequences(connection: Connection, tenant: str, count: int) -> range:
     here = _counters.c.tenant == tenant
-    last = connection.execute(select(_counters.c.last).where(here)).scalar_one_or_none()
+    last = connection.execute(select(_counters.c.last).where(here).with_for_update()).scalar_one_or_none()
     if last is None:
-        connection.execute(insert(_counters), {"tenant": tenant, "last": 1})
-        return 1
-    connection.execute(update(_counters).where(here).values(last=last + 1))
-    return last + 1
+        connection.execute(insert(_counters), {"tenant": tenant, "last": count})
+        return range(1, count + 1)
+    connection.execute(update(_counters).where(here).values(last=last + count))
+    return range(last + 1, last + count + 1)
 
 
 def _get(connection: Connection, tenant: str, name: str) -> KeptInvoice:

@@ -16,8 +16,8 @@ from tallystick.billing.terms import NO_TERMS, Terms, parse_terms
 from tallystick.billing.timeline import Plans, first_boundary, next_boundary
 from tallystick.catalog.billing import KeptSubscription
 from tallystick.errors import Fault, Invalid
-from tallystick.flows.billing.build import Job, build, want
-from tallystick.flows.billing.gather import Answers, Settled, Wanted, gather, settle
+from tallystick.flows.billing.build import Job, Known, total_of, want
+from tallystick.flows.billing.gather import Answers, Wanted, gather, settle
 from tallystick.flows.billing.parts import billing_of, plans_of
 from tallystick.flows.billing.prepare import members_of, versions_of
 from tallystick.flows.system import System
@@ -91,7 +91,7 @@ async def backtest(
             want(old, wanted)
             want(new, wanted)
         answers = await gather(system, tenant, wanted, settled.as_of_us)
-        await in_questions(system, lambda jobs=jobs, answers=answers: _compare(jobs, answers, settled, found))
+        await in_questions(system, lambda jobs=jobs, answers=answers: _compare(jobs, answers, found))
         yield Progress(min(place + SUBSCRIPTIONS_AT_ONCE, len(kept)), len(kept))
     yield tuple(sorted(found.values(), key=lambda one: (one.difference, one.customer, one.currency)))
 
@@ -130,6 +130,7 @@ def _jobs(
     }
     meters = {**versions_of(system, tenant, every_plan), **versions_of(system, tenant, tried)}
     made: list[tuple[Job, Job]] = []
+    known = Known()
     for one in kept:
         subscription = subscriptions[one.id]
         members = members_of(system, one)
@@ -144,6 +145,7 @@ def _jobs(
                 boundary_us=boundary_us,
                 meters=meters,
                 terms=_terms(terms, one.customer),
+                known=known,
             )
             made.append((old, replace(old, plans={place: tried[place] for place in own})))
     return made
@@ -177,25 +179,24 @@ def _check_alike(old: Plan, new: Plan) -> None:
 def _compare(
     jobs: Sequence[tuple[Job, Job]],
     answers: Answers,
-    settled: Settled,
     found: dict[tuple[str, str], Compared],
 ) -> None:
     for old, new in jobs:
         try:
-            before, after = build(old, answers, settled), build(new, answers, settled)
+            (currency, before), (_, after) = total_of(old, answers), total_of(new, answers)
         except Invalid as error:
             span = old.subscription.spans[0]
             place = (old.subscription.customer, old.plans[span.plan, span.version].currency)
             present = found.get(place) or Compared(*place, 0, ZERO, ZERO)
             found[place] = replace(present, failed=present.failed or error.detail)
             continue
-        place = (old.subscription.customer, before.currency)
+        place = (old.subscription.customer, currency)
         present = found.get(place) or Compared(*place, 0, ZERO, ZERO)
         found[place] = replace(
             present,
             periods=present.periods + 1,
-            old=present.old + Decimal(json.loads(before.document)["total"]),
-            new=present.new + Decimal(json.loads(after.document)["total"]),
+            old=present.old + before,
+            new=present.new + after,
         )
 
 

@@ -6,15 +6,24 @@ answers all their questions, `build` rates them (pure again).
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
 from tallystick import __version__
 from tallystick.billing.charge import Timing
-from tallystick.billing.due import Item, items_of, plan_shares
-from tallystick.billing.invoice import Line, add, billed_of, document_of, late_lines, lines_of, promises
+from tallystick.billing.due import Item, PlanShare, Question, items_of, plan_shares
+from tallystick.billing.invoice import (
+    Line,
+    add,
+    billed_of,
+    document_of,
+    late_lines,
+    lines_of,
+    promises,
+    sums_of,
+)
 from tallystick.billing.kept import canonical, subscription_text
 from tallystick.billing.period import Period
 from tallystick.billing.subscription import Subscription
@@ -42,6 +51,55 @@ class Earlier:
 
 
 @dataclass(frozen=True, slots=True)
+class Boundary:
+    """What is due at a boundary: in arrears for the period that ends, in advance of the one that begins."""
+
+    closing: Turn | None
+    opening: Turn | None
+    due: tuple[Item, ...]
+    billed_before: tuple[Item, ...] = ()
+    """In advance of the period that ends: they count towards its commitment."""
+    held: tuple[PlanShare, ...] = ()
+    """The plans of the period that ends, where one of them has a commitment or a minimum."""
+
+    @property
+    def period(self) -> Period | None:
+        turn = self.closing or self.opening
+        return None if turn is None else turn.part
+
+
+@dataclass(slots=True)
+class Known:
+    """What is due at a boundary depends on the course of a subscription, and not on whose it is: most of those that are
+    billed together have the same, which is worked out once."""
+
+    by_course: dict[Hashable, tuple[Plans, Boundary]] = field(
+        default_factory=dict[Hashable, tuple[Plans, Boundary]]
+    )
+    by_item: dict[tuple[int, int | None], tuple[Item, tuple[Question, ...]]] = field(
+        default_factory=dict[tuple[int, int | None], tuple[Item, tuple[Question, ...]]]
+    )
+
+    def questions(self, item: Item, until_us: int | None) -> tuple[Question, ...]:
+        place = (id(item), until_us)
+        found = self.by_item.get(place)
+        if found is None:
+            found = self.by_item[place] = (item, item.questions(until_us))
+        return found[1]
+
+    def boundary(self, job: "Job", boundary_us: int) -> Boundary:
+        one = job.subscription
+        # Plans by which object they are (those of one run are shared); kept beside, so that none can take another's place.
+        plans = tuple(sorted((place, id(plan)) for place, plan in job.plans.items()))
+        course = (one.spans, one.anchor_us, one.trial_days, one.pauses, one.quantities, one.add_ons)
+        place = (course, plans, job.timezone, boundary_us)
+        found = self.by_course.get(place)
+        if found is None:
+            found = self.by_course[place] = (job.plans, _boundary_of(job, boundary_us))
+        return found[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One invoice to make: of a subscription, at a boundary (billing/timeline.py)."""
 
@@ -56,26 +114,16 @@ class Job:
     earlier: tuple[Earlier, ...] = ()
     until_us: int | None = None
     """Usage counts before this moment only: a preview."""
-
-
-@dataclass(frozen=True, slots=True)
-class Boundary:
-    """What is due at a boundary: in arrears for the period that ends, in advance of the one that begins."""
-
-    closing: Turn | None
-    opening: Turn | None
-    due: tuple[Item, ...]
-    billed_before: tuple[Item, ...] = ()
-    """In advance of the period that ends: they count towards its commitment."""
-
-    @property
-    def period(self) -> Period | None:
-        turn = self.closing or self.opening
-        return None if turn is None else turn.part
+    known: Known = field(default_factory=Known, compare=False, repr=False)
+    """Shared by the jobs that are planned together."""
 
 
 def boundary_of(job: Job, boundary_us: int) -> Boundary:
     """See `Boundary`. At the start of a subscription nothing has ended yet."""
+    return job.known.boundary(job, boundary_us)
+
+
+def _boundary_of(job: Job, boundary_us: int) -> Boundary:
     one, plans, timezone = job.subscription, job.plans, job.timezone
     closing = turn_at(one, plans, timezone, boundary_us - 1) if boundary_us > one.start_us else None
     opening = turn_at(one, plans, timezone, boundary_us)
@@ -86,7 +134,11 @@ def boundary_of(job: Job, boundary_us: int) -> Boundary:
         before = items_of(one, plans, timezone, closing, Timing.ADVANCE)
     if opening is not None:
         due += items_of(one, plans, timezone, opening, Timing.ADVANCE)
-    return Boundary(closing, opening, tuple(due), before)
+    held = () if closing is None else plan_shares(one, plans, timezone, closing)
+    promised = [plans[each.plan, each.version] for each in held]
+    if all(plan.commitment is None and plan.minimum is None for plan in promised):
+        held = ()
+    return Boundary(closing, opening, tuple(due), before, held)
 
 
 def want(job: Job, wanted: Wanted) -> None:
@@ -100,7 +152,7 @@ def _want(
     job: Job, boundary: Boundary, meters: Mapping[str, int], until_us: int | None, wanted: Wanted
 ) -> None:
     for item in (*boundary.due, *boundary.billed_before):
-        for question in item.questions(until_us):
+        for question in job.known.questions(item, until_us):
             wanted.add(question, meters[question.meter], job.members)
 
 
@@ -119,15 +171,7 @@ class Built:
 
 def build(job: Job, answers: Answers, settled: Settled, *, program: str = __version__) -> Built:
     """Rate what was gathered. Raises Invalid where a price has no answer, or facts that are needed are deleted."""
-    boundary = boundary_of(job, job.boundary_us)
-    period = boundary.period
-    assert period is not None  # nothing is due at such a boundary
-    currency = _currency(job, period)
-    lines, fingerprint = _lines(job, boundary, job.meters, answers, until_us=job.until_us, currency=currency)
-    late: list[Line] = []
-    for earlier in job.earlier:
-        late += _late(job, earlier, answers, currency)
-    every = (*lines, *late)
+    period, currency, every, late, used = _rated(job, answers)
     document = document_of(
         customer=job.subscription.customer,
         subscription=job.subscription.id,
@@ -140,7 +184,43 @@ def build(job: Job, answers: Answers, settled: Settled, *, program: str = __vers
         as_of_us=settled.as_of_us,
         program=program,
     )
-    return Built(job, period, every, document, _basis(job, settled, fingerprint), currency, late)
+    return Built(job, period, every, document, _basis(job, settled, used.fingerprint), currency, late)
+
+
+def total_of(job: Job, answers: Answers) -> tuple[str, Decimal]:
+    """Currency and total of the invoice, without its document: what a comparison needs of it. Raises as `build`."""
+    _, currency, every, _, _ = _rated(job, answers)
+    return currency, sums_of(every, job.terms, currency).total
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What is to be rated at a boundary, each item with its usage. `before`: see `Boundary.billed_before`."""
+
+    due: tuple[tuple[Item, tuple[Usage, ...]], ...]
+    before: tuple[tuple[Item, tuple[Usage, ...]], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything the lines follow from, beside the plans: equal ones have equal lines."""
+        digest = hashlib.sha256()
+        for item, usage in (*self.due, *self.before):
+            digest.update(repr((item.id, item.part, item.share, item.levels, usage)).encode())
+        return digest.hexdigest()
+
+
+def _rated(job: Job, answers: Answers) -> tuple[Period, str, tuple[Line, ...], list[Line], Used]:
+    """Period, currency, lines, those of them that are late, and what they were rated from."""
+    boundary = boundary_of(job, job.boundary_us)
+    period = boundary.period
+    assert period is not None  # nothing is due at such a boundary
+    currency = _currency(job, period)
+    used = _used(job, boundary, job.meters, answers, job.until_us)
+    lines = _lines(job, boundary, used, currency)
+    late: list[Line] = []
+    for earlier in job.earlier:
+        late += _late(job, earlier, answers, currency)
+    return period, currency, (*lines, *late), late, used
 
 
 def _currency(job: Job, period: Period) -> str:
@@ -148,38 +228,24 @@ def _currency(job: Job, period: Period) -> str:
     return job.plans[span.plan, span.version].currency
 
 
-def _lines(
-    job: Job,
-    boundary: Boundary,
-    meters: Mapping[str, int],
-    answers: Answers,
-    *,
-    until_us: int | None,
-    currency: str,
-) -> tuple[tuple[Line, ...], str]:
-    digest = hashlib.sha256()
+def _used(
+    job: Job, boundary: Boundary, meters: Mapping[str, int], answers: Answers, until_us: int | None
+) -> Used:
+    def with_usage(items: Sequence[Item]) -> tuple[tuple[Item, tuple[Usage, ...]], ...]:
+        return tuple((item, usage_of(job, item, meters, until_us, answers)) for item in items)
 
-    def rated(items: Sequence[Item]) -> list[Line]:
-        made: list[Line] = []
-        for item in items:
-            usage = usage_of(job, item, meters, until_us, answers)
-            digest.update(repr((item.id, item.part, item.share, item.levels, usage)).encode())
-            made += lines_of(item, usage, currency)
-        return made
+    return Used(with_usage(boundary.due), with_usage(boundary.billed_before) if boundary.held else ())
 
-    lines = rated(boundary.due)
-    if boundary.closing is not None:
-        held = plan_shares(job.subscription, job.plans, job.timezone, boundary.closing)
-        if any(
-            job.plans[one.plan, one.version].commitment is not None
-            or job.plans[one.plan, one.version].minimum is not None
-            for one in held
-        ):
-            opening = {item.id for item in boundary.due if item.charge.timing is Timing.ADVANCE}
-            arrears = [line for line in lines if line.id.partition("-")[0] not in opening]
-            charged = [*arrears, *rated(boundary.billed_before)]
-            lines += promises(charged, held, job.plans, boundary.closing.part, currency)
-    return tuple(lines), digest.hexdigest()
+
+def _lines(job: Job, boundary: Boundary, used: Used, currency: str) -> tuple[Line, ...]:
+    lines = [line for item, usage in used.due for line in lines_of(item, usage, currency)]
+    held = boundary.held
+    if held and boundary.closing is not None:
+        opening = {item.id for item in boundary.due if item.charge.timing is Timing.ADVANCE}
+        charged = [line for line in lines if line.id.partition("-")[0] not in opening]
+        charged += [line for item, usage in used.before for line in lines_of(item, usage, currency)]
+        lines += promises(charged, held, job.plans, boundary.closing.part, currency)
+    return tuple(lines)
 
 
 def usage_of(
@@ -187,7 +253,7 @@ def usage_of(
 ) -> tuple[Usage, ...]:
     """All members' usage for one item. Raises Invalid where it cannot be known any more."""
     made: list[Usage] = []
-    for question in item.questions(until_us):
+    for question in job.known.questions(item, until_us):
         answer = answers[question, meters[question.meter]]
         if isinstance(answer, Invalid):
             raise answer
@@ -201,13 +267,14 @@ def _late(job: Job, earlier: Earlier, answers: Answers, currency: str) -> tuple[
     boundary = boundary_of(job, earlier.boundary_us)
     meters = {**job.meters, **earlier.meters}
     try:
-        lines, fingerprint = _lines(job, boundary, meters, answers, until_us=None, currency=currency)
+        used = _used(job, boundary, meters, answers, None)
+        if used.fingerprint == earlier.fingerprint and not earlier.late:
+            return ()
+        lines = _lines(job, boundary, used, currency)
     except Invalid as error:
         if error.code == "past_retention":
             return ()
         raise
-    if fingerprint == earlier.fingerprint and not earlier.late:
-        return ()
     return late_lines(earlier.id, billed_of(earlier.document, earlier.late), lines, earlier.title)
 
 

@@ -1,4 +1,4 @@
-"""Usage for invoices: one question a charge and period, for all customers together.
+"""Usage for invoices: one question a meter and period, for all customers and charges together.
 
 Everything is asked as of one settled moment, so that the same questions have the same answers ever after: that moment is
 not later than the last one the recorder has published, and nothing that is recorded afterwards gets an earlier one.
@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from tallystick.billing.due import Question
 from tallystick.errors import Invalid
+from tallystick.flows.billing.family import Family, by_meter, families, told_apart
 from tallystick.flows.billing.selection import filters_of
 from tallystick.flows.lookup import reading_of
 from tallystick.flows.position import token_of
@@ -18,6 +19,7 @@ from tallystick.flows.record import Recorder
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, check_kept, in_questions, moment, usage, wait_for_position
 from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.query import UsageRow
 from tallystick.metering.reading import Reading
 from tallystick.rating.model import Usage
 from tallystick.store.interface import EventSearch, StoredEvent
@@ -72,38 +74,52 @@ Answers = Mapping[tuple[Question, int], Mapping[str, Sequence[Usage]] | Invalid]
 async def gather(system: System, tenant: str, wanted: Wanted, as_of_us: int | None) -> Answers:
     """Ask everything. Raises what `usage` does, except for what is past retention: that is an answer."""
     limit = asyncio.Semaphore(QUESTIONS_AT_ONCE)
+    asked = by_meter(wanted.by_question)
+    meters = await in_questions(
+        system, lambda: {place: system.catalog.meter(tenant, *place) for place in asked}
+    )
+    made: dict[tuple[Question, int], dict[str, list[Usage]] | Invalid] = {}
 
-    async def one(
-        question: Question, version: int, customers: Collection[str]
-    ) -> dict[str, list[Usage]] | Invalid:
+    async def one(family: Family, meter: Meter) -> None:
+        places = [(question, family.version) for question, _ in family.members]
+        customers = sorted(set[str]().union(*(wanted.by_question[place] for place in places)))
         async with limit:
             try:
-                return await _ask(system, tenant, question, version, sorted(customers), as_of_us=as_of_us)
+                found = await _ask(system, tenant, family, meter, customers, as_of_us=as_of_us)
             except Invalid as error:
-                if error.code != "past_retention":
+                if error.code == "past_retention":
+                    made.update(dict.fromkeys(places, error))
+                    return
+                if error.code != "too_many_rows" or len(places) == 1:
                     raise
-                return error
+            else:
+                made.update({place: found[place[0]] for place in places})
+                return
+        await asyncio.gather(*(one(alone, meter) for alone in family.alone()))
 
-    places = list(wanted.by_question)
-    found = await asyncio.gather(
-        *(one(question, version, wanted.by_question[question, version]) for question, version in places)
+    await asyncio.gather(
+        *(
+            one(family, meters[place])
+            for place, questions in asked.items()
+            for family in families(questions, meters[place])
+        )
     )
-    return dict(zip(places, found, strict=True))
+    return made
 
 
 async def _ask(
     system: System,
     tenant: str,
-    question: Question,
-    version: int,
+    family: Family,
+    meter: Meter,
     customers: Sequence[str],
     *,
     as_of_us: int | None,
-) -> dict[str, list[Usage]]:
-    made: dict[str, list[Usage]] = {}
-    meter = await in_questions(system, lambda: system.catalog.meter(tenant, question.meter, version))
+) -> dict[Question, dict[str, list[Usage]]]:
+    question = family.question
     if question.one_by_one and meter.aggregation in _ADDED_UP and meter.of is None:
-        return await _transactions(system, meter, question, customers, as_of_us)
+        return {question: await _transactions(system, meter, question, customers, as_of_us)}
+    rows: list[UsageRow] = []
     size = CUSTOMERS_AT_ONCE
     place = 0
     while place < len(customers):
@@ -116,10 +132,10 @@ async def _ask(
             window=question.window,
             timezone=question.timezone,
             customers=part,
-            group_by=("customer", *(name for name in question.dimensions if name != "customer")),
-            filters=filters_of(question.filter),
+            group_by=family.group_by,
+            filters=family.filters,
             as_of_us=as_of_us,
-            version=version,
+            version=family.version,
         )
         try:
             answer = await usage(system, request)
@@ -128,20 +144,9 @@ async def _ask(
                 size = max(1, size // 4)
                 continue
             raise
-        names = request.group_by
-        for row in answer.rows:
-            if row.value is None:
-                continue
-            values = dict(zip(names, row.group, strict=True))
-            made.setdefault(str(values["customer"]), []).append(
-                Usage(
-                    row.value,
-                    dimensions=tuple((name, values[name]) for name in question.dimensions),
-                    at_us=row.window_start_us,
-                )
-            )
+        rows += answer.rows
         place += len(part)
-    return made
+    return await in_questions(system, lambda: told_apart(family, rows, meter))
 
 
 # -- one by one -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from tallystick.billing.terms import NO_TERMS, parse_terms
 from tallystick.billing.timeline import Plans
 from tallystick.catalog.billing import KeptInvoice, KeptSubscription
 from tallystick.errors import NotFound
-from tallystick.flows.billing.build import Earlier, Job, basis_of, sums_by_line
+from tallystick.flows.billing.build import Earlier, Job, Known, basis_of, sums_by_line
 from tallystick.flows.billing.parts import billing_of, plans_of
 from tallystick.flows.system import System
 
@@ -38,6 +38,7 @@ def jobs_of(
         for one in billing.late_lines(tenant, list(subscriptions)):
             late.setdefault(one.subscription, []).append((one.of_invoice, one.of_line, Decimal(one.amount)))
     made: list[Job] = []
+    known = Known()
     for one in kept:
         subscription = subscriptions[one.id]
         own = {(span.plan, span.version) for span in subscription.spans}
@@ -58,6 +59,7 @@ def jobs_of(
                     if invoice.boundary_us < boundaries_us[one.id]
                 ),
                 until_us=until_us,
+                known=known,
             )
         )
     return made
