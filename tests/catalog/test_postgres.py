@@ -15,6 +15,7 @@ from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Unavailable
 
 from .access_contract import AccessContract
+from .alerts_contract import AlertsContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .credits_contract import CreditsContract
@@ -114,6 +115,7 @@ class TestPostgres(
     BackfillsContract,
     AccessContract,
     TokensContract,
+    AlertsContract,
     CreditsContract,
     DeliveriesContract,
 ):

@@ -15,6 +15,7 @@ from tallystick.catalog.relational import RelationalCatalog
 from tallystick.errors import Invalid, StorageFull, Unavailable
 
 from .access_contract import AccessContract
+from .alerts_contract import AlertsContract
 from .backfills_contract import BackfillsContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .credits_contract import CreditsContract
@@ -84,6 +85,7 @@ class TestSqlite(
     BackfillsContract,
     AccessContract,
     TokensContract,
+    AlertsContract,
     CreditsContract,
     DeliveriesContract,
 ):

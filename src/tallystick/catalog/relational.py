@@ -3,6 +3,8 @@
 from sqlalchemy import select
 
 from tallystick.catalog import tables
+from tallystick.catalog.alert_states import AlertStates
+from tallystick.catalog.alerts import Alerts
 from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
 from tallystick.catalog.backfills import Backfills
@@ -40,6 +42,8 @@ class RelationalCatalog(
     Credits,
     Channels,
     Deliveries,
+    Alerts,
+    AlertStates,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

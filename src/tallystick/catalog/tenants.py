@@ -5,6 +5,7 @@ import re
 from sqlalchemy import Connection, delete, insert, select, update
 
 from tallystick.catalog import tables
+from tallystick.catalog.alert_tables import alert_states, alert_transitions, alerts
 from tallystick.catalog.api_keys import insert_api_key
 from tallystick.catalog.channel_tables import channels, deliveries, delivery_attempts
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
@@ -138,7 +139,11 @@ class Tenants:
             run(update(customers).where(customers.c.tenant == key).values(parent=None))
             ours = select(deliveries.c.number).where(deliveries.c.tenant == key)
             run(delete(delivery_attempts).where(delivery_attempts.c.delivery_number.in_(ours)))
+            own = select(alerts.c.id).where(alerts.c.tenant == key)
+            run(delete(alert_states).where(alert_states.c.alert.in_(own)))
             for table in (
+                alerts,
+                alert_transitions,
                 deliveries,
                 channels,
                 tables.subjects,
