@@ -42,17 +42,20 @@ class Sizes:
     derived_events: int = 100_000
     rebuilt_events: int = 5_000_000
     bare_rows: int = 1_000_000
+    billing_customers: int = 10_000
+    billing_events: int = 10_000_000
     part_s_max: float = 3600.0
 
 
 QUICK = Sizes(
     events=500_000, cell_s=3.0, sustained_s=8.0, countable_s=8.0, peer_s=5.0, bare_s=4.0, log_s=1.0, crash_s=1.5,
-    runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, rebuilt_events=500_000, bare_rows=500_000, part_s_max=300.0,
+    runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, rebuilt_events=500_000, bare_rows=500_000,
+    billing_customers=1_000, billing_events=100_000, part_s_max=300.0,
 )  # fmt: skip
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
-    part_s_max=120.0,
+    billing_customers=30, billing_events=600, part_s_max=120.0,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
 
@@ -472,6 +475,37 @@ def part_cluster(bench: Bench) -> None:
     bench.findings.tables.append(table)
 
 
+def part_billing(bench: Bench) -> None:
+    """10. A month billed: previews, a backtest, and the run that makes every invoice final."""
+    sizes = bench.sizes
+    customers, events = sizes.billing_customers, sizes.billing_events
+    command = [sys.executable, "-m", "bench.billing", "--directory", str(bench.directory / "billing")]
+    command += ["--customers", str(customers), "--events", str(events)]
+    found = _json_of(command, seconds_max=sizes.part_s_max)
+    p50_s, p99_s = ingest.spread(found["preview_s"])
+    bench.findings.tables.append(
+        Table(
+            f"A month billed, {customers:,} customers, {events:,} events",
+            "One process with all parts, asked through its API without a socket; ten charges a customer, eight of them of one "
+            "meter with a filter each. The run closes the month and finalizes every invoice. The backtest rates every "
+            "customer's month twice. Every invoice was read back, and its quantities add up to what the events say.",
+            ("what", "value"),
+            [
+                ("run, s", f"{found['run_s']:.2f}"),
+                ("run, CPU s", f"{found['run_cpu_s']:.2f}"),
+                ("invoices/s", rate(found["invoices"] / found["run_s"])),
+                ("preview p50 ms", ms(p50_s)),
+                ("preview p99 ms", ms(p99_s)),
+                ("preview, CPU ms", ms(found["preview_cpu_s"])),
+                ("backtest, customers/s", rate(customers / found["backtest_s"])),
+            ],
+        )
+    )
+    bench.figures["billing_each_s"] = found["run_s"] / found["invoices"]
+    bench.figures["preview_p99_s"] = p99_s
+    bench.figures["backtest_per_s"] = customers / found["backtest_s"]
+
+
 PARTS: dict[str, Callable[[Bench], None]] = {
     "ingest": part_ingest,
     "countable": part_countable,
@@ -482,4 +516,5 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "lone": part_lone,
     "rebuild": part_rebuild,
     "cluster": part_cluster,
+    "billing": part_billing,
 }

@@ -122,6 +122,14 @@ GOALS = (
     Goal("on disk ≤ 40 bytes an event", lambda f: f["bytes_per_event"], lambda v: f"{v:.1f}", lambda v: v <= 40),
     Goal("resident memory at full load < 1.5 GB", lambda f: f["resident_bytes"], lambda v: f"{v / 1e9:.2f} GB", lambda v: v < 1.5e9),
     Goal("ready after kill -9: < 3 s", lambda f: f["restart_ready_s"], lambda v: f"{v:.2f} s", lambda v: v < 3),
+    Goal(
+        "10,000 customers' invoices of ten lines: < 60 s (from the size measured)",
+        lambda f: f["billing_each_s"] * 10_000,
+        lambda v: f"{v:.1f} s",
+        lambda v: v < 60,
+    ),
+    Goal("  a preview, p99: < 100 ms", lambda f: f["preview_p99_s"], lambda v: f"{ms(v)} ms", lambda v: v < 0.1),
+    Goal("  backtest: hundreds of customers/s", lambda f: f["backtest_per_s"], rate, lambda v: v >= 200),
 )  # fmt: skip
 
 
