@@ -25,6 +25,7 @@ from tallystick.api import (
     customers,
     explain,
     export,
+    forecasts,
     formulas,
     health,
     invoices,
@@ -111,6 +112,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
     return (
         *meters.ROUTES,
         *usage.ROUTES,
+        *forecasts.ROUTES,
         *formulas.ROUTES,
         *overview.ROUTES,
         *explain.ROUTES,

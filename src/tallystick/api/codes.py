@@ -101,6 +101,7 @@ CODES: dict[str, tuple[int, str]] = {
     "restore_unfinished": (409, "The data directory holds a restore that did not get to its end."),
     "precondition_failed": (412, "It has been changed in the meantime."),
     "invalid": (422, "The request is wrong; `errors` names every place."),
+    "not_additive": (422, "The windows of this meter do not add up."),
     "past_retention": (
         422,
         "Retention has deleted events of the range; the detail names the moment to ask from.",

@@ -108,6 +108,7 @@ ROUTES = [
     Route("GET /v1/meters/{key}/dimensions/{name}/values", "usage:read", 200, other=404, **OURS,
           at=f"{CALLS}/dimensions/who/values?customer=acme"),
     Route("GET /v1/meters/{key}/explain", "events:read", 200, other=404, **OURS, at=f"{CALLS}/explain?customer=acme"),
+    Route("GET /v1/meters/{key}/forecast", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/forecast?customer=acme"),
     Route("GET /v1/meters/{key}/rate", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/rate?customer=acme"),
     Route("GET /v1/meters/{key}/usage", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/usage?customer=acme"),
     Route("POST /v1/meters/{key}/usage", "usage:read", 200, other=404, **OURS, at=f"{CALLS}/usage", body={"customer": ["acme"]}),
