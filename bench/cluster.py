@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import json as json_of
+from msgspec.structs import replace
 from tests.cluster.processes import Cluster, cpu_s
 from tests.faults.server import KEY
 
@@ -20,9 +22,10 @@ from tallystick.catalog.coordination import Coordination
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.flows.journal import State
 from tallystick.flows.move_target import Elsewhere, hand_over
+from tallystick.metering.event import content_of, identities_of
 from tallystick.metering.position import base_of
 from tallystick.store.clickhouse import ClickHouseStore
-from tallystick.store.interface import FACTS
+from tallystick.store.interface import FACTS, IDENTITY_SCHEMA
 
 EVENTS_EACH = 1_000
 _CONNECTIONS = 6
@@ -108,11 +111,8 @@ def fill(cluster: Cluster, identities: int) -> None:
         for partition in range(cluster.partitions):
             for first in range(0, each, _FILL_ROWS):
                 rows = min(_FILL_ROWS, each - first)
-                store.insert_facts(
-                    "events",
-                    _fill_rows(schema, partition, first, rows),
-                    token=f"fill-{partition}-{first}",
-                )
+                made = _fill_rows(schema, partition, first, rows)
+                store.insert_facts("events", made, token=f"fill-{partition}-{first}")
         there = Elsewhere(
             name="the cluster",
             store=store,
@@ -124,9 +124,40 @@ def fill(cluster: Cluster, identities: int) -> None:
             close=lambda: None,
         )
         hand_over(there, State(recorded=each, recorded_at_us=_FILLED_US))
+        for partition in range(cluster.partitions):
+            _copy_index(coordination, store, partition, each)
     finally:
         store.close()
         coordination.close()
+
+
+def _copy_index(coordination: Coordination, store: ClickHouseStore, partition: int, count: int) -> None:
+    """The copy of the index, as the recorder of these events would have made it (flows/index_copy.py)."""
+    table = coordination.partitions
+    epoch = table.acquire(partition, "bench", ttl_us=600_000_000)
+    assert epoch is not None
+    view = store.partition(partition, epoch=epoch)
+    last = base_of(partition) + count
+    content = int(content_of(["fill"], ["s"], [b"{}"])[0]) & 0xFFFF_FFFF
+    for first in range(0, count, _COPIED_ROWS):
+        rows = min(_COPIED_ROWS, count - first)
+        digests = identities_of(
+            "default", ["/fill"] * rows, [f"f{partition}-{n}" for n in range(first, first + rows)]
+        )
+        halves = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 2).astype(np.uint64)
+        order = np.argsort(halves[:, 0])
+        columns = (
+            halves[order, 0],
+            (halves[order, 1] >> np.uint64(32)).astype(np.uint32),
+            np.full(rows, content, np.uint32),
+            order.astype(np.uint64) + np.uint64(base_of(partition) + first + 1),
+        )
+        copy = pa.Table.from_arrays([pa.array(column) for column in columns], schema=IDENTITY_SCHEMA)
+        view.insert_identities(copy, through=last, token=f"copy-{first}")
+    ((_, raw),) = table.states([partition]).values()
+    state = replace(json_of.decode(raw, type=State), copied=last, copied_rows=count)
+    table.save(partition, epoch, json_of.encode(state))
+    table.release(partition, epoch)
 
 
 async def _none() -> Any:
@@ -164,6 +195,7 @@ def _fill_rows(schema: pa.Schema, partition: int, first: int, rows: int) -> pa.T
 
 
 _FILL_ROWS = 500_000
+_COPIED_ROWS = 250_000
 _FILLED_US = 1_750_000_000_000_000
 _PROBES = 64
 _probes = iter(range(1_000_000))

@@ -7,8 +7,10 @@ from collections.abc import Callable, Generator
 
 from tests.cluster.processes import Cluster, leader
 
-LEASE_S = 5.0
-"""Until the others take over from a recorder that is silent (flows/lease.TTL_S)."""
+from tallystick.flows import lease
+
+LEASE_S = lease.TTL_S
+"""Until the others take over from a recorder that is silent."""
 
 Fault = Callable[[Cluster, random.Random], "contextlib.AbstractContextManager[str]"]
 

@@ -76,7 +76,7 @@ def make_rig(
 
     def make() -> Rig:
         # The fences too: epochs begin anew with the catalog.
-        for name in (*FACTS, "readings", "fences", "token_salts"):
+        for name in (*FACTS, "readings", "identities", "fences", "token_salts"):
             side_door.command(f"TRUNCATE TABLE IF EXISTS {name} SYNC")
         directory = tmp_path_factory.mktemp("rig")
         shutil.copy(catalog_file, directory / "catalog.sqlite")

@@ -3,12 +3,13 @@
 Digests here differ in the upper 96 bits: an index need not keep more of them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tallystick.identity.interface import Found, Identities, IdentityIndex
+from tallystick.identity.interface import U32, U64, Found, Identities, IdentityIndex, IndexDamagedError
 
 MAX64 = 2**64 - 1
 Digest = tuple[int, int]
@@ -201,3 +202,40 @@ class IdentityIndexContract:
         reopened = self.opened(directory)
         assert reopened.covered == 1
         assert find(reopened, [(1, 1 << 32)]) == [(1, 1)]
+
+    def test_an_empty_index_is_loaded_at_once(self, directory: Path) -> None:
+        entries = dict(sorted(random_entries(7, 1000, first=50).items()))
+
+        def blocks(some: dict[Digest, tuple[int, int]]) -> Iterator[tuple[Identities, U32, U64]]:
+            digests = list(some)
+            for start in range(0, len(digests), 300):
+                part = digests[start : start + 300]
+                content = np.array([some[one][1] for one in part], np.uint32)
+                yield identities(part), content, np.array([some[one][0] for one in part], np.uint64)
+
+        announced = {"count": 1000, "position_min": 50, "position_max": 1049, "through": 2000}
+        index = self.opened(directory)
+        wrong: list[tuple[dict[Digest, tuple[int, int]], dict[str, int]]] = [
+            (entries, {"count": 999}),
+            (entries, {"count": 1001}),
+            (entries, {"position_max": 1048}),
+            (dict(reversed(entries.items())), {}),
+        ]
+        for given, changes in wrong:
+            with pytest.raises(IndexDamagedError):
+                index.load(blocks(given), **(announced | changes))
+            assert (len(index), index.covered) == (0, 0)
+        index.load(blocks(entries), **announced)
+        assert (len(index), index.covered) == (1000, 2000)
+        with pytest.raises(ValueError, match="empty"):
+            index.load(blocks(entries), **(announced | {"through": 3000}))
+        add(index, {(1, 1 << 32): (2001, 5)}, through=2001)
+        index.close()
+        index = self.opened(directory)
+        digests = [*entries, (1, 1 << 32), (2, 2 << 32)]
+        assert find(index, digests) == [*entries.values(), (2001, 5), (0, 0)]
+        index.close()
+        empty = self.opened(directory.with_name("empty"))
+        empty.load(iter(()), count=0, position_min=0, position_max=0, through=9)
+        assert (len(empty), empty.covered) == (0, 9)
+        empty.close()

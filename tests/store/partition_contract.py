@@ -11,7 +11,7 @@ from tests.store.versions_contract import Fact, corrections, positions, staged_t
 from tallystick.metering.evaluate import OracleEvent
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.reading import derive
-from tallystick.store.interface import FORGOTTEN_SCHEMA, FencedOff, Reached, Store, Underived
+from tallystick.store.interface import FORGOTTEN_SCHEMA, IDENTITY_SCHEMA, FencedOff, Reached, Store, Underived
 
 RESTORED = 1 << 58
 EVERYTHING = (1 << 64) - 1
@@ -150,3 +150,38 @@ class PartitionContract:
         for number, epoch in ((-1, 1), (64, 1), (0, -1)):
             with pytest.raises(ValueError, match="cannot be"):
                 store.partition(number, epoch=epoch)
+
+    def test_the_copy_of_an_index_is_kept_by_partition_and_answered_in_its_order(self, store: Store) -> None:
+        one, two = store.partition(1, epoch=1), store.partition(2, epoch=1)
+
+        def rows(*keys: int) -> pa.Table:
+            columns = (keys, range(len(keys)), [7] * len(keys), [at(1, key % 1000) for key in keys])
+            arrays = [
+                pa.array(list(column), kind)
+                for column, kind in zip(columns, IDENTITY_SCHEMA.types, strict=True)
+            ]
+            return pa.Table.from_arrays(arrays, schema=IDENTITY_SCHEMA)
+
+        def keys(view: Store, after: int, through: int) -> list[int]:
+            kept = view.kept_identities(after=after, through=through)
+            found = [key for block in kept.rows() for key in block["key"].to_pylist()]
+            assert kept.count == len(found)
+            return found
+
+        last = EVERYTHING - 5
+        one.insert_identities(rows(last, 30, 10), through=at(1, 3), token="a")
+        one.insert_identities(rows(last, 30, 10), through=at(1, 3), token="a")
+        one.insert_identities(rows(20), through=at(1, 4), token="b")
+        two.insert_identities(rows(5), through=at(2, 1), token="a")
+        assert keys(one, 0, at(1, 4)) == [10, 20, 30, last]
+        assert keys(one, 0, at(1, 3)) == [10, 30, last]
+        assert keys(one, at(1, 3), at(1, 9)) == [20]
+        kept = one.kept_identities(after=0, through=at(1, 3))
+        assert (kept.position_min, kept.position_max) == (at(1, 10), at(1, last % 1000))
+        one.delete_identities(after=at(1, 3))
+        one.delete_identities(after=at(1, 3))
+        assert (keys(one, 0, at(1, 9)), keys(two, 0, EVERYTHING)) == ([10, 30, last], [5])
+        later = store.partition(1, epoch=2)
+        with pytest.raises(FencedOff):
+            one.insert_identities(rows(40), through=at(1, 5), token="c")
+        assert keys(later, 0, EVERYTHING) == [10, 30, last]

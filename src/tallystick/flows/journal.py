@@ -77,6 +77,8 @@ class State(Struct, frozen=True):
     generation: int = 0  # counts builds begun anew; part of the tokens of readings
     coverage: dict[int, Coverage] = field(default_factory=dict[int, Coverage])  # by meter id
     done: Done | None = None
+    copied: int = 0  # identities recorded up to this position are in the index's copy (flows/index_copy.py)
+    copied_rows: int = 0  # so many rows
 
     @property
     def readings(self) -> int:

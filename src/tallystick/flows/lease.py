@@ -1,6 +1,6 @@
 """Who works at what in a cluster: partitions shared out fairly among the recorders, jobs that run once wherever they run.
 
-A keeper renews what it holds every second, by a round trip of its own. Two rules keep a lease from having two owners at
+A keeper renews what it holds twice a second, by a round trip of its own. Two rules keep a lease from having two owners at
 work:
 
 - by the database: what an owner writes down is fenced by the epoch of its lease (catalog/leases.py);
@@ -25,8 +25,8 @@ from tallystick.catalog.leases import Holder, LeaseLostError, Leases, LeaseTable
 from tallystick.catalog.partitions import Partitions
 from tallystick.errors import Unavailable
 
-TTL_S = 5.0
-RENEW_S = 1.0
+TTL_S = 4.0
+RENEW_S = 0.5
 _SETTLE_STEPS = 1
 """Rounds a node waits after it has made itself known: nodes that start together share out at once what they would have
 to hand over a second later."""

@@ -59,11 +59,12 @@ from tallystick.flows.actions import (
 )
 from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.flows.cluster import Share
+from tallystick.flows.index_copy import IndexCopy
 from tallystick.flows.journal import Coverage, Done, Forgetting, Intent, Journal, State
 from tallystick.flows.moments import Moments
 from tallystick.flows.recording import Lag, Outcome, Totals
 from tallystick.identity.decide import decide
-from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
+from tallystick.identity.interface import U32, Identities, IdentityIndex, IndexDamagedError
 from tallystick.log.interface import Block, Log
 from tallystick.metering.content import same_content
 from tallystick.metering.event import TIMESTAMP, content_of, identity_of
@@ -153,6 +154,8 @@ class Recorder:
         self._attribution = Attribution(catalog, unknown_subject=unknown_subject)
         self._share = share
         self._base = 0 if share is None else base_of(share.partition)
+        self._copy = None if share is None else IndexCopy(store, base=self._base)
+        self._copy_doubted = False
         self._state = journal.load()
         if share is not None:
             self._state = replace(
@@ -316,7 +319,7 @@ class Recorder:
 
     def want_index_rebuild(self) -> None:
         """Throw the identity index away and fill a new one from the facts, before anything more is decided."""
-        self._index_suspect, self.recovered = True, False
+        self._index_suspect, self._copy_doubted, self.recovered = True, True, False
         self._wake.set()
 
     async def between_batches(self, work: Callable[[State, IdentityIndex | None], T]) -> T:
@@ -404,6 +407,7 @@ class Recorder:
                 await self._pause(self._interval_s)
             elif not self._rebuild_wanted:
                 await self._idle()
+        await self._in_thread(self._finish_copy)
 
     def stop(self) -> None:
         """Let `run` end after the batch under way. What is acknowledged and not yet recorded stays in the log."""
@@ -488,25 +492,40 @@ class Recorder:
 
     def _refill_index(self) -> None:
         """Open the index and add what was recorded since it was last flushed; when it is damaged, ahead of the facts or
-        short of some, throw it away and fill a new one from the store."""
-        try:
-            self._close_index()
-            if self._index_suspect:
-                raise IndexDamagedError("it failed a check while in use")  # noqa: TRY301
-            index = self._filled_index()
-        except IndexDamagedError as error:
-            _logger.warning("identity_index_rebuilt", reason=str(error))
-            self._discard_index()
-            index = self._filled_index()
-        self._index, self._index_suspect = index, False
+        short of some, throw it away and fill a new one from its copy, or else from the facts."""
+        ways = [True, True, False] if self._copy is not None and not self._copy_doubted else [False, False]
+        reason = "it failed a check while in use" if self._index_suspect else ""
+        self._close_index()
+        index: IdentityIndex | None = None
+        for number, by_copy in enumerate(ways):
+            if number == 0 and reason:  # the one there is need not be looked at
+                continue
+            if number:
+                _logger.warning("identity_index_rebuilt", reason=reason, by_copy=by_copy)
+                self._discard_index()
+            try:
+                index = self._filled_index(by_copy=by_copy)
+                break
+            except IndexDamagedError as error:
+                if number == len(ways) - 1:
+                    raise
+                reason = str(error)
+        if self._copy is not None:
+            self._copy.check(self._state)
+        self._index, self._index_suspect, self._copy_doubted = index, False, False
 
-    def _filled_index(self) -> IdentityIndex:
+    def _filled_index(self, *, by_copy: bool) -> IdentityIndex:
         """The index as it lies, brought up to the last batch done. Raises IndexDamagedError when it cannot be trusted;
         whatever is raised, it is closed: two open at once would write over each other."""
         index = self._open_index()
         try:
             self._check_index(index.covered <= self._state.recorded, index)
-            self._fill(index, after=index.covered)
+            after = covered = index.covered
+            if self._copy is not None:
+                self._copy.begin(self._state, trusted=by_copy)
+                covered = self._copy.fill(index, self._state)
+                after = self._copy.lacks_after(self._state, covered)
+            self._fill(index, after=after, covered=covered)
             self._check_index(len(index) == self._state.events, index)
         except BaseException:
             with contextlib.suppress(Exception):
@@ -526,8 +545,22 @@ class Recorder:
         if index is not None:
             index.close()
 
-    def _fill(self, index: IdentityIndex, *, after: int) -> None:
+    def _fill(self, index: IdentityIndex, *, after: int, covered: int) -> None:
+        """Read the facts behind `after`; the index has those up to `covered`, and its copy lacks all of them."""
         through = self._state.recorded
+
+        def take(identities: Identities, content: U32, positions: Positions) -> None:
+            if self._copy is not None:
+                self._copy.note(identities, content, positions)
+            new = positions > np.uint64(covered)
+            # `through` stays where it was until all blocks are in: they come in no order.
+            index.add(
+                Identities(identities.high[new], identities.low[new]),
+                content[new],
+                positions[new],
+                through=covered,
+            )
+
         for block in self._store.identities(after=after, through=through):
             if block.num_rows == 0:
                 continue
@@ -536,22 +569,39 @@ class Recorder:
             content = content_of(
                 block["type"].to_pylist(), block["subject"].to_pylist(), block["data"].to_pylist()
             )
-            # `through` stays where it was until all blocks are in: they come in no order.
-            index.add(
+            take(
                 identities_from(b"".join(digests)),
                 (content & _LOW_32).astype(np.uint32),
                 np.asarray(block["position"], dtype=np.uint64),
-                through=after,
             )
         for block in self._store.forgotten(after=after, through=through):
-            index.add(
+            take(
                 identities_from(b"".join(block["identity"].to_pylist())),
                 np.asarray(block["content"], dtype=np.uint32),
                 np.asarray(block["position"], dtype=np.uint64),
-                through=after,
             )
         nothing = np.empty(0, dtype=np.uint64)
         index.add(Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=through)
+
+    def _copy_index(self) -> None:
+        """Let the index's copy follow it, a step at a time."""
+        index = self._index
+        if self._copy is None or index is None:
+            return
+        state = self._copy.step(index, self._state)
+        if state is not None and state != self._state:
+            self._save(state)
+
+    def _finish_copy(self) -> None:
+        """Whoever takes over finds a copy that is complete, if it can be had."""
+        if self._copy is None or not self.recovered:
+            return
+        try:
+            state = self._copy.finish(self._state)
+            if state is not None:
+                self._save(state)
+        except Exception as error:
+            _logger.warning("index_not_copied", error=repr(error))
 
     # -- retention (flows/retention.py) ---------------------------------------------------------------------------
     def forget_before(self, tenant: str, event_type: str, moment_us: int) -> None:
@@ -665,6 +715,8 @@ class Recorder:
             await self._in_thread(self._take_readings_out_of_service)
             self._rebuild_wanted = False
         if self._share is not None:
+            if self._copy is not None and self._copy.is_due:
+                await self._in_thread(self._copy_index)
             self._wake.clear()
             if await self._take_part(self._share):
                 return True
@@ -745,7 +797,12 @@ class Recorder:
         done = Done(barrier.name, counts_of(effects))
         self._finish(intent, index, effects, None, done=done)
         if effects.events:
-            index.flush()  # as for an action of one partition
+            self._flush(index)  # as for an action of one partition
+
+    def _flush(self, index: IdentityIndex) -> None:
+        index.flush()
+        if self._copy is not None:
+            self._copy.copy_soon()
 
     async def _lead(self, share: Share, blocks: Sequence[Block]) -> None:
         """See an action of all partitions through, a step at each call: it is in the log of the first one, whose recorder
@@ -911,7 +968,7 @@ class Recorder:
         if effects.events:
             # They have positions from when they were laid aside, which the index covers already: a restart would look
             # for what it lacks behind them only.
-            index.flush()
+            self._flush(index)
 
     def _parts(self, intent: Intent, index: IdentityIndex, tenant: str) -> Parts:
         return Parts(
@@ -958,6 +1015,8 @@ class Recorder:
             self._on_step("committed")
             for identities, content, positions in effects.added:
                 index.add(identities, content, positions, through=intent.after)
+                if self._copy is not None:
+                    self._copy.note(identities, content, positions)
             nothing = np.zeros(0, np.uint64)
             index.add(
                 Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=intent.through

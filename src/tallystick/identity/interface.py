@@ -7,7 +7,7 @@ An identity is the xxh3-128 digest of (tenant, source, id) (`metering/event.py`)
 All calls are vectorised and synchronous; one thread (the recorder's) uses an index.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,6 +62,20 @@ class IdentityIndex(Protocol):
     def add(self, identities: Identities, content: U32, position: U64, *, through: int) -> None:
         """Add identities that are not held yet (and not twice in one call). `through` is the log position up to which
         everything is now recorded: it is what `covered` will say once this is flushed. May flush, may start a merge."""
+        ...
+
+    def load(
+        self,
+        blocks: Iterable[tuple[Identities, U32, U64]],
+        *,
+        count: int,
+        position_min: int,
+        position_max: int,
+        through: int,
+    ) -> None:
+        """Fill an empty index, much faster than by `add`: identities sorted by `high`, with content and position, so many in all
+        and with positions between these two. `covered` says `through` afterwards. Raises IndexDamagedError when the blocks
+        are not as announced; nothing is held then."""
         ...
 
     def flush(self) -> None:

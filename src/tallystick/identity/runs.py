@@ -9,7 +9,7 @@ costs a few gathers and no file access.
 import contextlib
 import errno
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +155,52 @@ class RunsIndex:
             with contextlib.suppress(StorageFull):
                 self.flush()
 
+    def load(
+        self,
+        blocks: Iterable[tuple[Identities, U32, U64]],
+        *,
+        count: int,
+        position_min: int,
+        position_max: int,
+        through: int,
+    ) -> None:
+        """See `IdentityIndex.load`. Raises StorageFull."""
+        self._ready()
+        if len(self) or through < self._through:
+            raise ValueError("only an empty index can be loaded, and not backwards")
+
+        def append_all(writer: RunWriter) -> bool:
+            last, left = 0, count
+            for identities, content, position in blocks:
+                if not len(identities):
+                    continue
+                high, left = identities.high, left - len(identities)
+                is_sorted = int(high[0]) >= last and bool((high[1:] >= high[:-1]).all())
+                is_within = position_min <= int(position.min()) and int(position.max()) <= position_max
+                if left < 0 or not is_sorted or not is_within:
+                    raise IndexDamagedError("the identities to be loaded are not as announced")
+                last = int(high[-1])
+                writer.append(Entries(high, check_of(identities.low), content, position))
+            if left:
+                raise IndexDamagedError(f"{left} of {count} identities to be loaded are missing")
+            return True
+
+        try:
+            run = (
+                self._write_run(
+                    "load", count=count, base=position_min, position_max=position_max, fill=append_all
+                )
+                if count
+                else None
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull("The disk is full: the identity index cannot be written.") from error
+            raise
+        with self._lock:
+            self._commit(() if run is None else (run,), through)
+        self._through = through
+
     def flush(self) -> None:
         """See `IdentityIndex.flush`. Raises StorageFull (everything is still held in memory), IndexDamagedError."""
         self._ready()
@@ -210,7 +256,7 @@ class RunsIndex:
             checksum = writer.finish()
             sync_directory(self._directory)
             self._on_step(f"{what}_synced")
-        except OSError:
+        except (OSError, IndexDamagedError):
             path.unlink(missing_ok=True)
             raise
         finally:

@@ -24,6 +24,7 @@ from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
 from tallystick.store.engine import engine_of
 from tallystick.store.facts import Facts
 from tallystick.store.forget import Forgets
+from tallystick.store.identities import IdentityCopies
 from tallystick.store.interface import (
     CORRECTION_SCHEMA,
     FACTS,
@@ -38,6 +39,7 @@ from tallystick.store.interface import (
     EventSearch,
     FactRange,
     Forgotten,
+    KeptIdentities,
     PartSpan,
     Quarantined,
     Reached,
@@ -149,6 +151,9 @@ class ClickHouseStore:
         self._writer = Writer(self._connection, within, epoch)
         self._facts = Facts(self._connection, self._writer)
         self._forgets = Forgets(self._connection, self._writer, within)
+        self._copies = IdentityCopies(
+            self._connection, self._writer, 0 if within is None else within.partition
+        )
 
     # -- keeping house ------------------------------------------------------------------------------------------
     def migrate(self) -> None:
@@ -179,6 +184,7 @@ class ClickHouseStore:
         if tables.get("rollups", rollups_layout()) != rollups_layout():
             run("DROP TABLE IF EXISTS rollups SYNC")
         run(create_rollups())
+        run(statement("identities_table"))
         place(self._connection)
 
     def _tables(self) -> dict[str, str]:
@@ -616,6 +622,15 @@ class ClickHouseStore:
         return self._forgets.identities(after=after, through=through)
 
     # -- derived data -------------------------------------------------------------------------------------------
+    def insert_identities(self, rows: pa.Table, *, through: int, token: str) -> None:
+        self._copies.insert(rows, through=through, token=token)
+
+    def kept_identities(self, *, after: int, through: int) -> KeptIdentities:
+        return self._copies.kept(after=after, through=through)
+
+    def delete_identities(self, *, after: int) -> None:
+        self._copies.delete(after=after)
+
     def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:
         table = _readings_table(into)
         rows = readings.select(READING_SCHEMA.names)

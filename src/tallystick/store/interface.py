@@ -70,6 +70,16 @@ FORGOTTEN_SCHEMA = pa.schema(
 )
 """What is kept of an event that retention has deleted: enough to know it for ever."""
 
+IDENTITY_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.uint64(), nullable=False),
+        pa.field("rest", pa.uint32(), nullable=False),
+        pa.field("content", pa.uint32(), nullable=False),
+        pa.field("position", pa.uint64(), nullable=False),
+    ]
+)
+"""An entry of an identity index (identity/entries.py, where `rest` is `check`)."""
+
 FACTS: Mapping[str, pa.Schema] = {
     "events": STORED_SCHEMA.append(pa.field("backfill", pa.string(), nullable=False)),
     "duplicates": pa.schema(
@@ -186,6 +196,17 @@ class Forgotten:
     duplicates: int
     conflicts: int
     readings: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptIdentities:
+    """So many, with positions between these two (both inclusive; 0 of none). `rows` answers them: IDENTITY_SCHEMA, sorted by
+    `key`, in blocks."""
+
+    count: int
+    position_min: int
+    position_max: int
+    rows: Callable[[], Iterator[pa.RecordBatch]]
 
 
 PartSpan = Literal["day", "month"]
@@ -532,6 +553,19 @@ class Store(Protocol):
         ...
 
     # -- derived data --------------------------------------------------------------------------------------------
+    def insert_identities(self, rows: pa.Table, *, through: int, token: str) -> None:
+        """Rows for the copy of this partition's identity index: IDENTITY_SCHEMA. `through` is the copy they belong to: numbers
+        that only grow. The same token again changes nothing."""
+        ...
+
+    def kept_identities(self, *, after: int, through: int) -> KeptIdentities:
+        """What came with copies after < through' <= through."""
+        ...
+
+    def delete_identities(self, *, after: int) -> None:
+        """Delete what came with copies behind `after`, waiting until it is gone."""
+        ...
+
     def insert_readings(self, readings: pa.Table, *, token: str, into: str = "readings") -> None:
         """Readings: READING_SCHEMA. `into` names a scratch made by `scratch`."""
         ...

@@ -20,7 +20,11 @@ _WINDOW = "replicated_deduplication_window = 10000, replicated_deduplication_win
 
 _EVERYWHERE = frozenset({"schema_versions", "fences", "token_salts"})
 _BY_CUSTOMER = "cityHash64(tenant, customer)"
-_KEYS = {"duplicates": "cityHash64(tenant, source, id)", "forgotten": "cityHash64(identity)"}
+_KEYS = {
+    "duplicates": "cityHash64(tenant, source, id)",
+    "forgotten": "cityHash64(identity)",
+    "identities": "key",
+}
 _ORDER = {"corrections": "(original, position)", "staged": "(tenant, backfill, position)"}
 _COLD = frozenset({"events", "duplicates", "conflicts", "corrections", "readings"})
 
