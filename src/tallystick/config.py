@@ -138,6 +138,33 @@ class Settings:
         "How long an invoice waits for late usage before it is finalized, where its plan says nothing.",
     )
     billing_sweep_s: int = _setting(30, "How often due invoices are looked for. 0: never by itself.")
+    webhook_allow_private: str = _setting(
+        "false",
+        "Whether webhooks may lead to private, loopback and link-local addresses.",
+        choices=("false", "true"),
+    )
+    delivery_retry_s: str = _setting(
+        "5,30,300,1800,7200,18000,36000,86400,86400,86400",
+        "Seconds after which a failed delivery is tried again, attempt by attempt; after the last it is given up.",
+    )
+    delivery_time_s_max: int = _setting(15, "Time within which an endpoint must answer.")
+    deliveries_keep_days: int = _setting(30, "How long finished deliveries are kept. 0: for ever.")
+    secrets_key: str = _setting(
+        "",
+        "Key under which the secrets of channels are sealed, the same for every process: any 32 random bytes as text. "
+        "Empty: they are kept as they are.",
+        secret=True,
+    )
+    smtp_host: str = _setting("", "Mail server for channels of type email. Empty: none.")
+    smtp_port: int = _setting(587, "Its port.")
+    smtp_tls: str = _setting(
+        "starttls",
+        "How the connection to it is secured; tls: from the first byte.",
+        choices=("starttls", "tls", "none"),
+    )
+    smtp_user: str = _setting("", "User at the mail server. Empty: without a login.")
+    smtp_password: str = _setting("", "Password at the mail server.", secret=True)
+    smtp_from: str = _setting("", "Sender of e-mail: an address, or `Name <address>`.")
     log_level: str = _setting(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

@@ -12,6 +12,7 @@ from time import perf_counter
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     GCCollector,
     Histogram,
     ProcessCollector,
@@ -62,6 +63,27 @@ class Metrics:
             ["route", "method", "status"],
             registry=self.registry,
         )
+        self._deliveries = Counter(
+            "tallystick_delivery_attempts_total",
+            "Attempts to deliver, by type of channel and outcome: delivered, retry or dead.",
+            ["channel_type", "outcome"],
+            registry=self.registry,
+        )
+        self._delivery_seconds = Histogram(
+            "tallystick_delivery_seconds",
+            "Time of one attempt to deliver.",
+            ["channel_type"],
+            buckets=_QUERY_BUCKETS,
+            registry=self.registry,
+        )
+        self.deliveries_waiting = Gauge(
+            "tallystick_deliveries_waiting", "Deliveries that are pending.", registry=self.registry
+        )
+
+    def observe_delivery(self, channel_type: str, outcome: str, seconds: float) -> None:
+        """One attempt to deliver."""
+        self._deliveries.labels(channel_type, outcome).inc()
+        self._delivery_seconds.labels(channel_type).observe(seconds)
 
     def observe_commit(self, requests: int, events: int, seconds: float) -> None:
         """One commit of the log (SqliteLog's `observe_commit`). From any thread."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import structlog
@@ -19,10 +19,17 @@ from tallystick.catalog.partitions import Partition
 from tallystick.catalog.relational import RelationalCatalog
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
+from tallystick.delivery.addresses import Guard
+from tallystick.delivery.email import EmailSender, SmtpServer
+from tallystick.delivery.http import Poster
+from tallystick.delivery.sealed import Seal
+from tallystick.delivery.slack import SlackSender
+from tallystick.delivery.webhook import WebhookSender
 from tallystick.errors import Invalid
 from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
+from tallystick.flows.deliver import Deliverer, Senders, retry_schedule
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorders
 from tallystick.flows.gate import MOVED, Gate
@@ -30,6 +37,7 @@ from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
 from tallystick.flows.move_target import Elsewhere
 from tallystick.flows.node import RecorderNode
+from tallystick.flows.outbox import Outbox
 from tallystick.flows.quarantine import QuarantineKeeper, Releasing
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Recording
@@ -92,6 +100,7 @@ async def start(
     """
     clock = clock or SystemClock()
     grace_us(settings)  # a fault of it is told at once
+    delivery_retries(settings)
     directory = Path(settings.data_dir)
     check_finished(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -114,7 +123,7 @@ async def start(
     return await _start_alone(parts)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Parts:
     settings: Settings
     directory: Path
@@ -145,9 +154,38 @@ class _Parts:
             quarantine=quarantine,
             streams=threading.BoundedSemaphore(max(self.settings.usage_streams_max, 1)),
             billing=self.catalog if self.settings.billing == "on" else None,
+            outbox=self.outbox,
             gate=Gate(self.directory / MOVED),
             open_elsewhere=self.elsewhere,
         )
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        allow_private = self.settings.webhook_allow_private == "true"
+        return Outbox(self.catalog, Seal(self.settings.secrets_key), Guard(allow_private=allow_private))
+
+    def deliverer(self) -> Deliverer:
+        """Sends what is enqueued, and is told by the catalog when something is."""
+        settings, outbox = self.settings, self.outbox
+        time_s_max = max(settings.delivery_time_s_max, 1)
+        poster = Poster(outbox.guard, time_s_max=time_s_max)
+        senders = Senders(
+            webhook=WebhookSender(poster),
+            email=EmailSender(_smtp_server(settings), time_s_max=time_s_max),
+            slack=SlackSender(poster),
+            time_s_max=time_s_max,
+        )
+        made = Deliverer(
+            self.catalog,
+            senders,
+            outbox.seal,
+            clock=self.clock,
+            metrics=self.metrics,
+            retry_s=delivery_retries(settings),
+            keep_days=settings.deliveries_keep_days,
+        )
+        self.catalog.on_enqueued(made.wake)
+        return made
 
     @property
     def needed_since(self) -> NeededSince:
@@ -192,6 +230,27 @@ class _Parts:
             copy_catalog=lambda: copy_catalog(_catalog_url(self.settings, self.directory), catalog_url),
             close=close,
         )
+
+
+def _smtp_server(settings: Settings) -> SmtpServer | None:
+    if not settings.smtp_host:
+        return None
+    return SmtpServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_tls,
+        settings.smtp_user,
+        settings.smtp_password,
+        settings.smtp_from or f"tallystick@{settings.smtp_host}",
+    )
+
+
+def delivery_retries(settings: Settings) -> tuple[int, ...]:
+    """The schedule of retries. Raises Invalid (invalid_setting)."""
+    try:
+        return retry_schedule(settings.delivery_retry_s)
+    except ValueError as error:
+        raise Invalid(f"delivery_retry_s: {error}.", code="invalid_setting") from error
 
 
 def _migrate(catalog_url: str) -> None:
@@ -256,6 +315,7 @@ async def _start_alone(parts: _Parts) -> Running:
     )
     system = parts.system(log, recorder, rollups, quarantine)
     billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
+    deliverer = parts.deliverer()
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -264,9 +324,11 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(eraser.run(), name="eraser"),
         asyncio.create_task(quarantine.run(), name="quarantine"),
         asyncio.create_task(billing.run(), name="billing"),
+        asyncio.create_task(deliverer.run(), name="deliveries"),
     ]
 
     async def end() -> None:
+        await deliverer.stop()
         await billing.stop()
         await builder.stop()
         await retention.stop()
@@ -344,7 +406,13 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         )
     if "worker" in roles:
         billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
-        jobs = {"job/rollups": rollups.work, "job/billing": billing.work, "job/erase": eraser.work}
+        deliverer = parts.deliverer()
+        jobs = {
+            "job/rollups": rollups.work,
+            "job/billing": billing.work,
+            "job/deliveries": deliverer.work,
+            "job/erase": eraser.work,
+        }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
     await view.look()
     viewing = asyncio.create_task(view.run(), name="cluster")

@@ -10,6 +10,7 @@ from tallystick.catalog import channel_tables, tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Change, Database, among
 from tallystick.catalog.delivering import (
+    CHANNELS_PER_CUSTOMER_MAX,
     CHANNELS_PER_TENANT_MAX,
     DELETED,
     DISABLED,
@@ -52,6 +53,12 @@ class Channels:
                 )
             if customer is not None:
                 _check_customer(connection, tenant, customer)
+                owned = connection.execute(count.where(_column.customer == customer)).scalar_one()
+                if owned >= CHANNELS_PER_CUSTOMER_MAX:
+                    raise Conflict(
+                        f"A customer has at most {CHANNELS_PER_CUSTOMER_MAX} channels. Delete one that is not used.",
+                        code="too_many_channels",
+                    )
             connection.execute(
                 insert(_table),
                 {

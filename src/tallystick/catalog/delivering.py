@@ -21,6 +21,7 @@ DeliveryStatus = Literal["pending", "delivered", "dead"]
 DELIVERY_STATUSES: tuple[DeliveryStatus, ...] = ("pending", "delivered", "dead")
 
 CHANNELS_PER_TENANT_MAX = 1000
+CHANNELS_PER_CUSTOMER_MAX = 20
 RECIPIENTS_MAX = 20
 BODY_BYTES_MAX = 256 * 1024
 GONE, DELETED, DISABLED = "gone", "channel_deleted", "channel_disabled"

@@ -35,9 +35,10 @@ PORTAL_SCOPES: tuple[str, ...] = (
     "customers:read",
     "limits:check",
     "alerts:read",
+    "alerts:write",
     "billing:read",
 )
-"""What a customer's token can be given: nothing that changes the tenant."""
+"""What a customer's token can be given: nothing that changes the tenant, but alerts and channels of its own."""
 PORTAL_DEFAULT: tuple[str, ...] = ("events:read", "usage:read", "meters:read", "customers:read")
 """What it is given when nothing is asked for, as far as the key that makes it has it."""
 

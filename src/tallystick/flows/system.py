@@ -10,6 +10,7 @@ from tallystick.clock import Clock
 from tallystick.config import Settings
 from tallystick.flows.gate import Gate
 from tallystick.flows.move_target import OpenElsewhere
+from tallystick.flows.outbox import Outbox
 from tallystick.flows.quarantine import Releasing
 from tallystick.flows.recording import Recording
 from tallystick.flows.rollup import Rollups
@@ -36,6 +37,8 @@ class System:
     """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None
     """None: billing is switched off."""
+    outbox: Outbox | None = None
+    """Channels and deliveries (flows/outbox.outbox_of)."""
     gate: Gate = field(default_factory=Gate)
     open_elsewhere: OpenElsewhere | None = None
     """A cluster to move to, by its URLs; None: this process has nothing that could move."""

@@ -1,0 +1,1 @@
+"""How news leaves: one file per kind of channel, behind one interface."""
