@@ -1,12 +1,15 @@
 """`/v1/retention`: how long facts of a type are kept. Off for every type until it is set here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from litestar import Request, get, put
+from litestar.response import Response
 
 from tallystick.api import wire
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
+from tallystick.api.meters import changed_meanwhile, etag_of, listed_in
 from tallystick.api.openapi import STRING, TIME, array, nullable, objects, operation
 from tallystick.catalog.interface import Retention
 from tallystick.flows.customers import check_unbound
@@ -43,6 +46,15 @@ def retention_document(one: Retention) -> dict[str, Any]:
     }
 
 
+def retentions_document(every: Sequence[Retention]) -> dict[str, Any]:
+    """What `GET` answers, of which the `ETag` is. How far deleting has come is left out of that: nobody changes it."""
+    return {"items": [retention_document(one) for one in every]}
+
+
+def _etag(every: Sequence[Retention]) -> str:
+    return etag_of({"items": [[one.type, one.keep_days] for one in every]})
+
+
 @put(
     "/v1/retention",
     guards=[require("admin")],
@@ -56,12 +68,12 @@ def retention_document(one: Retention) -> dict[str, Any]:
             body=objects({"type": STRING, "keep_days": _KEEP_DAYS}, additionalProperties=False),
             body_example={"type": "llm.requests", "keep_days": 730},
             answer=_RETENTION,
-            errors=(409,),
+            errors=(409, 412),
         )
     },
 )
-async def set_retention(request: Connection) -> dict[str, Any]:
-    """Set it; `keep_days` null turns it off."""
+async def set_retention(request: Connection) -> Response[dict[str, Any]]:
+    """Set it; `keep_days` null turns it off. `If-Match` takes the `ETag` of the list."""
     who, system = caller(request), wire.system_of(request)
     check_unbound(who.customer)
     fields = await Fields.of_body(request)
@@ -70,14 +82,21 @@ async def set_retention(request: Connection) -> dict[str, Any]:
         fields.fault("keep_days", "missing", "keep_days is required; null keeps the facts for ever.")
     keep_days = fields.integer("keep_days", least=1, most=KEEP_DAYS_MAX)
     fields.finish()
-    actor = actor_of(request)
-    made = await in_questions(
-        system,
-        lambda: system.catalog.set_retention(
-            who.tenant, event_type, keep_days, actor=actor, now_us=system.clock.now_us()
-        ),
-    )
-    return retention_document(made)
+    actor, now_us = actor_of(request), system.clock.now_us()
+    header = request.headers.get("if-match")
+
+    def expected(every: Sequence[Retention]) -> None:
+        if header is not None and not listed_in(header, _etag(every)):
+            raise changed_meanwhile()
+
+    def change() -> tuple[Retention, str]:
+        made = system.catalog.set_retention(
+            who.tenant, event_type, keep_days, expected=expected, actor=actor, now_us=now_us
+        )
+        return made, _etag(system.catalog.retentions(who.tenant))
+
+    made, etag = await in_questions(system, change)
+    return Response(retention_document(made), headers={"ETag": etag})
 
 
 @get(
@@ -92,13 +111,13 @@ async def set_retention(request: Connection) -> dict[str, Any]:
         )
     },
 )
-async def get_retention(request: Connection) -> dict[str, Any]:
+async def get_retention(request: Connection) -> Response[dict[str, Any]]:
     """All types that have a limit, or had one."""
     who, system = caller(request), wire.system_of(request)
     check_unbound(who.customer)
     wire.check_parameters(request, ())
     found = await in_questions(system, lambda: system.catalog.retentions(who.tenant))
-    return {"items": [retention_document(one) for one in found]}
+    return Response(retentions_document(found), headers={"ETag": _etag(found)})
 
 
 ROUTES = [set_retention, get_retention]

@@ -3,11 +3,13 @@
 from typing import Any
 
 from litestar import Request, delete, get, patch, post
+from litestar.response import Response
 
 from tallystick.api import wire
 from tallystick.api.access import installation
 from tallystick.api.auth import actor_of, forget_keys, require
 from tallystick.api.fields import Fields
+from tallystick.api.meters import check_if_match, tagged
 from tallystick.api.openapi import KEY, PAGE, STRING, TIME, listing, nullable, objects, operation, query
 from tallystick.catalog.interface import ENVIRONMENTS, Tenant
 from tallystick.document import KEY_PATTERN
@@ -107,12 +109,12 @@ async def list_tenants(request: Connection) -> dict[str, Any]:
     guards=[require("admin")],
     opt={"operation": operation(summary="Read a tenant", tag="Access", answer=_TENANT)},
 )
-async def get_tenant(request: Connection) -> dict[str, Any]:
+async def get_tenant(request: Connection) -> Response[dict[str, Any]]:
     """One tenant."""
     system = installation(request)
     wire.check_parameters(request, ())
     key: str = request.path_params["key"]
-    return tenant_document(await in_questions(system, lambda: system.catalog.tenant(key)))
+    return tagged(tenant_document(await in_questions(system, lambda: system.catalog.tenant(key))))
 
 
 @patch(
@@ -129,11 +131,11 @@ async def get_tenant(request: Connection) -> dict[str, Any]:
             ),
             body_example={"suspended": True},
             answer=_TENANT,
-            errors=(409,),
+            errors=(409, 412),
         )
     },
 )
-async def change_tenant(request: Connection) -> dict[str, Any]:
+async def change_tenant(request: Connection) -> Response[dict[str, Any]]:
     """The members given; the others stay."""
     system = installation(request)
     fields = await Fields.of_body(request, nulls=False)
@@ -144,10 +146,17 @@ async def change_tenant(request: Connection) -> dict[str, Any]:
     actor, now_us = actor_of(request), system.clock.now_us()
     changed = await in_questions(
         system,
-        lambda: system.catalog.change_tenant(key, name=name, suspended=suspended, actor=actor, now_us=now_us),
+        lambda: system.catalog.change_tenant(
+            key,
+            name=name,
+            suspended=suspended,
+            expected=lambda present: check_if_match(request, tenant_document(present)),
+            actor=actor,
+            now_us=now_us,
+        ),
     )
     forget_keys(request)
-    return tenant_document(changed)
+    return tagged(tenant_document(changed))
 
 
 @delete(

@@ -12,7 +12,7 @@ or stays locked. Lists are bounded by `limit` (1 to LIMIT_MAX) and go on with th
 cursor that is none of ours raises errors.Invalid (code invalid_cursor).
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -367,9 +367,17 @@ class Catalog(Protocol):
 
     # -- retention ---------------------------------------------------------------------------------------------
     def set_retention(
-        self, tenant: str, event_type: str, keep_days: int | None, *, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        event_type: str,
+        keep_days: int | None,
+        *,
+        expected: Callable[[Sequence[Retention]], None] = lambda present: None,
+        actor: Actor,
+        now_us: int,
     ) -> Retention:
-        """Raises Conflict (too_many_retentions)."""
+        """`expected` is asked within the transaction about the tenant's; what it raises ends the change.
+        Raises Conflict (too_many_retentions)."""
         ...
 
     def retentions(self, tenant: str | None = None) -> list[Retention]:
@@ -567,10 +575,11 @@ class Catalog(Protocol):
         *,
         name: str | None = None,
         suspended: bool | None = None,
+        expected: Callable[[Tenant], None] = lambda present: None,
         actor: Actor,
         now_us: int,
     ) -> Tenant:
-        """What is None stays. Raises NotFound (tenant_not_found), Conflict (tenant_default: it cannot be suspended),
+        """What is None stays. `expected` is asked within the transaction; what it raises ends the change. Raises NotFound (tenant_not_found), Conflict (tenant_default: it cannot be suspended),
         Invalid."""
         ...
 

@@ -1,5 +1,7 @@
 """How long facts of a type are kept, and how far they have been deleted."""
 
+from collections.abc import Callable, Sequence
+
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from tallystick.catalog import tables
@@ -16,9 +18,17 @@ class Retentions:
     _database: Database
 
     def set_retention(
-        self, tenant: str, event_type: str, keep_days: int | None, *, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        event_type: str,
+        keep_days: int | None,
+        *,
+        expected: Callable[[Sequence[Retention]], None] = lambda present: None,
+        actor: Actor,
+        now_us: int,
     ) -> Retention:
         with self._database.changing(actor, now_us) as change:
+            expected(_all(change.connection, tenant))
             row = _find(change.connection, tenant, event_type)
             if row is None:
                 held = change.connection.execute(
@@ -52,14 +62,8 @@ class Retentions:
             return Retention(tenant, event_type, keep_days, limit_us)
 
     def retentions(self, tenant: str | None = None) -> list[Retention]:
-        chosen = select(tables.retention).order_by(_column.tenant, _column.type)
-        if tenant is not None:
-            chosen = chosen.where(_column.tenant == tenant)
         with self._database.reading() as connection:
-            return [
-                Retention(row.tenant, row.type, row.keep_days, row.forgotten_before_us)
-                for row in connection.execute(chosen)
-            ]
+            return _all(connection, tenant)
 
     def advance_forgotten(self, tenant: str, event_type: str, before_us: int, *, now_us: int) -> None:
         with self._database.changing(SYSTEM, now_us) as change:
@@ -79,6 +83,16 @@ class Retentions:
                 before={"forgotten_before_us": row.forgotten_before_us},
                 after={"forgotten_before_us": before_us},
             )
+
+
+def _all(connection: Connection, tenant: str | None) -> list[Retention]:
+    chosen = select(tables.retention).order_by(_column.tenant, _column.type)
+    if tenant is not None:
+        chosen = chosen.where(_column.tenant == tenant)
+    return [
+        Retention(row.tenant, row.type, row.keep_days, row.forgotten_before_us)
+        for row in connection.execute(chosen)
+    ]
 
 
 def _find(connection: Connection, tenant: str, event_type: str) -> Row[tuple[object, ...]] | None:

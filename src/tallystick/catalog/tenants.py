@@ -1,6 +1,7 @@
 """Tenants: whose configuration and whose events these are."""
 
 import re
+from collections.abc import Callable
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -89,6 +90,7 @@ class Tenants:
         *,
         name: str | None = None,
         suspended: bool | None = None,
+        expected: Callable[[Tenant], None] = lambda present: None,
         actor: Actor,
         now_us: int,
     ) -> Tenant:
@@ -96,6 +98,7 @@ class Tenants:
             raise Conflict("The tenant 'default' cannot be suspended.", code="tenant_default")
         with self._database.changing(actor, now_us) as change:
             present = _get(change.connection, key)
+            expected(present)
             _check(key, present.name if name is None else name, present.environment)
             values: dict[str, object] = {} if name is None else {"name": name}
             if suspended is not None and suspended != (present.suspended_at_us is not None):

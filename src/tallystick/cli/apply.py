@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from tallystick.cli.client import URL_DEFAULT, Api, ApiError, Key, Url, parsed
+from tallystick.cli.client import URL_DEFAULT, Api, ApiError, Key, Url
 from tallystick.cli.config import NOUNS
 from tallystick.cli.config.file import read_file, written
 from tallystick.cli.config.noun import Kind, Noun, Present, Step, changes_to, steps_to
@@ -17,14 +17,16 @@ from tallystick.cli.show import out, say
 from tallystick.errors import TallystickError
 
 ATTEMPTS_MAX = 5
-_EXIST_ALREADY = ("meter_exists", "customer_exists")
+_EXIST_ALREADY = ("meter_exists", "customer_exists", "plan_exists", "subscription_exists")
 
 
 def apply(
     file: Annotated[
         Path,
         typer.Argument(
-            help="YAML file with lists `meters:`, `customers:`, `api_keys:`.", exists=True, dir_okay=False
+            help=f"YAML file with lists {', '.join(f'`{noun.name}:`' for noun in NOUNS)}.",
+            exists=True,
+            dir_okay=False,
         ),
     ],
     dry_run: Annotated[
@@ -32,7 +34,10 @@ def apply(
     ] = False,
     prune: Annotated[
         bool,
-        typer.Option("--prune", help="Archive what the file's lists do not name (API keys: revoke)."),
+        typer.Option(
+            "--prune",
+            help="Archive what the file's lists do not name (API keys: revoke; subscriptions: cancel at the period's end).",
+        ),
     ] = False,
     url: Url = URL_DEFAULT,
     key: Key = None,
@@ -88,7 +93,16 @@ def export_config(
             f"--only: there is no list {unknown[0]!r}, only {', '.join(noun.name for noun in NOUNS)}."
         )
     with Api(url, key) as api:
-        found = {noun.name: _exported(noun, api) for noun in NOUNS if not only or noun.name in only}
+        found: dict[str, list[dict[str, Any]]] = {}
+        for noun in NOUNS:
+            if only and noun.name not in only:
+                continue
+            try:
+                found[noun.name] = _exported(noun, api)
+            except ApiError as error:
+                if error.status_code != 404 or only:
+                    raise
+                say(f"Left out: {noun.name}, which are switched off there.")
     text = written(found)
     if output is None:
         print(text, end="")
@@ -113,7 +127,7 @@ def _exported(noun: Noun, api: Api) -> list[dict[str, Any]]:
 def _take(api: Api, noun: Noun, step: Step) -> None:
     if step.wanted is None:
         assert step.present is not None
-        api.send("DELETE", step.present.path)
+        noun.archive(api, step.present)
     elif step.kind == "change":
         assert step.present is not None
         _change(api, noun, step, step.present)
@@ -134,13 +148,12 @@ def _take(api: Api, noun: Noun, step: Step) -> None:
 def _change(api: Api, noun: Noun, step: Step, present: Present) -> None:
     wanted = step.wanted or {}
     for attempt in range(ATTEMPTS_MAX):
-        answer = api.send("GET", present.path)
-        changes = changes_to(wanted, noun.read(parsed(answer.text)))
+        now, etag = noun.fresh(api, present)
+        changes = changes_to(wanted, now)
         if not changes:
             return
-        headers = {"if-match": answer.headers["etag"]} if "etag" in answer.headers else {}
         try:
-            api.send("PATCH", present.path, json=noun.body(changes, wanted), headers=headers)
+            noun.change(api, now, changes, wanted, {"if-match": etag} if etag else {})
         except ApiError as error:
             if error.status_code != 412 or attempt == ATTEMPTS_MAX - 1:
                 raise
@@ -174,12 +187,50 @@ def _print_step(noun: Noun, step: Step) -> None:
 
 
 def _print_items(name: str, before: list[Any], after: list[Any]) -> None:
+    if all(isinstance(one, dict) and "key" in one for one in (*before, *after)):
+        _print_keyed(name, {one["key"]: one for one in before}, {one["key"]: one for one in after})
+        return
     for mark, items in (
         ("-", [one for one in before if one not in after]),
         ("+", [one for one in after if one not in before]),
     ):
         for item in items:
             out.print(f"    {name} {mark} {item}", markup=False)
+
+
+def _print_keyed(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Things with keys in a list: which come, which go, and of the others each figure that changes."""
+    for key in {**before, **after}:
+        if key not in after:
+            out.print(f"    {name} - {key}", markup=False)
+            continue
+        if key not in before:
+            out.print(f"    {name} + {key}", markup=False)
+        old, new = _leaves(before.get(key), ""), _leaves(after[key], "")
+        for place in {**old, **new}:
+            was, now = old.get(place), new.get(place)
+            if was == now or (key not in before and place == "key"):
+                continue
+            if key not in before:
+                out.print(f"        {place}: {now}", markup=False)
+            else:
+                told = f"{'nothing' if was is None else was} → {'nothing' if now is None else now}"
+                out.print(f"    {name} ~ {key} {place}: {told}", markup=False)
+
+
+def _leaves(value: Any, place: str) -> dict[str, Any]:
+    """Every value that is no list or mapping, by its place: `price.tiers.0.up_to`."""
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = list(cast("dict[Any, Any]", value).items())
+    elif isinstance(value, list):
+        inner = list(enumerate(cast("list[Any]", value)))
+    elif value is not None:
+        return {place: value}
+    made: dict[str, Any] = {}
+    for name, one in inner:
+        made |= _leaves(one, f"{place}.{name}" if place else str(name))
+    return made
 
 
 def _print_members(name: str, before: dict[str, Any], after: dict[str, Any]) -> None:

@@ -9,5 +9,15 @@ from tallystick.cli.config.api_keys import ApiKeys
 from tallystick.cli.config.customers import Customers
 from tallystick.cli.config.meters import Meters
 from tallystick.cli.config.noun import Noun
+from tallystick.cli.config.plans import Plans
+from tallystick.cli.config.retention import Retention
+from tallystick.cli.config.subscriptions import Subscriptions
 
-NOUNS: Sequence[Noun] = (Meters(), Customers(), ApiKeys())
+NOUNS: Sequence[Noun] = (
+    Meters(),
+    Customers(),
+    Plans(),
+    Subscriptions(),
+    ApiKeys(),
+    Retention(),
+)

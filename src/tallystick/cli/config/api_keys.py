@@ -4,18 +4,16 @@ A new key's secret is told once, when it is made. Keys from the setting `admin_k
 applies the file is never revoked by `--prune`.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 from tallystick.cli.client import Api, parsed
-from tallystick.cli.config.noun import Entry, Present, Step
-from tallystick.cli.config.shape import checked_members, fault
-from tallystick.errors import Invalid
+from tallystick.cli.config.noun import Entry, Patched, Present, Step
+from tallystick.cli.config.shape import checked_members, moment
 
 _KINDS: dict[str, tuple[type, ...]] = {"name": (str,), "scopes": (list,), "expires_at": (str, type(None))}
 
 
-class ApiKeys:
+class ApiKeys(Patched):
     name = "api_keys"
     label = "API key"
 
@@ -23,7 +21,7 @@ class ApiKeys:
         entry = checked_members(raw, _KINDS, required=("name", "scopes"), texts=("scopes",))
         entry["scopes"] = sorted(set(entry["scopes"]))
         if entry.get("expires_at") is not None:
-            entry["expires_at"] = _moment(entry["expires_at"])
+            entry["expires_at"] = moment(entry["expires_at"])
         return entry
 
     def key_of(self, entry: Entry) -> str:
@@ -62,22 +60,5 @@ class ApiKeys:
         made = parsed(api.send("POST", "/v1/api_keys", json=entry).text)
         return f"secret (shown this once): {made['secret']}"
 
-    def body(self, changes: Entry, wanted: Entry) -> dict[str, Any]:
-        return changes
-
     def exported(self, present: Present) -> Entry:
         return {name: value for name, value in present.entry.items() if value is not None}
-
-
-def _moment(text: str) -> str:
-    """As the API writes it."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        found = fault("/expires_at", "invalid_time", f"{text[:40]!r} is no RFC 3339 time with an offset.")
-        raise Invalid(found.detail, faults=[found])
-    in_utc = moment.astimezone(UTC).replace(tzinfo=None)
-    written = in_utc.isoformat(timespec="microseconds" if in_utc.microsecond else "seconds")
-    return f"{written}Z"

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from tallystick.catalog.customer_values import checked_values, text_faults
 from tallystick.catalog.interface import CustomerChange
 from tallystick.cli.client import Api
-from tallystick.cli.config.noun import Entry, Present, Step
+from tallystick.cli.config.noun import Entry, Patched, Present, Step
 from tallystick.cli.config.shape import checked_members, plain
 
 _DEFAULTS: Entry = {
@@ -36,7 +36,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-class Customers:
+class Customers(Patched):
     name = "customers"
     label = "customer"
 
@@ -81,9 +81,6 @@ class Customers:
     def create(self, api: Api, entry: Entry) -> str | None:
         api.send("POST", "/v1/customers", json=entry)
         return None
-
-    def body(self, changes: Entry, wanted: Entry) -> dict[str, Any]:
-        return changes
 
     def exported(self, present: Present) -> Entry:
         defaults = {**_DEFAULTS, "name": present.key}

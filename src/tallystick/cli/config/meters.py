@@ -3,12 +3,12 @@
 from typing import Any
 
 from tallystick.cli.client import Api
-from tallystick.cli.config.noun import Entry, Present, Step
+from tallystick.cli.config.noun import Entry, Patched, Present, Step
 from tallystick.cli.meters import path_of
 from tallystick.metering.definition import definition_to_wire, parse_meter
 
 
-class Meters:
+class Meters(Patched):
     name = "meters"
     label = "meter"
 
@@ -39,7 +39,7 @@ class Meters:
         api.send("POST", "/v1/meters", json=entry)
         return None
 
-    def body(self, changes: Entry, wanted: Entry) -> dict[str, Any]:
+    def body(self, changes: Entry, wanted: Entry) -> Entry:
         return wanted
 
     def exported(self, present: Present) -> Entry:

@@ -1,10 +1,10 @@
 """What every noun of a configuration file can do, and what follows from it: the steps from what there is to what is wanted."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from tallystick.cli.client import Api
+from tallystick.cli.client import Api, parsed
 from tallystick.errors import TallystickError
 
 Entry = dict[str, Any]
@@ -48,6 +48,10 @@ class Noun(Protocol):
         """A thing as the API answers it."""
         ...
 
+    def fresh(self, api: Api, present: Present) -> tuple[Present, str | None]:
+        """How it is now, and the validator (ETag) of that, where there is one."""
+        ...
+
     def ordered(self, steps: list["Step"]) -> list["Step"]:
         """The steps in an order in which each is possible."""
         ...
@@ -56,13 +60,40 @@ class Noun(Protocol):
         """Make it; answers what is to be told, such as a secret."""
         ...
 
-    def body(self, changes: Entry, wanted: Entry) -> dict[str, Any]:
-        """The body of a PATCH."""
+    def change(
+        self, api: Api, present: Present, changes: Entry, wanted: Entry, headers: Mapping[str, str]
+    ) -> None:
+        """Make it as wanted. `headers`: what says which state the changes were worked out from."""
         ...
+
+    def archive(self, api: Api, present: Present) -> None: ...
 
     def exported(self, present: Present) -> Entry:
         """The entry for a file, without what is the default."""
         ...
+
+
+class Patched:
+    """What most nouns do: GET reads one, PATCH changes it, DELETE archives it."""
+
+    def read(self, document: dict[str, Any]) -> Present:
+        raise NotImplementedError
+
+    def fresh(self, api: Api, present: Present) -> tuple[Present, str | None]:
+        answer = api.send("GET", present.path)
+        return self.read(parsed(answer.text)), answer.headers.get("etag")
+
+    def body(self, changes: Entry, wanted: Entry) -> Entry:
+        """The body of a PATCH."""
+        return changes
+
+    def change(
+        self, api: Api, present: Present, changes: Entry, wanted: Entry, headers: Mapping[str, str]
+    ) -> None:
+        api.send("PATCH", present.path, json=self.body(changes, wanted), headers=dict(headers))
+
+    def archive(self, api: Api, present: Present) -> None:
+        api.send("DELETE", present.path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 import datetime
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any, cast
 
 from tallystick.cli.client import Literal
 from tallystick.cli.config.noun import Entry
 from tallystick.errors import Fault, Invalid
 
+DIGITS_MAX = 15
+"""That a binary float keeps whatever they are."""
 _WORDS = {str: "a string", list: "a list", dict: "a mapping", type(None): "null"}
 
 
@@ -69,3 +72,37 @@ def plain(value: Any) -> Any:
     if isinstance(value, datetime.datetime | datetime.date):
         return value.isoformat()
     return value
+
+
+def moment(text: str, pointer: str = "/expires_at") -> str:
+    """As the API writes it. Raises Invalid."""
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        said = fault(pointer, "invalid_time", f"{text[:40]!r} is no RFC 3339 time with an offset.")
+        raise Invalid(said.detail, faults=[said])
+    in_utc = found.astimezone(datetime.UTC).replace(tzinfo=None)
+    written = in_utc.isoformat(timespec="microseconds" if in_utc.microsecond else "seconds")
+    return f"{written}Z"
+
+
+def exact_numbers(value: Any, pointer: str = "") -> Any:
+    """The same with the floats that YAML makes of numbers as decimal text. Of up to 15 digits the text is the one that was
+    written; raises Invalid for longer ones, which must be quoted."""
+    if isinstance(value, dict):
+        members = cast("dict[Any, Any]", value).items()
+        return {str(name): exact_numbers(one, f"{pointer}/{name}") for name, one in members}
+    if isinstance(value, list):
+        listed = cast("list[Any]", value)
+        return [exact_numbers(one, f"{pointer}/{place}") for place, one in enumerate(listed)]
+    if not isinstance(value, float):
+        return value
+    number = Decimal(repr(value))
+    if not number.is_finite() or len(number.normalize().as_tuple().digits) > DIGITS_MAX:
+        said = fault(
+            pointer, "invalid_number", f"{value!r}: quote a number of more than {DIGITS_MAX} digits."
+        )
+        raise Invalid(said.detail, faults=[said])
+    return format(number, "f")
