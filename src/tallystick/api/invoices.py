@@ -108,7 +108,7 @@ _LINE = objects(
     },
     required=("id", "kind", "charge", "name", "period", "group", "quantity", "amount", "rounded"),
 )
-_INVOICE = objects(
+INVOICE = objects(
     {
         "id": nullable(STRING),
         "number": nullable(STRING),
@@ -155,9 +155,7 @@ _INVOICE = objects(
             ),
             body_required=False,
             body_example={"at": None, "as_of": None},
-            answer=objects(
-                {**_INVOICE["properties"], "others": array(_INVOICE)}, required=_INVOICE["required"]
-            ),
+            answer=objects({**INVOICE["properties"], "others": array(INVOICE)}, required=INVOICE["required"]),
         )
     },
 )
@@ -195,7 +193,7 @@ async def preview_invoice(request: Connection) -> dict[str, Any]:
                 query("subscription", "Of this subscription (its id)."),
                 query("status", "In this state.", schema={"type": "string", "enum": list(STATUSES)}),
             ],
-            answer=listing(_INVOICE),
+            answer=listing(INVOICE),
         )
     },
 )
@@ -239,7 +237,7 @@ async def _visible(request: Connection, name: str) -> tuple[System, KeptInvoice]
             summary="Read an invoice",
             tag="Invoices",
             description="With `.pdf`, `.csv` or `.json` behind the id, as a file of that kind.",
-            answer=_INVOICE,
+            answer=INVOICE,
         )
     },
 )
@@ -275,7 +273,7 @@ async def get_invoice(request: Connection) -> Response[Any]:
             summary="Finalize an invoice",
             tag="Invoices",
             description="Before its grace is over. From then on it never changes.",
-            answer=_INVOICE,
+            answer=INVOICE,
             errors=(409,),
         )
     },
@@ -298,7 +296,7 @@ async def finalize_invoice(request: Connection) -> dict[str, Any]:
             summary="Void an invoice",
             tag="Invoices",
             description="It keeps its number and its document, and nothing is due by it.",
-            answer=_INVOICE,
+            answer=INVOICE,
             errors=(409,),
         )
     },

@@ -130,6 +130,8 @@ ROUTES = [
     Route("POST /v1/billing/run", "billing:write", 200),
     Route("GET /v1/customers/{key}/billing", "billing:read", 200, other=404, elsewhere=403, at=f"{ACME}/billing"),
     Route("PUT /v1/customers/{key}/billing", "billing:write", 200, other=404, at=f"{ACME}/billing"),
+    Route("GET /v1/customers/{key}/invoice_forecast", "billing:read", 404, portal=404, elsewhere=403,
+          at=f"{ACME}/invoice_forecast"),
     Route("POST /v1/customers/{key}/invoices/preview", "billing:read", 404, portal=404, elsewhere=403,
           at=f"{ACME}/invoices/preview"),
     Route("GET /v1/invoices", "billing:read", 200, **CUT),

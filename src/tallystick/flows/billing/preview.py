@@ -39,19 +39,9 @@ async def preview(
     At the very end of a period it is that period's invoice. Raises NotFound (customer_not_found, no_subscription)."""
     at_us = system.clock.now_us() if at_us is None else at_us
 
-    def prepare() -> list[Job]:
-        system.catalog.customer(tenant, customer)
-        page = billing_of(system).subscriptions(tenant, customers=(customer,), limit=1000)
-        kept = [one for one in page.items if subscription in (None, one.id, one.key)]
-        boundaries = {one.id: boundary_us for one in kept if (boundary_us := _boundary(system, one, at_us))}
-        chosen = [one for one in kept if one.id in boundaries][:SUBSCRIPTIONS_MAX]
-        if not chosen:
-            raise NotFound(
-                f"The customer {customer!r} has no subscription at that moment.", code="no_subscription"
-            )
-        return jobs_of(system, tenant, chosen, boundaries, until_us=at_us)
-
-    jobs = await in_questions(system, prepare)
+    jobs = await in_questions(
+        system, lambda: open_jobs(system, tenant, customer, subscription, at_us=at_us, until_us=at_us)
+    )
     settled = Settled(
         system.recorder.recorded_at_us if as_of_us is None else as_of_us, token_of(system.recorder.position)
     )
@@ -60,6 +50,30 @@ async def preview(
         want(job, wanted)
     answers = await gather(system, tenant, wanted, as_of_us)
     return Preview(await in_questions(system, lambda: tuple(build(job, answers, settled) for job in jobs)))
+
+
+def open_jobs(
+    system: System,
+    tenant: str,
+    customer: str,
+    subscription: str | None,
+    *,
+    at_us: int,
+    until_us: int | None,
+) -> list[Job]:
+    """The periods of a customer's subscriptions that are open just before a moment; usage counts before `until_us`.
+
+    Raises NotFound (customer_not_found, no_subscription)."""
+    system.catalog.customer(tenant, customer)
+    page = billing_of(system).subscriptions(tenant, customers=(customer,), limit=1000)
+    kept = [one for one in page.items if subscription in (None, one.id, one.key)]
+    boundaries = {one.id: boundary_us for one in kept if (boundary_us := _boundary(system, one, at_us))}
+    chosen = [one for one in kept if one.id in boundaries][:SUBSCRIPTIONS_MAX]
+    if not chosen:
+        raise NotFound(
+            f"The customer {customer!r} has no subscription at that moment.", code="no_subscription"
+        )
+    return jobs_of(system, tenant, chosen, boundaries, until_us=until_us)
 
 
 def _boundary(system: System, kept: KeptSubscription, at_us: int) -> int | None:
