@@ -100,13 +100,23 @@ class Settings:
     query_time_s_max: int = _setting(60, "Time one question may take in the store.")
     store_memory_bytes_max: int = _setting(8 * 1024**3, "Memory the store may use for one question.")
     key_requests_per_s_max: int = _setting(
-        0, "Requests a second of one API key, counted by each server; beyond: 429. 0: no limit."
+        0, "Requests a second of one API key, shared out over `api_servers`; beyond: 429. 0: no limit."
     )
     tenant_requests_per_s_max: int = _setting(
-        0, "Requests a second of one tenant, counted by each server; beyond: 429. 0: no limit."
+        0, "Requests a second of one tenant, shared out over `api_servers`; beyond: 429. 0: no limit."
     )
     tenant_events_per_s_max: int = _setting(
-        0, "Events a second of one tenant, counted by each server; beyond: 429. 0: no limit."
+        0, "Events a second of one tenant, shared out over `api_servers`; beyond: 429. 0: no limit."
+    )
+    api_servers: int = _setting(
+        1,
+        "How many processes with the role api share the limits above: each counts for itself and allows its part, as a load "
+        "balancer gives it its part of the requests.",
+    )
+    trusted_proxies: str = _setting(
+        "",
+        "Addresses and networks (10.0.0.0/8), with commas between them, of proxies in front: their `X-Forwarded-For` says "
+        "where a request comes from, for the audit and for slowing who guesses keys. Empty: none is believed.",
     )
     failed_keys_per_minute_max: int = _setting(
         600, "Unknown keys a minute from one address; beyond, its keys are not looked up. 0: no limit."

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.api.buckets import Buckets
+from tallystick.api.rates import Rates
 from tallystick.api.shares import HELD_BYTES_MAX, REQUEST_BYTES, Shares, weight_of
+from tallystick.config import Settings
 from tallystick.errors import TooManyRequests
 
 EVENT = {"id": "1", "type": "call", "subject": "acme"}
@@ -183,3 +185,16 @@ def test_nothing_is_lost_or_held_for_ever(steps: list[tuple[str, int, bool]]) ->
         assert shares._held == shares._waiting == {}
 
     run(check())
+
+
+def test_several_servers_share_a_limit() -> None:
+    settings = Settings(tenant_events_per_s_max=100, api_servers=4)
+    rates = Rates(settings, monotonic_s=lambda: 100.0)
+    rates.took_events("t", 49)  # a quarter of 100 a second, for two seconds, would be 50
+    rates.check_events("t")
+    rates.took_events("t", 1)
+    with pytest.raises(TooManyRequests):
+        rates.check_events("t")
+    whole = Rates(Settings(tenant_events_per_s_max=100), monotonic_s=lambda: 100.0)
+    whole.took_events("t", 51)
+    whole.check_events("t")

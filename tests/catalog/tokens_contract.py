@@ -115,6 +115,12 @@ class TokensContract:
         catalog.note_used([], at_us=NOW_US)
         assert catalog.api_key(T, made.key.id).last_used_at_us == NOW_US + 7
         assert catalog.revision() == revision
+        catalog.create_customer(T, "acme", new(), actor=ANN, now_us=NOW_US)
+        of_portal = token(catalog, issued_by=made.key.id)
+        assert of_portal.token.last_used_at_us is None
+        catalog.note_used([made.key.id, of_portal.token.id], at_us=NOW_US + 9)
+        (shown,) = catalog.tokens(T, kind="portal", now_us=NOW_US).items
+        assert shown.last_used_at_us == NOW_US + 9
 
     def test_a_token_authenticates(
         self, catalog: Catalog, other: Catalog, side_door: Callable[[str], Any]

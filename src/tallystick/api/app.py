@@ -46,6 +46,7 @@ from tallystick.api import (
 )
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.cors import Cors
+from tallystick.api.forwarded import Proxies
 from tallystick.api.idempotency import idempotent
 from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
 from tallystick.api.login import login_routes
@@ -107,7 +108,14 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     published = document(framework)
     framework.state["openapi"] = msgspec.json.encode(published)
     framework.state["docs"] = pages.page(published).encode()
-    return Shell(framework, ingest, system.metrics, Cors(system.settings.cors_origins), system.gate)
+    return Shell(
+        framework,
+        ingest,
+        metrics=system.metrics,
+        cors=Cors(system.settings.cors_origins),
+        gate=system.gate,
+        proxies=Proxies(system.settings.trusted_proxies),
+    )
 
 
 def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
@@ -163,7 +171,7 @@ def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=False,  # nobody asks who the peer is
+        proxy_headers=False,  # the shell does it, for proxies that are trusted (api/forwarded.py)
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S_MAX,

@@ -30,6 +30,7 @@ def token_document(token: Token) -> dict[str, Any]:
         "created_at": wire.time_text(token.created_at_us),
         "expires_at": wire.time_text(token.expires_at_us),
         "revoked_at": wire.optional_time_text(token.revoked_at_us),
+        "last_used_at": wire.optional_time_text(token.last_used_at_us),
     }
 
 
@@ -61,6 +62,7 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     "created_at": TIME,
     "expires_at": TIME,
     "revoked_at": nullable(TIME),
+    "last_used_at": nullable({**TIME, "description": "To within a minute."}),
 }
 _TOKEN = objects(_PROPERTIES)
 

@@ -1,4 +1,5 @@
-"""How much a key, a tenant and an address may ask for. Counted by each server for itself (api/buckets.py).
+"""How much a key, a tenant and an address may ask for. Counted by each server for itself (api/buckets.py): of several, each
+allows its part.
 
 Off unless a setting says otherwise, but for addresses that send key after key that is none.
 """
@@ -24,9 +25,10 @@ class Rates:
                 return None
             return Buckets(rate_per_s, max(1.0, rate_per_s * burst_s), monotonic_s=monotonic_s)
 
-        self._of_key = buckets(settings.key_requests_per_s_max)
-        self._of_tenant = buckets(settings.tenant_requests_per_s_max)
-        self._events = buckets(settings.tenant_events_per_s_max)
+        part = max(settings.api_servers, 1)
+        self._of_key = buckets(settings.key_requests_per_s_max / part)
+        self._of_tenant = buckets(settings.tenant_requests_per_s_max / part)
+        self._events = buckets(settings.tenant_events_per_s_max / part)
         self._failed = buckets(settings.failed_keys_per_minute_max / 60, 60.0)
         self.limits_requests = self._of_key is not None or self._of_tenant is not None
         self.limits_events = self._events is not None

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.cors import Cors
+from tallystick.api.forwarded import Proxies
 from tallystick.api.ingest import INGEST_PATH
 from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body, problem_headers
 from tallystick.errors import BadRequest, TallystickError, Unavailable
@@ -40,8 +41,18 @@ _UNLESS_SET: list[tuple[bytes, bytes]] = [
 class Shell:
     """ASGI application around `inner` (the framework) and `ingest`."""
 
-    def __init__(self, inner: ASGIApp, ingest: ASGIApp, metrics: Metrics, cors: Cors, gate: Gate) -> None:
+    def __init__(
+        self,
+        inner: ASGIApp,
+        ingest: ASGIApp,
+        *,
+        metrics: Metrics,
+        cors: Cors,
+        gate: Gate,
+        proxies: Proxies,
+    ) -> None:
         self._gate = gate
+        self._proxies = proxies if proxies.any else None
         self._inner = inner
         self._cors = cors
         self._ingest = ingest
@@ -50,6 +61,9 @@ class Shell:
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._proxies is not None and scope["type"] == "http" and scope["client"]:
+            peer, port = scope["client"]
+            scope["client"] = (self._proxies.client_of(peer, scope["headers"]), port)
         if (
             scope["type"] == "http"
             and scope["method"] not in _READING

@@ -237,14 +237,16 @@ class ApiKeys:
         rows = [{"used_id": key_id, "at_us": at_us} for key_id in list(key_ids)[:_USED_PER_CALL_MAX]]
         if not rows:
             return
-        later = or_(_key.last_used_at_us.is_(None), _key.last_used_at_us < bindparam("at_us"))
         with self._database.writing() as connection:
-            connection.execute(
-                update(tables.api_keys)
-                .where(_key.id == bindparam("used_id"), later)
-                .values(last_used_at_us=bindparam("at_us")),
-                rows,
-            )
+            # An id tells which it is; of the other table it names nothing.
+            for table in (tables.api_keys, tables.tokens):
+                later = or_(table.c.last_used_at_us.is_(None), table.c.last_used_at_us < bindparam("at_us"))
+                connection.execute(
+                    update(table)
+                    .where(table.c.id == bindparam("used_id"), later)
+                    .values(last_used_at_us=bindparam("at_us")),
+                    rows,
+                )
 
     def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:
         with self._database.changing(actor, now_us) as change:

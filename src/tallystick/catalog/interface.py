@@ -181,6 +181,7 @@ class Token:
     created_at_us: int
     expires_at_us: int
     revoked_at_us: int | None
+    last_used_at_us: int | None = None  # to within a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -655,7 +656,7 @@ class Catalog(Protocol):
         ...
 
     def note_used(self, key_ids: Collection[str], *, at_us: int) -> None:
-        """These keys were used at this moment; unknown ids are ignored. No change: no audit, no revision."""
+        """These keys and tokens were used at this moment; unknown ids are ignored. No change: no audit, no revision."""
         ...
 
     def revoke_api_key(self, tenant: str, key_id: str, *, actor: Actor, now_us: int) -> ApiKey:

@@ -128,6 +128,7 @@ tokens = Table(
     Column("created_at_us", BigInteger, nullable=False),
     Column("expires_at_us", BigInteger, nullable=False),
     Column("revoked_at_us", BigInteger),
+    Column("last_used_at_us", BigInteger),
     UniqueConstraint("id"),
     UniqueConstraint("digest"),
     Index(None, "tenant", "number"),

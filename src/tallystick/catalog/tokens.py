@@ -35,6 +35,7 @@ _COLUMNS = (
     _token.created_at_us,
     _token.expires_at_us,
     _token.revoked_at_us,
+    _token.last_used_at_us,
 )
 _AUTHENTICATE = (
     select(
@@ -201,7 +202,7 @@ def _get(connection: Connection, tenant: str, token_id: str, kind: TokenKind | N
 
 def _made(row: Row[*tuple[Any, ...]]) -> Token:
     _, token_id, tenant, kind, name, customer, scopes, issued_by, *times = row
-    created_at_us, expires_at_us, revoked_at_us = times
+    created_at_us, expires_at_us, revoked_at_us, last_used_at_us = times
     return Token(
         id=token_id,
         tenant=tenant,
@@ -213,6 +214,7 @@ def _made(row: Row[*tuple[Any, ...]]) -> Token:
         created_at_us=created_at_us,
         expires_at_us=expires_at_us,
         revoked_at_us=revoked_at_us,
+        last_used_at_us=last_used_at_us,
     )
 
 
