@@ -5,7 +5,7 @@ knows itself (lag, totals) is read from it when somebody asks; see `watch_record
 or a key: their number has no bound.
 """
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -31,6 +31,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._watching: _RecorderCollector | None = None
+        self._watching_alerts: _AlertCollector | None = None
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.events_accepted = Counter(
@@ -108,6 +109,13 @@ class Metrics:
         self._watching = _RecorderCollector(totals, lag)
         self.registry.register(self._watching)
 
+    def watch_alerts(self, figures: Callable[[], Mapping[str, float]]) -> None:
+        """Show how the keeper of alerts is: `figures` by the names in _ALERT_FIGURES."""
+        if self._watching_alerts is not None:
+            self.registry.unregister(self._watching_alerts)
+        self._watching_alerts = _AlertCollector(figures)
+        self.registry.register(self._watching_alerts)
+
     def exposition(self) -> bytes:
         """The Prometheus text format. Blocks for a millisecond or so (reads /proc)."""
         return generate_latest(self.registry)
@@ -141,3 +149,29 @@ class _RecorderCollector(Collector):
         yield GaugeMetricFamily(
             "tallystick_recorder_lag_seconds", "Age of the oldest of them.", value=lag_seconds
         )
+
+
+_ALERT_FIGURES = {
+    "working": (GaugeMetricFamily, "Whether this process decides alerts."),
+    "armed": (GaugeMetricFamily, "Alerts that are watched."),
+    "failing": (GaugeMetricFamily, "Whether the last look at alerts failed; it is tried again."),
+    "undecidable": (GaugeMetricFamily, "Alerts that cannot be decided as they are."),
+    "lag_seconds": (GaugeMetricFamily, "How far decisions are behind what is recorded."),
+    "looks": (CounterMetricFamily, "Looks at what was recorded."),
+    "look_seconds": (CounterMetricFamily, "Time taken by them."),
+    "failures": (CounterMetricFamily, "Looks that failed."),
+    "transitions": (CounterMetricFamily, "Transitions of alerts made by this process."),
+}
+
+
+class _AlertCollector(Collector):
+    def __init__(self, figures: Callable[[], Mapping[str, float]]) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        figures = self._figures()
+        for name, (family, help_text) in _ALERT_FIGURES.items():
+            yield family(f"tallystick_alerts_{name}", help_text, value=figures[name])

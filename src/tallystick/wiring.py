@@ -26,6 +26,7 @@ from tallystick.delivery.sealed import Seal
 from tallystick.delivery.slack import SlackSender
 from tallystick.delivery.webhook import WebhookSender
 from tallystick.errors import Invalid
+from tallystick.flows.alerts.keeper import AlertKeeper
 from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
@@ -316,6 +317,8 @@ async def _start_alone(parts: _Parts) -> Running:
     system = parts.system(log, recorder, rollups, quarantine)
     billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
     deliverer = parts.deliverer()
+    alerts = AlertKeeper(system, status=system.alerts)
+    system.alerts.working = True
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -325,9 +328,11 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(quarantine.run(), name="quarantine"),
         asyncio.create_task(billing.run(), name="billing"),
         asyncio.create_task(deliverer.run(), name="deliveries"),
+        asyncio.create_task(alerts.run(), name="alerts"),
     ]
 
     async def end() -> None:
+        await alerts.stop()
         await deliverer.stop()
         await billing.stop()
         await builder.stop()
@@ -411,6 +416,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/rollups": rollups.work,
             "job/billing": billing.work,
             "job/deliveries": deliverer.work,
+            "job/alerts": AlertKeeper(system, status=system.alerts).work,
             "job/erase": eraser.work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))

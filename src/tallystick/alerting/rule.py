@@ -191,6 +191,7 @@ class Rule:
             self.group_by,
             window,
             self.timezone,
+            self.enabled,
         )
 
     def to_wire(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tallystick.api import (
     admin_backup,
     admin_move,
     admin_retention,
+    alerts,
     audit,
     backfills,
     backtest,
@@ -42,6 +43,7 @@ from tallystick.api import (
     search,
     subscriptions,
     tenants,
+    transitions,
     usage,
 )
 from tallystick.api.auth import Authenticator, require
@@ -80,6 +82,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     authenticator = Authenticator(system.catalog, now_us=system.clock.now_us, rates=Rates(system.settings))
     ingest = Ingest(system, authenticator)
     system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
+    system.metrics.watch_alerts(partial(_alert_figures, system))
     framework = Litestar(
         route_handlers=[
             health.live,
@@ -139,6 +142,8 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *portal_tokens.ROUTES,
         *channels.ROUTES,
         *deliveries.ROUTES,
+        *alerts.ROUTES,
+        *transitions.ROUTES,
         *login_routes(settings),
         *admin.ROUTES,
         *admin_backup.ROUTES,
@@ -156,6 +161,22 @@ def _totals(system: System) -> tuple[int, int, int]:
 def _lag(system: System) -> tuple[int, float]:
     lag = system.recorder.lag()
     return lag.events, lag.seconds
+
+
+def _alert_figures(system: System) -> dict[str, float]:
+    status = system.alerts
+    behind_us = max(0, system.recorder.recorded_at_us - status.moment_us) if status.alerts else 0
+    return {
+        "working": status.working,
+        "armed": status.alerts,
+        "failing": status.fault is not None,
+        "undecidable": len(status.faults),
+        "lag_seconds": behind_us / 1e6,
+        "looks": status.looks,
+        "look_seconds": status.look_seconds,
+        "failures": status.failures,
+        "transitions": status.transitions,
+    }
 
 
 def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:

@@ -29,7 +29,7 @@ _READY = objects(
         "components": objects(
             {
                 name: objects({"status": _STATE, "detail": STRING}, required=["status"])
-                for name in ("log", "recorder", "store", "catalog")
+                for name in ("log", "recorder", "store", "catalog", "alerts")
             }
         ),
         "recorder_lag": objects({"events": {"type": "integer"}, "seconds": {"type": "number"}}),
@@ -62,7 +62,13 @@ class Readiness:
         )
         log, recorder = self._log(), self._recorder()
         lag = self._system.recorder.lag()
-        components = {"log": log, "recorder": recorder, "store": store, "catalog": catalog}
+        components = {
+            "log": log,
+            "recorder": recorder,
+            "store": store,
+            "catalog": catalog,
+            "alerts": self._alerts(),
+        }
         states = [component["status"] for component in components.values()]
         whole: State = "down" if log["status"] == "down" else "degraded" if set(states) != {"ok"} else "ok"
         document = {
@@ -92,6 +98,10 @@ class Readiness:
         if lag.seconds > LAG_DEGRADED_S:
             return {"status": "degraded", "detail": f"{lag.events} events behind, {lag.seconds:.1f} s."}
         return {"status": "ok"}
+
+    def _alerts(self) -> dict[str, str]:
+        fault = self._system.alerts.fault
+        return {"status": "ok"} if fault is None else {"status": "degraded", "detail": fault}
 
     async def _ping(self, name: str, ping: Callable[[], None]) -> dict[str, str]:
         # One ping a part at a time: one that hangs keeps one thread, not one a second.

@@ -4,10 +4,10 @@ is one transaction, in which channels are told, too: what is written has been en
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, insert, or_, select, true, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from tallystick.catalog import alert_tables, tables
+from tallystick.catalog import alert_tables, credit_tables, tables
 from tallystick.catalog.alerting import (
     Advance,
     AlertsMovedError,
@@ -172,6 +172,22 @@ class AlertStates:
                 found = connection.execute(query.where(_states.c.alert.in_(part), condition))
                 made += map(_state, found)
         return tuple(made)
+
+    def tracked_states(self, alerts: Collection[str]) -> tuple[KeptState, ...]:
+        return self._states_of(alerts, true())
+
+    def customer_zones(self, tenant: str, customers: Collection[str]) -> dict[str, str]:
+        column = tables.customers.c
+        query = select(column.key, column.timezone).where(column.tenant == tenant)
+        with self._database.reading() as connection:
+            rows = connection.execute(query.where(among(connection, column.key, customers)))
+            return {key: timezone for key, timezone in rows}  # noqa: C416 - a Row is no tuple of two
+
+    def customers_with_grants(self, tenant: str) -> tuple[str, ...]:
+        column = credit_tables.credit_grants.c
+        query = select(column.customer).where(column.tenant == tenant, column.ended.is_(False)).distinct()
+        with self._database.reading() as connection:
+            return tuple(connection.execute(query).scalars())
 
     def latest_transition(self, place: StatePlace) -> Transition | None:
         column = _moved.c

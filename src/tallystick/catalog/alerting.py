@@ -254,6 +254,18 @@ class AlertCatalog(Protocol):
         """Of which channels know something else than what is."""
         ...
 
+    def tracked_states(self, alerts: Collection[str]) -> tuple[KeptState, ...]:
+        """All of the present edition of these alerts."""
+        ...
+
+    def customer_zones(self, tenant: str, customers: Collection[str]) -> dict[str, str]:
+        """The zone of each customer there is."""
+        ...
+
+    def customers_with_grants(self, tenant: str) -> tuple[str, ...]:
+        """Those who have credits in any unit that have not ended."""
+        ...
+
     def latest_transition(self, place: StatePlace) -> Transition | None: ...
 
     def advance_alerts(self, version: int, advance: Advance, *, now_us: int) -> int:

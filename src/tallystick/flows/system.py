@@ -8,6 +8,7 @@ from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
+from tallystick.flows.alerts.status import AlertStatus
 from tallystick.flows.gate import Gate
 from tallystick.flows.move_target import OpenElsewhere
 from tallystick.flows.outbox import Outbox
@@ -40,5 +41,6 @@ class System:
     outbox: Outbox | None = None
     """Channels and deliveries (flows/outbox.outbox_of)."""
     gate: Gate = field(default_factory=Gate)
+    alerts: AlertStatus = field(default_factory=AlertStatus)
     open_elsewhere: OpenElsewhere | None = None
     """A cluster to move to, by its URLs; None: this process has nothing that could move."""
