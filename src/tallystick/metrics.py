@@ -32,6 +32,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._watching: _RecorderCollector | None = None
         self._watching_alerts: _AlertCollector | None = None
+        self._deriving: _DerivedCollector | None = None
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.events_accepted = Counter(
@@ -116,9 +117,51 @@ class Metrics:
         self._watching_alerts = _AlertCollector(figures)
         self.registry.register(self._watching_alerts)
 
+    def watch_derived(
+        self,
+        *,
+        meters_left: Callable[[], int],
+        rollups: Callable[[], Mapping[str, tuple[int, int]]],
+    ) -> None:
+        """Show how far derived data is. `rollups`, by view: readings rolled up, and those of the step under way that are
+        not. There is one to watch: another call replaces the one before."""
+        if self._deriving is not None:
+            self.registry.unregister(self._deriving)
+        self._deriving = _DerivedCollector(meters_left, rollups)
+        self.registry.register(self._deriving)
+
     def exposition(self) -> bytes:
         """The Prometheus text format. Blocks for a millisecond or so (reads /proc)."""
         return generate_latest(self.registry)
+
+
+class _DerivedCollector(Collector):
+    def __init__(
+        self, meters_left: Callable[[], int], rollups: Callable[[], Mapping[str, tuple[int, int]]]
+    ) -> None:
+        self._meters_left = meters_left
+        self._rollups = rollups
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "tallystick_readings_meters_left",
+            "Meters whose readings are being built; questions about them are answered from events.",
+            value=self._meters_left(),
+        )
+        rolled = GaugeMetricFamily(
+            "tallystick_rollup_readings", "Readings that are rolled up.", labels=["view"]
+        )
+        pending = GaugeMetricFamily(
+            "tallystick_rollup_pending", "Readings of the step under way, not rolled up yet.", labels=["view"]
+        )
+        for view, (readings, left) in self._rollups().items():
+            rolled.add_metric([view], readings)
+            pending.add_metric([view], left)
+        yield rolled
+        yield pending
 
 
 class _RecorderCollector(Collector):

@@ -44,7 +44,8 @@ from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Recording
 from tallystick.flows.restore import check_finished
 from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
-from tallystick.flows.rollup import RollupKeeper, Rollups
+from tallystick.flows.rollup import Rollups
+from tallystick.flows.rollup_views import RollupViews
 from tallystick.flows.shared_rollups import SharedRollups
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
@@ -290,7 +291,7 @@ async def _start_alone(parts: _Parts) -> Running:
         on_step=parts.on_step,
     )
     builder = ReadingsBuilder(store=store, catalog=parts.catalog, recorder=recorder)
-    rollups = RollupKeeper(
+    rollups = RollupViews(
         store=store,
         catalog=parts.catalog,
         recorder=recorder,
@@ -380,9 +381,9 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         needed_since=parts.needed_since,
     )
 
-    def keeper_of(held: Held[str]) -> RollupKeeper:
+    def keeper_of(held: Held[str]) -> RollupViews:
         checkpoint = LeaseCheckpoint(coordination.leases, held.key, held.epoch, check=held.check)
-        return RollupKeeper(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
+        return RollupViews(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
 
     rollups = SharedRollups(keeper_of)
     log = PartitionedLog(logs)

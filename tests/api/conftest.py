@@ -130,7 +130,7 @@ def start(tmp_path: Path, catalog_file: Path) -> Start:
                 store=store,
                 catalog=catalog,
                 recorder=recorder,  # type: ignore[arg-type]
-                rollups=SimpleNamespace(),  # type: ignore[arg-type]
+                rollups=SimpleNamespace(status={}),  # type: ignore[arg-type]
                 metrics=Metrics(),
                 questions=questions,
             )

@@ -20,7 +20,7 @@ from tallystick.flows.restore import UNFINISHED, BackupDamaged, read_manifest, r
 from tallystick.flows.target import Target
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
-from tallystick.store.interface import FACTS
+from tallystick.store.interface import FACTS, RollupView
 
 Play = Callable[[Callable[[Rig], Awaitable[None]]], None]
 
@@ -32,7 +32,7 @@ def empty_facts(side_door: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def empty(side_door: Connection) -> None:
-    for table in (*FACTS, "readings", "rollups"):
+    for table in (*FACTS, "readings", *(view.value for view in RollupView)):
         side_door.command(f"TRUNCATE TABLE IF EXISTS {table} SYNC")
 
 

@@ -15,7 +15,7 @@ from tallystick.flows.doctor import examine
 from tallystick.flows.retention import RetentionKeeper
 from tallystick.metering.decode import decode
 from tallystick.store.connection import Connection
-from tallystick.store.interface import FACTS
+from tallystick.store.interface import FACTS, RollupView
 
 Play = Callable[[Callable[[Rig], Awaitable[None]]], None]
 LIMIT_US = NOW_US // DAY_US * DAY_US - 30 * DAY_US  # NOW is in the day of 2026-09-21
@@ -28,7 +28,7 @@ class Killed(Exception):
 
 @pytest.fixture(autouse=True)
 def empty_facts(side_door: Connection) -> None:
-    for table in (*FACTS, "readings", "rollups"):
+    for table in (*FACTS, "readings", *(view.value for view in RollupView)):
         side_door.command(f"TRUNCATE TABLE IF EXISTS {table} SYNC")
 
 

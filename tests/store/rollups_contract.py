@@ -31,8 +31,8 @@ from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.query import Filter, Operator
 from tallystick.metering.reading import derive
 from tallystick.store import rollups
-from tallystick.store.interface import Store
-from tallystick.store.question.rollups import can_answer
+from tallystick.store.interface import RollupView, Store
+from tallystick.store.question.rollups import can_answer, views
 
 _compute: Any = pc
 ROLLED = [Aggregation.COUNT, Aggregation.SUM, Aggregation.AVERAGE, Aggregation.MIN, Aggregation.MAX]
@@ -47,6 +47,7 @@ def roll_up(
     *,
     token: str = "t",
     span_hours: int = 1,
+    view: RollupView = RollupView.WHOLE,
 ) -> dict[int, int]:
     plan = store.rollup_plan(meters, after_us=after_us, through_us=through_us)
     for number, chunk in enumerate(plan.chunks):
@@ -56,6 +57,8 @@ def roll_up(
             through_us=through_us,
             chunk=chunk,
             token=f"{token}:{after_us}-{through_us}:{number}",
+            span_hours=span_hours,
+            view=view,
         )
     return dict(plan.readings)
 
@@ -203,17 +206,59 @@ class RollupsContract:
         cut = data.draw(st.integers(events[0].recorded_at_us - 1, last + 2))
         half = data.draw(st.integers(events[0].recorded_at_us - 1, cut))
         span_hours = data.draw(st.sampled_from([1, 24]))
-        roll_up(store, meters, 0, half, token=f"{tenant}:1", span_hours=span_hours)
-        roll_up(store, meters, half, cut, token=f"{tenant}:2", span_hours=span_hours)
+        whole: dict[int, tuple[int, int]] = {}
+        for view in RollupView:
+            roll_up(store, meters, 0, half, token=f"{tenant}:1", span_hours=span_hours, view=view)
+            roll_up(store, meters, half, cut, token=f"{tenant}:2", span_hours=span_hours, view=view)
+            whole = whole or store.rolled_up(view)
+            for meter in meters:
+                assert store.rolled_up(view).get(meter.id) == whole.get(meter.id)
         for meter in meters:
             asked = data.draw(some_question(meter, events))
             if asked.as_of_us is not None:
                 asked = replace(asked, as_of_us=max(cut, asked.as_of_us))
-            found = store.usage_from_rollups(
-                asked, rolled_up_to_us=cut, rows_max=100_000, span_hours=span_hours
-            )
-            if found is not None:
-                assert found == store.usage(asked, rows_max=100_000)
+            for view in RollupView:
+                found = store.usage_from_rollups(
+                    asked, rolled_up_to_us=cut, rows_max=100_000, span_hours=span_hours, view=view
+                )
+                assert found is None or view in views(asked)
+                if found is not None:
+                    assert found == store.usage(asked, rows_max=100_000)
+
+    def test_a_view_has_the_rows_of_what_it_is_divided_by(self, store: Store) -> None:
+        meter = a_meter()
+        events = [
+            an_event(i, customer=f"c{i % 5}", data=f'{{"n":{i},"model":"m{i % 3}"}}'.encode())
+            for i in range(1, 31)
+        ]
+        record(store, [meter], events)
+        rows = {RollupView.WHOLE: 15, RollupView.CUSTOMERS: 5, RollupView.DIMENSIONS: 3}
+        for view, expected in rows.items():
+            roll_up(store, [meter], 0, LATER, view=view)
+            assert store.rollup_rows([1], view) == store.rollup_groups([1], view) == {1: expected}
+        by_model = a_query(meter, group_by=("model",), as_of_us=LATER)
+        by_customer = a_query(meter, group_by=("customer",), customers=("c1", "c2"), as_of_us=LATER)
+        by_both = a_query(meter, group_by=("customer", "model"), as_of_us=LATER)
+        for query, held in (
+            (by_model, {RollupView.DIMENSIONS, RollupView.WHOLE}),
+            (by_customer, {RollupView.CUSTOMERS, RollupView.WHOLE}),
+            (by_both, {RollupView.WHOLE}),
+            (replace(by_model, customers=("c1",)), {RollupView.WHOLE}),
+            (replace(by_customer, group_by=("subject",)), set[RollupView]()),
+            (a_query(meter, as_of_us=LATER), set(RollupView)),
+        ):
+            expected_rows = store.usage(query, rows_max=99)
+            answers = {
+                view: store.usage_from_rollups(query, rolled_up_to_us=LATER, rows_max=99, view=view)
+                for view in RollupView
+            }
+            assert {view for view, found in answers.items() if found is not None} == held
+            assert all(answers[view] == expected_rows for view in held)
+        store.delete_rollups([1], RollupView.CUSTOMERS)
+        assert store.rolled_up(RollupView.CUSTOMERS) == {}
+        assert store.rolled_up()[1] == store.rolled_up(RollupView.DIMENSIONS)[1] == (30, 0)
+        store.delete_rollups(None)
+        assert all(store.rolled_up(view) == {} for view in RollupView)
 
     def test_sums_of_roll_ups_are_exact(self, store: Store) -> None:
         meter = a_meter()

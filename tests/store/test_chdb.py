@@ -25,7 +25,7 @@ from tallystick.metering.reading import derive
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import BLOCK_ROWS_MAX, engine_of
-from tallystick.store.interface import FACTS, EventSearch, Store
+from tallystick.store.interface import FACTS, EventSearch, RollupView, Store
 
 SideDoor = Callable[[str], None]
 
@@ -61,7 +61,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in (*FACTS, "readings", "rollups", "fences", "token_salts"):
+    for name in (*FACTS, "readings", *(view.value for view in RollupView), "fences", "token_salts"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 

@@ -28,11 +28,12 @@ from tallystick.metering.meter import Aggregation
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import engine_of
-from tallystick.store.interface import FACTS, EventSearch, FencedOff
+from tallystick.store.interface import FACTS, EventSearch, FencedOff, RollupView
 from tallystick.store.layout import Layout, Storage
 from tallystick.store.statements import create_readings, create_rollups, migrations, statement
 
 TABLES = ("schema_versions", "fences", "token_salts")
+ROLLUPS = tuple(view.value for view in RollupView)
 
 
 def connected(front: Front, storage: Storage | None = None) -> Connection:
@@ -46,7 +47,7 @@ def declarations() -> list[str]:
     found = [statement(f"{name}_table") for name in TABLES]
     for _, _, statements in migrations():
         found += statements
-    return [*found, create_readings("readings"), create_rollups()]
+    return [*found, create_readings("readings"), *map(create_rollups, ROLLUPS)]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_the_engine_understands_every_statement_of_a_cluster(door: Connection) -
         assert formatted
     created = [re.match(r"CREATE TABLE IF NOT EXISTS `(\w+)` ON CLUSTER", text) for text in statements]
     names = {match[1] for match in created if match}
-    assert names == {*TABLES, *itertools.chain(*((t, f"{t}_local") for t in (*FACTS, "readings", "rollups")))}
+    assert names == {*TABLES, *itertools.chain(*((t, f"{t}_local") for t in (*FACTS, "readings", *ROLLUPS)))}
 
 
 def test_one_server_alone_gets_the_statements_as_they_are() -> None:
@@ -213,7 +214,7 @@ def test_replicated_tables_are_made_in_zookeeper(tmp_path: Path) -> None:
             connection.close()
             expected = {
                 (name, f"/clickhouse/tables/{'all' if name in TABLES else '01'}/default/{name}", 2)
-                for name in (*TABLES, *(f"{t}_local" for t in (*FACTS, "readings", "rollups")))
+                for name in (*TABLES, *(f"{t}_local" for t in (*FACTS, "readings", *ROLLUPS)))
             }
             assert set(found) == expected
         finally:

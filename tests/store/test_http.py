@@ -18,7 +18,7 @@ from tests.store.versions_contract import VersionsContract
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.engine import engine_of
-from tallystick.store.interface import FACTS, Store
+from tallystick.store.interface import FACTS, RollupView, Store
 
 SideDoor = Callable[[str], None]
 SECRET = "a word: with @ and %"
@@ -82,7 +82,7 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in (*FACTS, "readings", "rollups", "fences", "token_salts"):
+    for name in (*FACTS, "readings", *(view.value for view in RollupView), "fences", "token_salts"):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 

@@ -1,5 +1,6 @@
 """`/v1/admin`: does what is derived agree with the facts, and make it anew. For the admin of the whole installation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from litestar import Request, get, post
@@ -11,6 +12,8 @@ from tallystick.api.openapi import STRING, array, nullable, objects, operation, 
 from tallystick.catalog.interface import DEFAULT_TENANT
 from tallystick.errors import Forbidden
 from tallystick.flows.doctor import MENDABLE, Examination, Part, Progress, examine, progress, rebuild
+from tallystick.flows.rollup import RollupStatus
+from tallystick.store.interface import RollupView
 
 Connection = Request[Any, Any, Any]
 
@@ -32,6 +35,7 @@ def examination_document(found: Examination) -> dict[str, Any]:
         "meters_checked": found.meters_checked,
         "full": found.full,
         "busy": found.busy,
+        "rollups": _rollups_document(found.rollups),
     }
 
 
@@ -42,7 +46,24 @@ def progress_document(made: Progress) -> dict[str, Any]:
         "meters_left": made.meters_left,
         "readings": made.readings,
         "index_ready": made.index_ready,
+        "rollups": _rollups_document(made.rollups),
     }
+
+
+def _rollups_document(status: Mapping[RollupView, RollupStatus]) -> list[dict[str, Any]]:
+    return [
+        {
+            "view": view.value,
+            "meters": one.meters,
+            "readings": one.readings,
+            "pending": one.pending,
+            "upto": wire.optional_time_text(one.upto_us or None),
+            "by_day": list(one.by_day),
+            "not_kept": list(one.not_kept),
+            "fault": one.fault,
+        }
+        for view, one in status.items()
+    ]
 
 
 def check_installation_admin(request: Connection) -> None:
@@ -53,6 +74,28 @@ def check_installation_admin(request: Connection) -> None:
 
 _COUNT = {"type": "integer"}
 _BOOLEAN = {"type": "boolean"}
+_ROLLUPS = array(
+    objects(
+        {
+            "view": {
+                "type": "string",
+                "enum": [view.value for view in RollupView],
+                "description": "Divided by customer and dimensions, by customer alone, or by dimensions alone.",
+            },
+            "meters": {**_COUNT, "description": "Meter versions whose roll-ups are kept."},
+            "readings": {**_COUNT, "description": "Readings that are rolled up."},
+            "pending": {**_COUNT, "description": "Readings of the step under way, not rolled up yet."},
+            "upto": {
+                **nullable(STRING),
+                "description": "What was recorded until then is in; null while a meter has only begun.",
+            },
+            "by_day": array(_COUNT, description="Ids of meter versions that hours would not shrink."),
+            "not_kept": array(_COUNT, description="Ids of meter versions that days would not shrink either."),
+            "fault": nullable(STRING),
+        }
+    ),
+    description="Derived: a question is answered from readings or events where these are missing or behind.",
+)
 _EXAMINATION = objects(
     {
         "healthy": _BOOLEAN,
@@ -66,9 +109,18 @@ _EXAMINATION = objects(
         "meters_checked": _COUNT,
         "full": _BOOLEAN,
         "busy": {**_BOOLEAN, "description": "Something was being built and could not be checked."},
+        "rollups": _ROLLUPS,
     }
 )
-_PROGRESS = objects({"done": _BOOLEAN, "meters_left": _COUNT, "readings": _COUNT, "index_ready": _BOOLEAN})
+_PROGRESS = objects(
+    {
+        "done": _BOOLEAN,
+        "meters_left": _COUNT,
+        "readings": _COUNT,
+        "index_ready": _BOOLEAN,
+        "rollups": _ROLLUPS,
+    }
+)
 
 
 @get(

@@ -83,6 +83,9 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     ingest = Ingest(system, authenticator)
     system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
     system.metrics.watch_alerts(partial(_alert_figures, system))
+    system.metrics.watch_derived(
+        meters_left=lambda: len(system.recorder.unbuilt()), rollups=partial(_rolled_up, system)
+    )
     framework = Litestar(
         route_handlers=[
             health.live,
@@ -177,6 +180,10 @@ def _alert_figures(system: System) -> dict[str, float]:
         "failures": status.failures,
         "transitions": status.transitions,
     }
+
+
+def _rolled_up(system: System) -> dict[str, tuple[int, int]]:
+    return {view.value: (one.readings, one.pending) for view, one in system.rollups.status.items()}
 
 
 def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:

@@ -213,6 +213,12 @@ def _print_findings(found: dict[str, Any], format_: TableOrJson | None) -> None:
     names = ("events", "duplicates", "conflicts", "readings", "identities", "meters_checked")
     rows = [[name.replace("_", " "), "–" if found[name] is None else f"{found[name]:,}"] for name in names]
     print_table(["", "number"], rows, right=["number"])
+    for one in found["rollups"]:
+        left = f", {one['pending']:,} to go" if one["pending"] else ""
+        fault = f" ({one['fault']})" if one["fault"] else ""
+        say(
+            f"{one['view']}: {one['meters']:,} meters kept, {one['readings']:,} readings rolled up{left}{fault}"
+        )
     for one in found["findings"]:
         say(f"✗ {one['part']}: {one['detail']}")
     if found["busy"]:

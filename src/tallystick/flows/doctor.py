@@ -5,7 +5,7 @@ data can be mended here: a fact that is gone is gone, and is said to be.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from tallystick.errors import Invalid, TimedOut
 from tallystick.flows.actions import identities_from
 from tallystick.flows.derive import usage_from_events
 from tallystick.flows.journal import State
+from tallystick.flows.rollup import RollupStatus
 from tallystick.flows.sole import sole_recorder
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -23,7 +24,7 @@ from tallystick.metering.event import identity_of
 from tallystick.metering.meter import Meter
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.metering.window import edges
-from tallystick.store.interface import DerivedMissing, Store
+from tallystick.store.interface import DerivedMissing, RollupView, Store
 
 Part = Literal["facts", "log", "readings", "index"]
 MENDABLE: tuple[Part, ...] = ("readings", "index")
@@ -65,15 +66,17 @@ class Examination:
     meters_checked: int
     full: bool
     busy: bool
+    rollups: Mapping[RollupView, RollupStatus]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of a rebuild: how much is left to do."""
+    """Of a rebuild: how much is left to do. `rollups`, by view, where this process keeps them."""
 
     meters_left: int
     readings: int
     index_ready: bool
+    rollups: Mapping[RollupView, RollupStatus]
 
     @property
     def done(self) -> bool:
@@ -141,6 +144,7 @@ async def examine(system: System, *, full: bool = False) -> Examination:
         meters_checked=checked if undisturbed else 0,
         full=full,
         busy=not undisturbed or len(built) < len(seen.state.coverage) or seen.identities is None,
+        rollups=system.rollups.status,
     )
 
 
@@ -175,6 +179,7 @@ def progress(system: System) -> Progress:
         meters_left=len(recorder.unbuilt()),
         readings=recorder.readings_expected,
         index_ready=recorder.recovered,
+        rollups=system.rollups.status,
     )
 
 

@@ -12,7 +12,8 @@ number held says whether it happened; when it happened in part, its meters are r
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -27,7 +28,7 @@ from tallystick.flows.recording import Recording
 from tallystick.log.checkpoint import Checkpoint
 from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.query import UsageQuery, UsageRow
-from tallystick.store.interface import DerivedMissing, Store
+from tallystick.store.interface import DerivedMissing, RollupView, Store
 
 AGGREGATIONS = frozenset(
     {Aggregation.COUNT, Aggregation.SUM, Aggregation.AVERAGE, Aggregation.MIN, Aggregation.MAX}
@@ -98,7 +99,7 @@ class Rollups(Protocol):
         ...
 
     @property
-    def status(self) -> RollupStatus: ...
+    def status(self) -> Mapping[RollupView, RollupStatus]: ...
 
 
 class RollupKeeper:
@@ -111,15 +112,20 @@ class RollupKeeper:
         catalog: Catalog,
         recorder: Recording,
         checkpoint: Checkpoint,
+        view: RollupView = RollupView.WHOLE,
         interval_s: float = 10.0,
         readings_max: int = 500_000,
         elapsed_s: Callable[[], float] = monotonic,
+        turn: AbstractContextManager[bool] | None = None,
     ) -> None:
-        """A step is done every `interval_s`, or once `readings_max` readings wait."""
+        """A step is done every `interval_s`, or once `readings_max` readings wait; whoever holds `turn` works, so that
+        several keepers take one core at most."""
         self._store = store
         self._catalog = catalog
         self._recorder = recorder
         self._checkpoint = checkpoint
+        self._view = view
+        self._turn = threading.Lock() if turn is None else turn
         self._interval_s = interval_s
         self._readings_max = readings_max
         self._elapsed_s = elapsed_s
@@ -155,7 +161,11 @@ class RollupKeeper:
                 return None
             try:
                 rows = self._store.usage_from_rollups(
-                    query, rolled_up_to_us=rolled.upto_us, rows_max=rows_max, span_hours=rolled.span_hours
+                    query,
+                    rolled_up_to_us=rolled.upto_us,
+                    rows_max=rows_max,
+                    span_hours=rolled.span_hours,
+                    view=self._view,
                 )
                 too_many = None
             except Invalid as error:  # too many rows, maybe only because a step came in between
@@ -164,7 +174,7 @@ class RollupKeeper:
                 return self._doubt(meter_id)
             if rows is None:
                 return None
-            held, _ = self._store.rolled_up().get(meter_id, (0, 0))
+            held, _ = self._store.rolled_up(self._view).get(meter_id, (0, 0))
             if held == rolled.readings:
                 if too_many is not None:
                     raise too_many
@@ -228,7 +238,11 @@ class RollupKeeper:
         return waiting >= self._readings_max or self._elapsed_s() - self._step_at_s >= self._interval_s
 
     def advance(self) -> None:
-        """Bring the roll-ups of all meters to the last published moment. Synchronous; one call at a time."""
+        """Bring the roll-ups of all meters to the last published moment. Synchronous."""
+        with self._turn:
+            self._advance()
+
+    def _advance(self) -> None:
         generation = self._recorder.generation
         readings = self._recorder.readings_expected
         self._mend(generation)
@@ -239,7 +253,10 @@ class RollupKeeper:
         wanted = {
             key: meter
             for key, meter in known.items()
-            if meter.of is None and meter.aggregation in AGGREGATIONS
+            if meter.of is None
+            and meter.aggregation in AGGREGATIONS
+            # Without dimensions, what is divided by customer alone is the whole.
+            and (meter.dimensions or self._view is not RollupView.CUSTOMERS)
         }
         self._forget([key for key in self._progress.meters if key not in wanted])
         alike: defaultdict[tuple[int, int, int], list[Meter]] = defaultdict(list)
@@ -265,10 +282,10 @@ class RollupKeeper:
         if self._progress.generation != generation:
             # Out of service first: nobody may ask for what is being deleted.
             self._save(Progress(generation=-1, builds=self._progress.builds + 1))
-            self._store.delete_rollups(None)
+            self._store.delete_rollups(None, self._view)
             self._save(replace(self._progress, generation=generation))
         progress = self._progress
-        held = self._store.rolled_up()
+        held = self._store.rolled_up(self._view)
         step = progress.step
         if step is not None:
             before = {key: progress.meters.get(key, Rolled()).readings for key in step.meters}
@@ -288,7 +305,7 @@ class RollupKeeper:
         ]
         self._forget(wrong)
         if wrong:
-            _logger.warning("rollups_begun_anew", meters=wrong)
+            _logger.warning("rollups_begun_anew", view=self._view.value, meters=wrong)
         with self._lock:
             self._suspect.clear()
 
@@ -301,7 +318,7 @@ class RollupKeeper:
         if not kept:
             left |= {key: _coarser(self._progress.meters[key]) for key in meters}
         self._save(replace(self._progress, step=None, builds=self._progress.builds + 1, meters=left))
-        self._store.delete_rollups(meters)
+        self._store.delete_rollups(meters, self._view)
 
     def _step(
         self, meters: Sequence[Meter], after_us: int, through_us: int, span_hours: int, generation: int
@@ -324,6 +341,7 @@ class RollupKeeper:
                 chunk=chunk,
                 token=f"{token}:{number}",
                 span_hours=span_hours,
+                view=self._view,
             )
             self._pending = max(0, self._pending - chunk.readings)
             if after_us == 0 and number < len(plan.chunks) - 1:
@@ -340,7 +358,7 @@ class RollupKeeper:
             if generation == self._recorder.generation:
                 self._recorder.want_rebuild()
             return False
-        held = self._store.rolled_up()
+        held = self._store.rolled_up(self._view)
         for key in step.meters:
             expected = self._progress.meters.get(key, Rolled()).readings + step.readings.get(key, 0)
             if held.get(key, (0, 0))[0] != expected:
@@ -381,19 +399,19 @@ class RollupKeeper:
         self._save(replace(self._progress, meters=meters))
         if useless:
             self._forget(useless, kept=False)
-            _logger.info("rollups_shrink_too_little", meters=useless)
+            _logger.info("rollups_shrink_too_little", view=self._view.value, meters=useless)
 
     def _shrink_too_little(self, meters: Sequence[int], *, united: bool) -> list[int]:
         """`united`: all were made in one plan, and none of their rows will be united with another."""
-        held = self._store.rolled_up()
+        held = self._store.rolled_up(self._view)
         judged = [key for key in meters if held.get(key, (0, 0))[0] >= JUDGED_FROM_READINGS]
         if not judged:
             return []
-        rows = self._store.rollup_rows(judged)
+        rows = self._store.rollup_rows(judged, self._view)
         doubtful = [key for key in judged if held[key][0] < SHRINK_MIN * rows.get(key, 0)]
         if united or not doubtful:
             return doubtful
-        groups = self._store.rollup_groups(doubtful)
+        groups = self._store.rollup_groups(doubtful, self._view)
         return [key for key in doubtful if held[key][0] < SHRINK_MIN * groups.get(key, 0)]
 
     def _give_up(self, meters: Sequence[int], step: Step) -> None:
@@ -402,7 +420,7 @@ class RollupKeeper:
         self._save(replace(self._progress, meters={**self._progress.meters, **known}))
         self._forget(meters, kept=False)
         self._save(replace(self._progress, step=step))
-        _logger.info("rollups_shrink_too_little", meters=list(meters))
+        _logger.info("rollups_shrink_too_little", view=self._view.value, meters=list(meters))
 
 
 def _coarser(rolled: Rolled) -> Rolled:

@@ -2,21 +2,21 @@
 are answered from readings, which gives the same figures."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tallystick.flows.lease import Held
-from tallystick.flows.rollup import RollupKeeper, RollupStatus
+from tallystick.flows.rollup import RollupStatus
+from tallystick.flows.rollup_views import RollupViews
 from tallystick.metering.query import UsageQuery, UsageRow
-
-_NONE = RollupStatus(readings=0, meters=0, by_day=(), not_kept=(), upto_us=0, pending=0, fault=None)
+from tallystick.store.interface import RollupView
 
 
 class SharedRollups:
-    """`work` is the job (flows/lease.JobKeeper); `usage` and `status` as of RollupKeeper."""
+    """`work` is the job (flows/lease.JobKeeper); `usage` and `status` as of RollupViews."""
 
-    def __init__(self, make: Callable[[Held[str]], RollupKeeper]) -> None:
+    def __init__(self, make: Callable[[Held[str]], RollupViews]) -> None:
         self._make = make
-        self._keeper: RollupKeeper | None = None
+        self._keeper: RollupViews | None = None
 
     async def work(self, held: Held[str]) -> None:
         """Keep them up until `held.leaving`."""
@@ -36,6 +36,6 @@ class SharedRollups:
         return None if keeper is None else keeper.usage(query, rows_max=rows_max)
 
     @property
-    def status(self) -> RollupStatus:
+    def status(self) -> Mapping[RollupView, RollupStatus]:
         keeper = self._keeper
-        return _NONE if keeper is None else keeper.status
+        return {} if keeper is None else keeper.status

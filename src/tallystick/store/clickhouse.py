@@ -46,6 +46,7 @@ from tallystick.store.interface import (
     Repeat,
     RollupChunk,
     RollupPlan,
+    RollupView,
     StoredEvent,
     TouchedFacts,
     TouchedUsage,
@@ -141,7 +142,7 @@ class ClickHouseStore:
         if left_over_after_s is None:
             left_over_after_s = 0 if self._connection.embedded else 86_400
         self._left_over_after_s = left_over_after_s
-        self._rollups = Rollups(self._connection)
+        self._rollups = {view: Rollups(self._connection, view) for view in RollupView}
         self._scratches: set[str] = set()
         """Those in use in this process."""
         self._bind(None, 0)
@@ -181,9 +182,10 @@ class ClickHouseStore:
         if tables.get("readings", readings_layout()) != readings_layout():
             run("DROP TABLE IF EXISTS readings SYNC")
         run(create_readings("readings"))
-        if tables.get("rollups", rollups_layout()) != rollups_layout():
-            run("DROP TABLE IF EXISTS rollups SYNC")
-        run(create_rollups())
+        for view in RollupView:
+            if tables.get(view.value, rollups_layout()) != rollups_layout():
+                run(f"DROP TABLE IF EXISTS {view.value} SYNC")
+            run(create_rollups(view.value))
         run(statement("identities_table"))
         place(self._connection)
 
@@ -684,7 +686,7 @@ class ClickHouseStore:
 
     # -- roll-ups -----------------------------------------------------------------------------------------------
     def rollup_plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
-        return self._rollups.plan(meters, after_us=after_us, through_us=through_us)
+        return self._rollups[RollupView.WHOLE].plan(meters, after_us=after_us, through_us=through_us)
 
     def build_rollups(
         self,
@@ -695,25 +697,33 @@ class ClickHouseStore:
         chunk: RollupChunk,
         token: str,
         span_hours: int = 1,
+        view: RollupView = RollupView.WHOLE,
     ) -> None:
-        self._rollups.build(
+        self._rollups[view].build(
             meters, after_us=after_us, through_us=through_us, chunk=chunk, token=token, span_hours=span_hours
         )
 
-    def rolled_up(self) -> dict[int, tuple[int, int]]:
-        return self._rollups.rolled_up()
+    def rolled_up(self, view: RollupView = RollupView.WHOLE) -> dict[int, tuple[int, int]]:
+        return self._rollups[view].rolled_up()
 
-    def rollup_rows(self, meters: Sequence[int]) -> Mapping[int, int]:
-        return self._rollups.rows(meters)
+    def rollup_rows(self, meters: Sequence[int], view: RollupView = RollupView.WHOLE) -> Mapping[int, int]:
+        return self._rollups[view].rows(meters)
 
-    def rollup_groups(self, meters: Sequence[int]) -> Mapping[int, int]:
-        return self._rollups.groups(meters)
+    def rollup_groups(self, meters: Sequence[int], view: RollupView = RollupView.WHOLE) -> Mapping[int, int]:
+        return self._rollups[view].groups(meters)
 
-    def delete_rollups(self, meters: Sequence[int] | None) -> None:
-        self._rollups.delete(meters)
+    def delete_rollups(self, meters: Sequence[int] | None, view: RollupView | None = None) -> None:
+        for one in RollupView if view is None else [view]:
+            self._rollups[one].delete(meters)
 
     def usage_from_rollups(
-        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int, span_hours: int = 1
+        self,
+        query: UsageQuery,
+        *,
+        rolled_up_to_us: int,
+        rows_max: int,
+        span_hours: int = 1,
+        view: RollupView = RollupView.WHOLE,
     ) -> list[UsageRow] | None:
         if query.as_of_us is not None and query.as_of_us < rolled_up_to_us:
             return None
@@ -722,6 +732,7 @@ class ClickHouseStore:
             query,
             rolled_up_to_us=rolled_up_to_us,
             span_hours=span_hours,
+            view=view,
             rows_max=rows_max,
         )
 

@@ -22,6 +22,7 @@ Every call raises errors.Unavailable when the store cannot be reached or refuses
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import Literal, Protocol
 
 import pyarrow as pa
@@ -241,6 +242,18 @@ class Reached:
 
     position: int
     recorded_at_us: int
+
+
+class RollupView(Enum):
+    """What the spans of a roll-up are divided by; its value is the name of its table. Each is kept where it shrinks: many
+    customers with many dimensions are as many groups as readings, when either of the two alone is few."""
+
+    WHOLE = "rollups"
+    """Customer and all dimensions."""
+    CUSTOMERS = "rollups_customers"
+    """Customer alone."""
+    DIMENSIONS = "rollups_dimensions"
+    """All dimensions alone, of all customers together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,7 +607,7 @@ class Store(Protocol):
 
     # -- roll-ups: readings summed per hour, meter, customer and dimensions ---------------------------------------
     def rollup_plan(self, meters: Sequence[Meter], *, after_us: int, through_us: int) -> RollupPlan:
-        """What it takes to roll up the readings of these meters with after_us < recorded_at <= through_us."""
+        """What it takes, for any view, to roll up the readings of these meters with after_us < recorded_at <= through_us."""
         ...
 
     def build_rollups(
@@ -606,37 +619,44 @@ class Store(Protocol):
         chunk: RollupChunk,
         token: str,
         span_hours: int = 1,
+        view: RollupView = RollupView.WHOLE,
     ) -> None:
         """Roll up one chunk of a plan, in one insert, by spans of so many hours (1, or 24 for days of UTC): the readings of
         these meters (of aggregation count, sum, average, min or max) with after_us < recorded_at <= through_us. The
-        same token again changes nothing. All roll-ups of one meter have the same span."""
+        same token again changes nothing. All roll-ups of one meter in one view have the same span."""
         ...
 
-    def rolled_up(self) -> dict[int, tuple[int, int]]:
+    def rolled_up(self, view: RollupView = RollupView.WHOLE) -> dict[int, tuple[int, int]]:
         """By meter id: how many rows of readings are in the roll-ups, and how many of these have sign -1. Whoever knows
         how many there must be knows whether any are missing, or more than expected. Cheap: reads what has changed
         since it was last asked."""
         ...
 
-    def rollup_rows(self, meters: Sequence[int]) -> Mapping[int, int]:
+    def rollup_rows(self, meters: Sequence[int], view: RollupView = RollupView.WHOLE) -> Mapping[int, int]:
         """By meter id: how many rows its roll-ups have now. Some may yet be united, if they were not made in one plan."""
         ...
 
-    def rollup_groups(self, meters: Sequence[int]) -> Mapping[int, int]:
+    def rollup_groups(self, meters: Sequence[int], view: RollupView = RollupView.WHOLE) -> Mapping[int, int]:
         """By meter id: how many rows its roll-ups come to once they are united, to about one in a hundred. Dear: for
         those whose `rollup_rows` look too many."""
         ...
 
-    def delete_rollups(self, meters: Sequence[int] | None) -> None:
-        """Delete the roll-ups of these meters (None: all), waiting until they are gone. Tokens are not forgotten: what
+    def delete_rollups(self, meters: Sequence[int] | None, view: RollupView | None = None) -> None:
+        """Delete the roll-ups of these meters (None: all) in a view (None: in all of them), waiting until they are gone. Tokens are not forgotten: what
         is built again must bear new ones."""
         ...
 
     def usage_from_rollups(
-        self, query: UsageQuery, *, rolled_up_to_us: int, rows_max: int, span_hours: int = 1
+        self,
+        query: UsageQuery,
+        *,
+        rolled_up_to_us: int,
+        rows_max: int,
+        span_hours: int = 1,
+        view: RollupView = RollupView.WHOLE,
     ) -> list[UsageRow] | None:
         """As `usage`, from the roll-ups of readings recorded up to `rolled_up_to_us`, and the readings these do not hold.
-        None: the roll-ups do not hold what is asked for. The caller must know that they are complete, before and
+        None: the roll-ups of this view do not hold what is asked for. The caller must know that they are complete, before and
         after (`rolled_up`), and that as_of_us is not before `rolled_up_to_us`. Raises as `usage` does."""
         ...
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tallystick.metering.meter import DIMENSIONS_MAX, Aggregation, Meter
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
-from tallystick.store.interface import RollupChunk, RollupPlan
+from tallystick.store.interface import RollupChunk, RollupPlan, RollupView
 from tallystick.store.question.rollups import HOUR_US, span_sql
 from tallystick.store.statements import create_rollups, statement
 
@@ -41,10 +41,11 @@ _BUILD_SETTINGS: dict[str, Any] = {
 
 
 class Rollups:
-    """The table of roll-ups. From any thread."""
+    """The table of roll-ups of one view. From any thread."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, view: RollupView) -> None:
         self._connection = connection
+        self._view = view
         self._lock = threading.Lock()
         self._held: dict[Part, Held] = {}
 
@@ -95,7 +96,11 @@ class Rollups:
             raise ValueError(f"{token!r} is no token.")
         dimensions = max((len(meter.dimensions) for meter in meters), default=0)
         slots = "".join(f", d{slot}" for slot in range(dimensions))
-        sql = statement("rollups_build").replace("{slots}", slots)
+        by_customer = self._view is not RollupView.DIMENSIONS
+        sql = self._statement("rollups_build")
+        sql = sql.replace("{slots}", "" if self._view is RollupView.CUSTOMERS else slots)
+        sql = sql.replace("{customer}", "readings.customer" if by_customer else "''")
+        sql = sql.replace("{by_customer}", ", readings.customer" if by_customer else "")
         sql = sql.replace("{hour}", span_sql(span_hours))
         summed = [meter.id for meter in meters if meter.aggregation in _SUMMED]
         compared = [meter.id for meter in meters if meter.aggregation in _COMPARED]
@@ -116,13 +121,13 @@ class Rollups:
             "after_us": after_us,
             "through_us": through_us,
         }
-        settings = {**_BUILD_SETTINGS, "insert_deduplication_token": f"rollups:{token}"}
+        settings = {**_BUILD_SETTINGS, "insert_deduplication_token": f"{self._view.value}:{token}"}
         try:
             self._connection.command(sql, parameters, settings=settings)
         except StoreRefusal as refusal:
             if refusal.engine_code != UNKNOWN_TABLE:
                 raise
-            self._connection.command(create_rollups())
+            self._connection.command(create_rollups(self._view.value))
             self._connection.command(sql, parameters, settings=settings)
 
     def rolled_up(self) -> dict[int, tuple[int, int]]:
@@ -131,8 +136,8 @@ class Rollups:
         shard = "_shard_num" if layout.cluster else "0"
         listed = statement("rollups_parts").replace("{shard}", shard)
         listed = listed.replace("{parts}", layout.of_cluster("system.parts"))
-        of_table = {"database": self._connection.database, "table": layout.local("rollups")}
-        summed = statement("rolled_up").replace("{shard}", shard)
+        of_table = {"database": self._connection.database, "table": layout.local(self._view.value)}
+        summed = self._statement("rolled_up").replace("{shard}", shard)
         for _ in range(_ATTEMPTS):
             parts: set[Part] = {(row[0], row[1], row[2]) for row in self._connection.rows(listed, of_table)}
             with self._lock:
@@ -166,23 +171,29 @@ class Rollups:
         """See store.interface.Store."""
         return {
             row[0]: row[1]
-            for row in self._connection.rows(statement("rollups_rows"), {"meters": list(meters)})
+            for row in self._connection.rows(self._statement("rollups_rows"), {"meters": list(meters)})
         }
 
     def groups(self, meters: Sequence[int]) -> Mapping[int, int]:
         """See store.interface.Store."""
-        sql = statement("rollups_groups").replace("{slots}", ", ".join(_SLOTS))
+        sql = self._statement("rollups_groups").replace("{slots}", ", ".join(_SLOTS))
         return {row[0]: row[1] for row in self._connection.rows(sql, {"meters": list(meters)})}
 
     def delete(self, meters: Sequence[int] | None) -> None:
         """See store.interface.Store."""
         run = self._connection.command
         if meters is None:
-            run("TRUNCATE TABLE IF EXISTS rollups SYNC")
+            run(f"TRUNCATE TABLE IF EXISTS {self._view.value} SYNC")
             return
-        if not meters or "rollups" not in {row[0] for row in self._connection.rows(statement("tables"))}:
+        if not meters or self._view.value not in {
+            row[0] for row in self._connection.rows(statement("tables"))
+        }:
             return
-        run("ALTER TABLE rollups DELETE WHERE meter IN {meters:Array(UInt32)}", {"meters": list(meters)})
+        deletion = f"ALTER TABLE {self._view.value} DELETE WHERE meter IN {{meters:Array(UInt32)}}"
+        run(deletion, {"meters": list(meters)})
+
+    def _statement(self, name: str) -> str:
+        return statement(name).replace("{table}", self._view.value)
 
 
 def _among(ids: Sequence[int], meters: Sequence[Meter], name: str, value: str) -> str:

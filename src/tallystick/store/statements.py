@@ -44,10 +44,15 @@ def rollups_layout() -> str:
     return hashlib.sha256(statement("rollups_table").encode()).hexdigest()[:16]
 
 
-def create_rollups() -> str:
-    """CREATE TABLE for roll-ups."""
+def create_rollups(table: str) -> str:
+    """CREATE TABLE for a view of roll-ups. `table` comes from this room alone, never from outside."""
     slots = ",\n    ".join(f"d{slot} LowCardinality(Nullable(String))" for slot in range(DIMENSIONS_MAX))
-    text = statement("rollups_table").replace("{slots}", slots).replace("{slot_names}", slot_names())
+    text = (
+        statement("rollups_table")
+        .replace("{table}", table)
+        .replace("{slots}", slots)
+        .replace("{slot_names}", slot_names())
+    )
     return text.replace("{layout}", rollups_layout())
 
 

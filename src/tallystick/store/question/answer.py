@@ -8,8 +8,10 @@ from typing import Any
 from tallystick.errors import Invalid
 from tallystick.metering.meter import PERCENTILES, SERIES, Aggregation
 from tallystick.metering.query import UsageQuery, UsageRow
+from tallystick.store.interface import RollupView
 from tallystick.store.question.ask import totals, window_indexes, windows
 from tallystick.store.question.bound import Bound, Statement
+from tallystick.store.question.condition import conditions
 from tallystick.store.question.figure import figure, zero
 from tallystick.store.question.pairs import held
 from tallystick.store.question.rollups import COMPARED, can_answer
@@ -43,16 +45,23 @@ def asked_of(rows: Rows, query: UsageQuery, readings: str, *, values_max: int) -
 
 
 def answer_from_rollups(
-    rows: Rows, query: UsageQuery, *, rolled_up_to_us: int, span_hours: int, rows_max: int
+    rows: Rows,
+    query: UsageQuery,
+    *,
+    rolled_up_to_us: int,
+    span_hours: int,
+    view: RollupView,
+    rows_max: int,
 ) -> list[UsageRow] | None:
     """See store.interface.Store.usage_from_rollups."""
-    if not can_answer(query, span_hours=span_hours):
+    if not can_answer(query, span_hours=span_hours, view=view):
         return None
     if query.limit == 0:
         return []
     if query.meter.aggregation in COMPARED and _taken_back(rows, query, "readings"):
         return None
-    return _answer(rows, Asked(query, "readings", False, RolledUp(rolled_up_to_us, span_hours)), rows_max)
+    asked = Asked(query, "readings", False, RolledUp(rolled_up_to_us, span_hours, view))
+    return _answer(rows, asked, rows_max)
 
 
 def _answer(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:
@@ -63,15 +72,20 @@ def _answer(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:
 
 def _taken_back(rows: Rows, query: UsageQuery, readings: str) -> bool:
     """Whether the meter has any reading of these customers with sign -1: an index of minima says so without reading the
-    rows. Asked first, so that all other questions weigh nothing and look for nothing."""
+    rows. Asked first, so that all other questions weigh nothing and look for nothing. A row that takes a reading back
+    has its time, so that only the question's range is looked at, unless what was before it matters too."""
+    meter = query.meter
+    looks_back = bool({meter.aggregation, meter.read_as} & SERIES)
     bound = Bound()
-    sql = (
-        f"SELECT 1 FROM {readings} WHERE tenant = {bound.text(query.meter.tenant)}"
-        f" AND meter = {bound.value(query.meter.id, 'UInt32')} AND sign < 0"
+    where = conditions(
+        meter,
+        bound,
+        customers=query.customers,  # on a cluster: of their shards alone
+        from_us=None if looks_back else query.from_us,
+        to_us=None if looks_back else query.to_us,
+        as_of_us=None,
     )
-    if query.customers is not None:  # on a cluster: of their shards alone
-        sql += f" AND customer IN {bound.texts(query.customers)}"
-    sql += " LIMIT 1"
+    sql = f"SELECT 1 FROM {readings} WHERE {' AND '.join(where)} AND sign < 0 LIMIT 1"
     return bool(rows(sql, bound.parameters))
 
 

@@ -7,6 +7,7 @@ That is what was recorded after the roll-ups were made, and the partial hours (o
 
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.query import UsageQuery
+from tallystick.store.interface import RollupView
 from tallystick.store.question import figure
 from tallystick.store.question.bound import Bound
 from tallystick.store.question.condition import column_of, condition_of, conditions
@@ -40,12 +41,27 @@ def _whole_spans_us(query: UsageQuery, span_hours: int) -> tuple[int, int]:
     return -(-query.from_us // span_us) * span_us, query.to_us // span_us * span_us
 
 
-def can_answer(query: UsageQuery, *, span_hours: int) -> bool:
+def views(query: UsageQuery) -> tuple[RollupView, ...]:
+    """The views that are divided by everything the question names, those of fewer rows first."""
+    names = {*query.group_by, *(one.name for one in query.filters)}
+    if query.customers is not None:
+        names.add("customer")
+    if "subject" in names:
+        return ()
+    found = [RollupView.WHOLE]
+    if names <= {"customer"}:
+        found.insert(0, RollupView.CUSTOMERS)
+    if "customer" not in names:
+        found.insert(0, RollupView.DIMENSIONS)
+    return tuple(found)
+
+
+def can_answer(query: UsageQuery, *, span_hours: int, view: RollupView = RollupView.WHOLE) -> bool:
     """Whether roll-ups by spans of so many hours hold what this question asks for."""
     meter = query.meter
     if meter.of is not None or meter.aggregation not in ADDED | COMPARED:
         return False
-    if "subject" in query.group_by or any(one.name == "subject" for one in query.filters):
+    if view not in views(query):
         return False
     first_us, last_us = _whole_spans_us(query, span_hours)
     return first_us < last_us and all(edge % (span_hours * HOUR_US) == 0 for edge in query.edges_us[1:-1])
@@ -55,7 +71,7 @@ def of_rollups(asked: Asked, bound: Bound, *, rolled_up: RolledUp) -> Source:
     """Rows of spans and of single readings. The question must be one that roll-ups can answer."""
     query = asked.query
     names = [*query.group_by, *(one.name for one in query.filters)]
-    columns = ", ".join(sorted({"customer", *(column_of(query.meter, name)[0] for name in names)}))
+    columns = "".join(f"{column}, " for column in sorted({column_of(query.meter, name)[0] for name in names}))
     first_us, last_us = _whole_spans_us(query, rolled_up.span_hours)
     filters = [condition_of(query.meter, one, bound) for one in query.filters]
     kept = conditions(query.meter, bound, customers=query.customers, from_us=None, to_us=None, as_of_us=None)
@@ -65,8 +81,8 @@ def of_rollups(asked: Asked, bound: Bound, *, rolled_up: RolledUp) -> Source:
         *filters,
     ]
     branches = [
-        f"SELECT {columns}, toInt64(hour) * {HOUR_US:d} AS time_us, counted, total, minimum, maximum"
-        f" FROM rollups WHERE {' AND '.join(kept)}"
+        f"SELECT {columns}toInt64(hour) * {HOUR_US:d} AS time_us, counted, total, minimum, maximum"
+        f" FROM {rolled_up.view.value} WHERE {' AND '.join(kept)}"
     ]
 
     def readings(from_us: int, to_us: int, *more: str) -> None:
@@ -81,7 +97,7 @@ def of_rollups(asked: Asked, bound: Bound, *, rolled_up: RolledUp) -> Source:
             as_of_us=query.as_of_us,
         )
         branches.append(
-            f"SELECT {columns}, {TIME_US} AS time_us, toInt64(sign) AS counted,"
+            f"SELECT {columns}{TIME_US} AS time_us, toInt64(sign) AS counted,"
             " CAST(value, 'Decimal(76, 18)') * sign AS total, value AS minimum, value AS maximum"
             f" FROM {asked.readings} WHERE {' AND '.join([*where, *filters, *more])}"
         )

@@ -5,6 +5,7 @@
 from dataclasses import dataclass
 
 from tallystick.metering.query import UsageQuery
+from tallystick.store.interface import RollupView
 from tallystick.store.question import figure
 from tallystick.store.question.bound import Bound
 from tallystick.store.question.condition import column_of, condition_of, conditions
@@ -18,6 +19,7 @@ class RolledUp:
 
     upto_us: int
     span_hours: int
+    view: RollupView
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
 -- The table of readings, and of scratches like it. Derived: not synced, and made again when its layout changes.
+-- Small granules: a question about one customer reads few rows of each month.
 -- A month that rests becomes one part: a customer's year is then read from twelve places.
 -- Partitions are months from 2015 on and one for all before: hostile times cannot make more than 12 a year.
 CREATE TABLE IF NOT EXISTS `{table}`
@@ -22,6 +23,7 @@ ENGINE = MergeTree
 PARTITION BY multiIf(time < toDateTime64('2015-01-01 00:00:00', 6, 'UTC'), 0, toYYYYMM(time))
 ORDER BY (tenant, meter, customer, time)
 SETTINGS
+    index_granularity = 2048,
     non_replicated_deduplication_window = 1000,
     merge_selector_base = 10,
     min_age_to_force_merge_seconds = 3600,

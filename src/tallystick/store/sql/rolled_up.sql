@@ -1,5 +1,5 @@
 -- What some parts of the roll-ups are made of, by shard, part and meter.
 SELECT {shard} AS shard, _part, meter, sum(readings), sum(taken_back)
-FROM rollups
+FROM {table}
 WHERE _part IN {parts:Array(String)}
 GROUP BY shard, _part, meter

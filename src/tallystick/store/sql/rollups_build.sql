@@ -1,10 +1,10 @@
 -- Roll up the readings of some meters, recorded in a range of moments, that happened in a range of hours.
-INSERT INTO rollups
+INSERT INTO {table}
     (tenant, meter, customer, hour{slots}, readings, counted, taken_back, total, minimum, maximum)
 SELECT
     tenant,
     meter,
-    customer,
+    {customer} AS customer,
     {hour} AS hour{slots},
     count(),
     sum(sign),
@@ -19,4 +19,4 @@ WHERE tenant IN {tenants:Array(String)}
     AND time < fromUnixTimestamp64Micro({to_us:Int64}, 'UTC')
     AND recorded_at > fromUnixTimestamp64Micro({after_us:Int64}, 'UTC')
     AND recorded_at <= fromUnixTimestamp64Micro({through_us:Int64}, 'UTC')
-GROUP BY tenant, meter, customer, hour{slots}
+GROUP BY tenant, meter{by_customer}, hour{slots}

@@ -1,9 +1,10 @@
 -- Readings summed per hour (counted from 1970, in UTC) or day (by its first hour), meter, customer and dimensions. Derived: not synced, made again
 -- when its layout changes. Rows of one group are united by merges, so that only sums over them mean anything:
 -- `readings` is how many rows of readings went in, `counted` their signs, `taken_back` how many of them have sign -1.
+-- A view that is not divided by customer has the customer empty, one not divided by dimensions has these missing.
 -- `total` is kept for meters that sum, `minimum` and `maximum` for those that compare, and hold only while nothing is
 -- taken back. Partitions are quarters of a year from 2015 on and one for all before.
-CREATE TABLE IF NOT EXISTS rollups
+CREATE TABLE IF NOT EXISTS `{table}`
 (
     tenant LowCardinality(String),
     meter UInt32,
