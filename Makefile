@@ -8,6 +8,7 @@ help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 demo: install    ## start Tallystick on the embedded default with live traffic
+	@./tools/build-web --if-possible
 	.venv/bin/tallystick demo
 
 install: .venv/.installed    ## create .venv with pinned packages
@@ -21,7 +22,7 @@ install: .venv/.installed    ## create .venv with pinned packages
 system-packages:    ## what the tests need beside Python packages
 	@./tools/system-packages
 
-test: install system-packages    ## everything
+test: install system-packages web    ## everything
 	$(PY) -m pytest -n 2 --dist loadfile
 
 unit: install    ## the fast ring, under 20 s
@@ -39,8 +40,8 @@ lint: install    ## style and import directions
 types: install    ## pyright, strict
 	.venv/bin/pyright
 
-web: install    ## the web pages come with a later release
-	@echo "There are no web pages yet."
+web: install    ## the web pages, into src/tallystick/web_dist (Node 20 or newer)
+	@./tools/build-web
 
 bench: install system-packages    ## measure this machine; see docs/benchmarks.md
 	$(PY) -m bench
@@ -57,3 +58,4 @@ settings-docs: install    ## write docs/reference/settings.md from the table of 
 
 clean:    ## remove what the verbs above made
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache .bench .demo dist build
+	rm -rf src/tallystick/web_dist web/node_modules sdk/typescript/node_modules sdk/typescript/dist sdk/typescript/build

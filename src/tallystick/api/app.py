@@ -34,6 +34,8 @@ from tallystick.api import (
     invoice_forecasts,
     invoices,
     keys,
+    me,
+    meter_preview,
     meters,
     overview,
     pages,
@@ -56,6 +58,7 @@ from tallystick.api.openapi import document, events_operation, operation
 from tallystick.api.problem import exception_response
 from tallystick.api.rates import Rates
 from tallystick.api.shell import Shell
+from tallystick.api.web import Web
 from tallystick.api.wire import JSON_BODY_BYTES_MAX
 from tallystick.config import Settings
 from tallystick.flows.system import System
@@ -88,12 +91,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     )
     framework = Litestar(
         route_handlers=[
-            health.live,
-            health.ready,
-            health.metrics,
-            openapi_json,
-            docs_page,
-            _events_route(ingest),
+            *framework_routes(ingest),
             *(standard_routes(system.settings) if routes is None else routes),
         ],
         middleware=[decoded_parameters, idempotent],
@@ -115,7 +113,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     framework.state["openapi"] = msgspec.json.encode(published)
     framework.state["docs"] = pages.page(published).encode()
     return Shell(
-        framework,
+        Web(framework, system.settings),
         ingest,
         metrics=system.metrics,
         cors=Cors(system.settings.cors_origins),
@@ -124,11 +122,17 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     )
 
 
+def framework_routes(ingest: ASGIApp | None) -> Sequence[ControllerRouterHandler]:
+    """The routes that every application has. `ingest`: None where nothing is served (api/published.py)."""
+    return (health.live, health.ready, health.metrics, openapi_json, docs_page, _events_route(ingest))
+
+
 def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
     """Every route of the contract beside the few that this module and health.py hold. With `billing` off, those of
     pricing are absent."""
     return (
         *meters.ROUTES,
+        *meter_preview.ROUTES,
         *usage.ROUTES,
         *forecasts.ROUTES,
         *formulas.ROUTES,
@@ -139,6 +143,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *corrections.ROUTES,
         *backfills.ROUTES,
         *customers.ROUTES,
+        *me.ROUTES,
         *keys.ROUTES,
         *tenants.ROUTES,
         *audit.ROUTES,
@@ -237,11 +242,11 @@ async def docs_page(request: Request[Any, Any, Any]) -> Response[bytes]:
     )
 
 
-def _events_route(ingest: Ingest) -> ControllerRouterHandler:
+def _events_route(ingest: ASGIApp | None) -> ControllerRouterHandler:
     # The shell takes these requests past the framework; this is what makes it a route all the same: documented, and
     # named in `Allow`.
     @post(INGEST_PATH, guards=[require(SCOPE)], opt={"operation": events_operation()})
-    async def post_events() -> ASGIApp:
+    async def post_events() -> ASGIApp | None:
         return ingest
 
     return post_events

@@ -83,19 +83,31 @@ def require(scope: str) -> Callable[[Connection, BaseRouteHandler], Any]:
         raise ValueError(f"{scope!r} is no scope")
 
     async def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        found = connection.scope.get("auth")
-        # The middleware of Idempotency-Key asks before the route does.
-        if not isinstance(found, Caller):
-            authenticator: Authenticator = connection.app.state["authenticator"]
-            found = await authenticator.authenticate(
-                connection.headers.get("authorization"), address=address_of(connection.scope)
-            )
-            authenticator.rates.check_request(found)
+        found = await _authenticated(connection)
         check_scope(found, scope)
         connection.scope["auth"] = found
 
     guard.scope = scope  # type: ignore[attr-defined]  # api/openapi.py reads it
     return guard
+
+
+async def any_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """A Litestar guard: 401 without a valid key; whatever it may do."""
+    found = await _authenticated(connection)
+    check_tenant(found)
+    connection.scope["auth"] = found
+
+
+async def _authenticated(connection: Connection) -> Caller:
+    found = connection.scope.get("auth")
+    # The middleware of Idempotency-Key asks before the route does.
+    if not isinstance(found, Caller):
+        authenticator: Authenticator = connection.app.state["authenticator"]
+        found = await authenticator.authenticate(
+            connection.headers.get("authorization"), address=address_of(connection.scope)
+        )
+        authenticator.rates.check_request(found)
+    return found
 
 
 def address_of(scope: Any) -> str:
@@ -106,12 +118,17 @@ def address_of(scope: Any) -> str:
 
 def check_scope(found: Caller, scope: str) -> None:
     """Raise Forbidden when the caller's tenant is suspended, or it lacks the scope."""
+    check_tenant(found)
+    if not found.allows(scope):
+        raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
+
+
+def check_tenant(found: Caller) -> None:
+    """Raise Forbidden when the caller's tenant is suspended."""
     if found.suspended:
         raise Forbidden(
             "This tenant is suspended. An admin of the installation can resume it.", code="tenant_suspended"
         )
-    if not found.allows(scope):
-        raise Forbidden(f"This key lacks the scope {scope}.", code="missing_scope")
 
 
 class Authenticator:

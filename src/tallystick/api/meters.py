@@ -110,12 +110,12 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         )
     ),
 }
-_NEW = objects(_PROPERTIES, required=("key", "event_type", "aggregation"), additionalProperties=False)
+NEW_METER = objects(_PROPERTIES, required=("key", "event_type", "aggregation"), additionalProperties=False)
 _CHANGE = objects(_PROPERTIES, required=(), additionalProperties=False)
 _METER = objects(
     {**_PROPERTIES, "version": {"type": "integer"}, "created_at": TIME, "archived_at": nullable(TIME)}
 )
-_EXAMPLE = {
+NEW_METER_EXAMPLE = {
     "key": "tokens",
     "name": "LLM tokens",
     "event_type": "llm.completion",
@@ -136,8 +136,8 @@ _EXAMPLE = {
             summary="Define a meter",
             tag="Meters",
             description="It counts events recorded before it existed, too.",
-            body=_NEW,
-            body_example=_EXAMPLE,
+            body=NEW_METER,
+            body_example=NEW_METER_EXAMPLE,
             answer=_METER,
             status=201,
             creates=True,

@@ -123,6 +123,8 @@ class Shell:
                 headers = list(message["headers"])
                 present = {name.lower() for name, _ in headers}
                 added = [(b"x-request-id", request_id), *_UNLESS_SET]
+                if b"content-security-policy" in present:
+                    present.add(b"x-frame-options")  # the route's own policy says who may frame it
                 headers.extend(header for header in added if header[0] not in present)
                 headers.extend(of_origin if preflight is None else preflight)
                 headers.extend(_said_headers(scope))
@@ -187,7 +189,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUESTIONS = ("/usage", "/usage/query", "/evaluate", "/preview")
+_QUESTIONS = ("/usage", "/usage/query", "/evaluate", "/preview", "/meter_preview")
 
 
 def _may_when_closed(method: str, path: str) -> bool:

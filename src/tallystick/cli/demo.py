@@ -189,7 +189,12 @@ class _Demo:
         out.print(
             f"Live traffic, {self._rate:g} requests a second. Ctrl-C ends it; the data stays.", markup=False
         )
-        for name, path in (("health", "/health/ready"), ("metrics", "/metrics"), ("API", "/openapi.json")):
+        for name, path in (
+            ("web", "/"),
+            ("health", "/health/ready"),
+            ("metrics", "/metrics"),
+            ("API", "/openapi.json"),
+        ):
             out.print(f"  {name:8} {self._url}{path}", markup=False)
         out.print(f"  key      {self._key}", markup=False)
         out.print("\nQuestions to ask, and what they answer now:\n", markup=False)

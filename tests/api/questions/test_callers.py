@@ -56,6 +56,9 @@ OURS = {"portal": 200, "elsewhere": 403}
 CUT = {"portal": 200}
 """A question about everybody: every token is answered, for what it sees."""
 
+ANY = "any"
+"""Every valid key may ask, whatever its scopes."""
+
 ROUTES = [
     Route("GET /v1/admin/backups", "admin", 403, root=404),
     Route("POST /v1/admin/backups", "admin", 403, root=422),
@@ -119,6 +122,8 @@ ROUTES = [
     Route("GET /v1/export/events/parts", "events:read", 200, **CUT),
     Route("GET /v1/export/readings", "usage:read", 200, other=404, **CUT, at="/v1/export/readings?meter=calls"),
     Route("GET /v1/export/readings/parts", "usage:read", 200, other=404, **CUT, at="/v1/export/readings/parts?meter=calls"),
+    Route("POST /v1/meter_preview", "events:read", 422),
+    Route("GET /v1/me", ANY, 200, portal=200),
     Route("GET /v1/meters", "meters:read", 200, **CUT),
     Route("POST /v1/meters", "meters:write", 422),
     Route("GET /v1/meters/{key}", "meters:read", 200, other=404, **CUT, at=CALLS),
@@ -209,7 +214,7 @@ def test_who_may(world: World, route: Route) -> None:
     for who, caller in world.refused.items():
         expect(who, caller, 401, sees=False)
     for scope, caller in world.scoped.items():
-        granted = scope in (route.scope, "admin")
+        granted = scope in (route.scope, "admin") or route.scope == ANY
         expect(scope, caller, route.ok if granted else 403, sees=granted)
     expect("other tenant", world.other, route.ok if route.other is None else route.other, sees=False)
     expect("its customer's token", world.portal, route.portal)

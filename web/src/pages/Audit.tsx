@@ -1,0 +1,46 @@
+/** Who changed what: every change of a configuration, with what was before and after. */
+
+import { useState } from "preact/hooks";
+import type { ItemOf } from "tallystick";
+import { List } from "../components/List";
+import { Dialog } from "../components/Dialog";
+import { Json } from "../components/Json";
+import { Time } from "../components/Times";
+import { client } from "../session";
+
+type Entry = ItemOf<"GET /v1/audit">;
+
+export function Audit() {
+  const [picked, setPicked] = useState<Entry | null>(null);
+  return (
+    <main id="main" class="page">
+      <h1>Audit</h1>
+      <List
+        caption="Changes, newest first"
+        question="audit"
+        page={(cursor, signal) => client.call("GET /v1/audit", { query: { limit: 50, ...(cursor === null ? {} : { cursor }) }, signal })}
+        rowKey={(entry) => entry.id}
+        pick={setPicked}
+        empty="Nothing was changed yet"
+        columns={[
+          { name: "When", cell: (entry) => <Time at={entry.at} /> },
+          { name: "Who", cell: (entry) => entry.actor },
+          { name: "Did", cell: (entry) => <button type="button" class="link" onClick={() => setPicked(entry)}>{entry.action}</button> },
+          { name: "To", cell: (entry) => <code>{entry.resource}</code> },
+          { name: "From", wide: true, cell: (entry) => entry.address ?? "–" },
+        ]}
+      />
+      {picked !== null && (
+        <Dialog drawer title={`${picked.action} · ${picked.resource}`} close={() => setPicked(null)}>
+          <dl class="facts">
+            <dt>When</dt><dd><Time at={picked.at} exact /></dd>
+            <dt>Who</dt><dd>{picked.actor}</dd>
+            <dt>Request</dt><dd><code>{picked.request_id}</code></dd>
+          </dl>
+          <h3>Before</h3><Json label="Before" value={picked.before} />
+          <h3>After</h3><Json label="After" value={picked.after} />
+        </Dialog>
+      )}
+    </main>
+  );
+}

@@ -1,0 +1,75 @@
+/** Who is signed in. The key stays in this tab (sessionStorage) and goes nowhere but into the header of a request. */
+
+import { useEffect, useState } from "preact/hooks";
+import { Problem, Tallystick, type AnswerOf } from "tallystick";
+
+const KEY = "tallystick-key";
+const CHANGED = "tallystick:session";
+
+export type Me = AnswerOf<"GET /v1/me">;
+
+let key: string | null = sessionStorage.getItem(KEY);
+let me: Me | null = null;
+
+/** The only way from these pages to the server. */
+export const client = new Tallystick({ key: () => key, retriesMax: 2, ingest: { flushOnExit: false } });
+
+/** What this installation has: `billing`, `login`. */
+export const features: ReadonlySet<string> = new Set(
+  (document.querySelector<HTMLMetaElement>('meta[name="tallystick-features"]')?.content ?? "").split(" "),
+);
+
+/** Try a key, and keep it where the server knows it. Throws Problem, Unreachable. */
+export async function signIn(secret: string): Promise<Me> {
+  const tried = new Tallystick({ key: secret, retriesMax: 1, ingest: { flushOnExit: false } });
+  me = await tried.me();
+  key = secret;
+  sessionStorage.setItem(KEY, secret);
+  dispatchEvent(new Event(CHANGED));
+  return me;
+}
+
+export function signOut(): void {
+  key = null;
+  me = null;
+  sessionStorage.removeItem(KEY);
+  dispatchEvent(new Event(CHANGED));
+}
+
+export function hasKey(): boolean {
+  return key !== null;
+}
+
+export function may(scope: string): boolean {
+  return me !== null && (me.scopes as string[]).some((one) => one === scope || one === "admin");
+}
+
+/** Sign out where the server no longer knows the key. */
+export function noticeRefusal(error: unknown): void {
+  if (error instanceof Problem && error.status === 401) signOut();
+}
+
+/** The caller; null while nobody is signed in, "asking" until it is known. */
+export function useMe(): Me | null | "asking" | Error {
+  const [, setTurn] = useState(0);
+  const [failure, setFailure] = useState<Error | null>(null);
+  useEffect(() => {
+    const changed = (): void => setTurn((turn) => turn + 1);
+    addEventListener(CHANGED, changed);
+    if (key !== null && me === null) {
+      client.me().then(
+        (answer) => {
+          me = answer;
+          changed();
+        },
+        (error: Error) => {
+          noticeRefusal(error);
+          if (key !== null) setFailure(error);
+        },
+      );
+    }
+    return () => removeEventListener(CHANGED, changed);
+  }, []);
+  if (key === null) return null;
+  return me ?? failure ?? "asking";
+}
