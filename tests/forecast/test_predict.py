@@ -100,3 +100,16 @@ def test_methods_answer_for_the_past_as_they_would_have_then() -> None:
         then = method.ahead(np.array([150]), 30)
         again = next(m for m in methods.methods_of(series[:150], (24,)) if m.name == method.name)
         assert np.allclose(then, again.ahead(np.array([150]), 30)), method.name
+
+
+@pytest.mark.parametrize(
+    "count", [3, 4, 10, 47, 48, 49, 60, 71, 72, 95, 96, 97, 335, 336, 337, 503, 504, 505, 672, 700]
+)
+def test_intervals_have_a_width_at_every_length_of_history(count: int) -> None:
+    """A method must leave some of the past to be judged by: with none, an interval would promise certainty."""
+    made = predict(hourly(30)[:count], 30, seasons=(24, 168))
+    check(made, 30)
+    for level in LEVELS:
+        assert (made.high[level] > made.values).mean() > 0.9
+        assert made.sums_high[level][-1] > made.sums[-1]
+    assert (made.high[0.95] - made.low[0.95]).mean() > 20

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -17,6 +17,9 @@ from tallystick.cli.client import URL_DEFAULT, Api, Key, Url
 from tallystick.cli.show import TableOrJson, err, grouped, instant, print_json, print_table, say
 from tallystick.errors import TallystickError
 from tallystick.metering.instant import instant_us
+
+if TYPE_CHECKING:
+    from tallystick.forecast import backtest as measure
 
 SERIES_MAX = 10_000
 WINDOWS_MAX = 20_000
@@ -275,25 +278,31 @@ def _measured(chosen: Series, window: str, horizon: int, count: int, *, faults: 
         }
     if faults:
         answer["anomalies"] = [
-            {
-                "sensitivity": str(sensitivity),
-                "series": len(each),
-                "false_alarms_a_week": round(
-                    sum(one.alarms for one in each) / sum(one.weeks for one in each), 2
-                ),
-                "episodes_a_week": round(
-                    sum(one.episodes for one in each) / sum(one.weeks for one in each), 2
-                ),
-                "found": {
-                    fault.name: round(mean(found), 2)
-                    for fault in measure.FAULTS
-                    if (found := [one.found[fault.name] for one in each if fault.name in one.found])
-                },
-            }
+            {"sensitivity": str(sensitivity), "which": which, **_verdicts(part)}
             for sensitivity, each in judged.items()
-            if each
+            for which, part in _halves(each)
+            if part
         ]
     return answer
+
+
+def _halves(each: "list[measure.Judged]") -> "list[tuple[str, list[measure.Judged]]]":
+    """All, and the half that keeps to its baseline most."""
+    ordered = sorted(each, key=lambda one: one.spread)
+    return [("all", each), ("regular half", ordered[: (len(ordered) + 1) // 2])]
+
+
+def _verdicts(each: "list[measure.Judged]") -> dict[str, Any]:
+    weeks = sum(one.weeks for one in each)
+    names = dict.fromkeys(name for one in each for name in one.found)
+    return {
+        "series": len(each),
+        "windows_a_week": round(sum(one.alarms for one in each) / weeks, 2),
+        "alarms_a_week": round(sum(one.episodes for one in each) / weeks, 2),
+        "found": {
+            name: round(mean(one.found[name] for one in each if name in one.found), 2) for name in names
+        },
+    }
 
 
 def _print(answer: dict[str, Any]) -> None:
@@ -320,13 +329,22 @@ def _print(answer: dict[str, Any]) -> None:
             right=["80 %", "95 %"],
         )
         say("Methods: " + ", ".join(f"{name} {count}" for name, count in answer["methods"].items()) + ".")
-    for one in answer.get("anomalies", ()):
+    rows = answer.get("anomalies", ())
+    if rows:
+        names = list(dict.fromkeys(name for one in rows for name in one["found"]))
         print_table(
-            ["fault", "found"],
-            [[name, f"{share:.0%}"] for name, share in one["found"].items()],
-            right=["found"],
-            title=f"Anomalies, sensitivity {one['sensitivity']}: {one['episodes_a_week']} alarms a week and series "
-            f"({one['false_alarms_a_week']} windows)",
+            ["sensitivity", "series", "alarms a week", *names],
+            [
+                [
+                    one["sensitivity"],
+                    f"{one['which']} ({one['series']})",
+                    str(one["alarms_a_week"]),
+                    *(f"{one['found'][name]:.0%}" if name in one["found"] else "–" for name in names),
+                ]
+                for one in rows
+            ],
+            right=["alarms a week", *names],
+            title="Anomalies: alarms of a series as it is, and how often a fault put into it is found",
         )
     if not answer["seasonal_model"]:
         say("The seasonal model is not installed: pip install tallystick[forecast].")

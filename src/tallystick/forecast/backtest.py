@@ -19,6 +19,7 @@ from tallystick.forecast.methods import Floats, seasonal_naive
 from tallystick.forecast.predict import LEVELS, predict
 
 WINDOWS_JUDGED_MAX = 168
+_UNIT_LEAST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,11 @@ def cuts(values: Sequence[float], steps: int, *, seasons: tuple[int, ...], count
     )
     for place in list(places)[:count]:
         known, came = series[:place], series[place : place + steps]
-        unit = float(np.abs(known[season:] - known[:-season]).mean())
-        if unit == 0:
+        if np.count_nonzero(known) < NONZERO_LEAST:
             continue
+        unit = float(np.abs(known[season:] - known[:-season]).mean())
+        # A series that has hardly changed yet would be measured in nothing.
+        unit = max(unit, float(np.abs(known).mean()) * _UNIT_LEAST)
         made = predict(known.tolist(), steps, seasons=seasons)
         naive = seasonal_naive(known, season).ahead(np.array([place]), steps)[0]
         yield Cut(
@@ -122,9 +125,11 @@ FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One series at one sensitivity. `alarms`: windows called unusual; `episodes`: runs of them; `found`: by fault,
+    """One series at one sensitivity. `spread`: how far it usually is from its baseline, as a factor of its usual value
+    less one. `alarms`: windows called unusual; `episodes`: runs of them; `found`: by fault,
     whether an alarm was raised while it lasted; faults that would change nothing are absent."""
 
+    spread: float
     weeks: float
     alarms: int
     episodes: int
@@ -162,7 +167,11 @@ def judged(
         found[fault.name] = any(
             _kind(changed, place, sensitivity, seasons) is not None for place in range(begin, begin + length)
         )
-    return Judged((len(series) - first) / seasons[-1], len(kinds) - kinds.count(None), episodes, found)
+    level = baseline(series[:first].tolist(), seasons=seasons).level
+    spread = float("inf") if level is None else level.spread
+    return Judged(
+        spread, (len(series) - first) / seasons[-1], len(kinds) - kinds.count(None), episodes, found
+    )
 
 
 def _kind(series: Floats, place: int, sensitivity: Sensitivity, seasons: tuple[int, ...]) -> Kind | None:

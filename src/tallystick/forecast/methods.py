@@ -12,7 +12,7 @@ one row an origin, one column a step.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,7 @@ Integers = NDArray[np.int64]
 
 MEDIAN_SEASONS = 4
 MEAN_WINDOWS = 28
+WEEKLY = 168
 _FIT_ITERATIONS_MAX = 60
 
 
@@ -134,19 +135,25 @@ def _ets_model() -> Any:
 
 
 def methods_of(values: Floats, seasons: Sequence[int]) -> list[Method]:
-    """Every method this series is long enough for; seasons of which there are fewer than two are left out."""
-    made: list[Method] = []
+    """Every method for which there is past enough to see how far apart it is: a season beyond what it must know."""
     nonzero = np.abs(values[values != 0])
     scale = float(np.median(nonzero)) / 4 if len(nonzero) else 0.0
-    held = [season for season in seasons if len(values) >= 2 * season]
-    for season in held:
-        made += [seasonal_naive(values, season), seasonal_median(values, season)]
+    held: list[Method | None] = []
+    for season in seasons:
+        if len(values) >= 2 * season:
+            held += [seasonal_naive(values, season), seasonal_median(values, season)]
     if held:
-        made += _there_are(ets(values, held[0]), ets(values, held[0], scale=scale) if scale else None)
-    made = [_remembered(method) for method in (*made, mean(values))]
-    if held:
-        made.append(_remembered(combined(made, held[0])))
+        held += [ets(values, seasons[0]), ets(values, seasons[0], scale=scale) if scale else None]
+    room = [one for one in held if one is not None and len(values) - one.first >= _room(one)]
+    made = [_remembered(method) for method in (*room, mean(values))]
+    if len(made) > 1:
+        made.append(_remembered(combined(made, seasons[0])))
     return made
+
+
+def _room(method: Method) -> int:
+    """The one that others are measured by comes as early as it can."""
+    return method.season if method.name == "seasonal_naive" and method.season < WEEKLY else 2 * method.season
 
 
 def _remembered(method: Method) -> Method:
@@ -160,7 +167,3 @@ def _remembered(method: Method) -> Method:
         return answers[place]
 
     return replace(method, ahead=ahead)
-
-
-def _there_are(*methods: Method | None) -> Iterable[Method]:
-    return [method for method in methods if method is not None]

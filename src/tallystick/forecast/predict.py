@@ -21,6 +21,8 @@ STEPS_MAX = 2000
 ORIGINS_MAX = 160
 _ORIGINS_LEAST = 4
 _ERRORS_LEAST = 8
+_FEW_ERRORS_FACTOR = 3.0
+_APART_LEAST = 4
 _FOLDS = 4
 _BOUND_LEAST = 0.05
 """Of the usual error: an interval without width would have to be stretched without end."""
@@ -177,16 +179,23 @@ def _spreads(values: Floats, method: Method, apart: Floats, origins: Integers) -
     return made
 
 
-def _widths(scaled: Floats, width: int, steps: int, level: float) -> tuple[Floats, Floats]:
+def _widths(
+    scaled: Floats, width: int, steps: int, level: float, *, symmetric: bool = False
+) -> tuple[Floats, Floats]:
     """For each step, how far below and above the forecast `level` of the errors about so many steps ahead lie: steps are
     taken together by `width`. Further ahead than there are enough errors, the last ones stand."""
     tail = (1 - level) / 2
     below, above = np.zeros(steps), np.zeros(steps)
-    last = (0.0, 0.0)
+    # Of too few errors to have quantiles, the greatest stands, by a factor.
+    widest = float(np.nanmax(np.abs(scaled), initial=0.0)) * _FEW_ERRORS_FACTOR
+    last = (-widest, widest)
     for begin in range(0, steps, width):
         part = scaled[:, begin : begin + width]
         part = part[~np.isnan(part)]
-        if len(part) >= _ERRORS_LEAST:
+        if len(part) >= _ERRORS_LEAST and symmetric:
+            reach = float(np.quantile(np.abs(part), min(level * (1 + 1 / len(part)), 1.0)))
+            last = (-reach, reach)
+        elif len(part) >= _ERRORS_LEAST:
             # Conformal: of n errors, the (n + 1)-th part of the tail.
             inner = min(1 - tail * len(part) / (len(part) + 1) + 0.5 / (len(part) + 1), 1.0)
             last = (float(np.quantile(part, 1 - inner)), float(np.quantile(part, inner)))
@@ -241,7 +250,9 @@ def _sum_widths(totals: Floats, steps: int, level: float) -> tuple[Floats, Float
     scaled = totals[:, :known] / unit
     below, above = np.zeros(steps), np.zeros(steps)
     width = max(known // 8, 1)
-    low, high = _widths(scaled, width, min(known, steps), level)
+    # Sums from neighbouring origins are nearly the same sum: which way the few there are went says little.
+    symmetric = len(totals) < _APART_LEAST * known
+    low, high = _widths(scaled, width, min(known, steps), level, symmetric=symmetric)
     stretch = _stretch(scaled, width, level)
     reach = len(low)
     below[:reach], above[:reach] = low * unit[:reach] * stretch, high * unit[:reach] * stretch
