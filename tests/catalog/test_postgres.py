@@ -17,6 +17,7 @@ from tallystick.errors import Unavailable
 from .access_contract import AccessContract
 from .alerts_contract import AlertsContract
 from .backfills_contract import BackfillsContract
+from .billing_contract import BillingContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
@@ -113,6 +114,7 @@ class TestPostgres(
     MigrationsContract,
     CatalogContract,
     BackfillsContract,
+    BillingContract,
     AccessContract,
     TokensContract,
     AlertsContract,

@@ -215,7 +215,8 @@ class Database:
             raise _ours(error) from error
         except DatabaseError as error:
             # SQLite's "file is not a database" and "malformed" come as the bare class.
-            if type(error) is DatabaseError or getattr(error.orig, "sqlstate", None) in _PASSING_STATES:
+            passing = getattr(error.orig, "sqlstate", None) in _PASSING_STATES
+            if type(error) is DatabaseError or passing or _lacks_table(error):
                 raise _ours(error) from error
             raise
 
@@ -323,8 +324,26 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if changes else "BEGIN")
 
 
+_UNDEFINED_TABLE = "42P01"
+
+
+def _lacks_table(error: Exception) -> bool:
+    """Whether a table is gone: of PostgreSQL a state, of SQLite a message, which has no code of its own."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.OperationalError):
+        return str(cause).startswith("no such table")
+    return getattr(cause, "sqlstate", None) == _UNDEFINED_TABLE
+
+
 def _ours(error: Exception) -> TallystickError:
     cause = getattr(error, "orig", None)
+    if _lacks_table(error):
+        return Unavailable(
+            "A table that this needs is missing in the catalog's database. Everything that does not need it goes on; bring "
+            "it back from a backup.",
+            code="table_missing",
+            retry_after_s=30,
+        )
     full = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     if full or getattr(cause, "sqlstate", None) == "53100":
         return StorageFull("The disk of the catalog is full; nothing was changed. Make room and try again.")
