@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import FACTS, IDENTITY_SCHEMA
 
 EVENTS_EACH = 1_000
-_CONNECTIONS = 6
+_CONNECTIONS = 8
 _RECORDED_S_MAX = 120.0
 
 
@@ -47,11 +47,19 @@ class ClusterCost:
 
 
 def measure_cluster(
-    directory: Path, *, seconds: float, nats: int = 3, partitions: int = 4, identities: int = 0
+    directory: Path,
+    *,
+    seconds: float,
+    nats: int = 3,
+    partitions: int = 4,
+    identities: int = 0,
+    apis: int = 1,
+    recorders: int = 2,
+    events_per_s: float = 0,
 ) -> ClusterCost:
-    """One API node, two recorders (so that one can go), so many NATS servers; `identities` are there before. Raises
-    AssertionError when not every event acknowledged is recorded, once."""
-    cluster = Cluster(directory, partitions=partitions, apis=1, recorders=2, workers=0, nats=nats)
+    """So many of each part; with two recorders or more one is killed in the end. `identities` are there before;
+    `events_per_s`: of the load, 0 for all it can. Raises AssertionError when not every event acknowledged is recorded, once."""
+    cluster = Cluster(directory, partitions=partitions, apis=apis, recorders=recorders, workers=0, nats=nats)
     with contextlib.closing(_Stopping(cluster)):
         cluster.start_backends()
         if identities:
@@ -59,12 +67,12 @@ def measure_cluster(
         cluster.start_members()
         _wait_recorded(cluster)
         cluster.meter("n", event_type="call", aggregation="sum", value="$.n")
-        port = cluster.of_role("api")[0].port
-        asyncio.run(_send(port, "warm", min(1.0, seconds)))
+        ports = [member.port for member in cluster.of_role("api")]
+        asyncio.run(_send(ports, "warm", min(1.0, seconds), events_per_s))
         _wait_recorded(cluster)
         before, held = _cpu(cluster), _events(cluster)
         began = time.perf_counter()
-        acknowledged, latencies_s, refused = asyncio.run(_send(port, "run", seconds))
+        acknowledged, latencies_s, refused = asyncio.run(_send(ports, "run", seconds, events_per_s))
         took_s = time.perf_counter() - began
         _wait_recorded(cluster)
         after = _cpu(cluster)
@@ -74,10 +82,7 @@ def measure_cluster(
         sent = _events(cluster) - identities
         log_bytes = sum(path.stat().st_size for path in (directory / "nats").rglob("*.blk") if path.is_file())
         known = _events(cluster)
-        cluster.of_role("recorder")[0].kill()
-        killed = time.perf_counter()
-        _wait_recorded(cluster)
-        takeover_s = time.perf_counter() - killed
+        takeover_s = _take_over(cluster) if recorders > 1 else 0.0
         return ClusterCost(
             events=recorded,
             seconds=took_s,
@@ -88,6 +93,13 @@ def measure_cluster(
             takeover_s=takeover_s,
             takeover_identities=known,
         )
+
+
+def _take_over(cluster: Cluster) -> float:
+    cluster.of_role("recorder")[0].kill()
+    killed = time.perf_counter()
+    _wait_recorded(cluster)
+    return time.perf_counter() - killed
 
 
 class _Stopping:
@@ -238,7 +250,9 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def _send(port: int, run: str, seconds: float) -> tuple[int, list[float], int]:
+async def _send(
+    ports: Sequence[int], run: str, seconds: float, events_per_s: float
+) -> tuple[int, list[float], int]:
     """(events acknowledged, seconds of each request that was, requests that were not)"""
     until = time.monotonic() + seconds
     latencies: list[float] = []
@@ -246,7 +260,9 @@ async def _send(port: int, run: str, seconds: float) -> tuple[int, list[float], 
     numbers = iter(range(1_000_000_000))
     name = f"{run}-{os.getpid()}"
 
-    async def one() -> None:
+    pace_s = _CONNECTIONS * EVENTS_EACH / events_per_s if events_per_s else 0.0
+
+    async def one(port: int) -> None:
         nonlocal refused
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.monotonic() < until:
@@ -269,9 +285,10 @@ async def _send(port: int, run: str, seconds: float) -> tuple[int, list[float], 
             else:
                 refused += 1
                 await asyncio.sleep(0.1)
+            await asyncio.sleep(max(0.0, pace_s - (time.perf_counter() - began)))
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(_CONNECTIONS)))
+    await asyncio.gather(*(one(ports[number % len(ports)]) for number in range(_CONNECTIONS)))
     return len(latencies) * EVENTS_EACH, latencies, refused
 
 
@@ -298,11 +315,20 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(prog="python -m bench.cluster")
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--nodes", type=int, help="so many API nodes and recorders")
+    parser.add_argument("--events-per-second", type=float, default=0, help="0: all it can")
     parser.add_argument("--identities", type=int, default=0, help="that are recorded before it starts")
     given = parser.parse_args()
 
     with tempfile.TemporaryDirectory(prefix="bench-cluster-") as made:
-        cost = measure_cluster(Path(made), seconds=given.seconds, identities=given.identities)
+        cost = measure_cluster(
+            Path(made),
+            seconds=given.seconds,
+            identities=given.identities,
+            apis=given.nodes or 1,
+            recorders=given.nodes or 2,
+            events_per_s=given.events_per_second,
+        )
         print(json.dumps(figures(cost), indent=1))
         print(
             f"take-over with {cost.takeover_identities:,} identities: {cost.takeover_s:.1f} s",

@@ -470,7 +470,7 @@ def part_cluster(bench: Bench) -> None:
         f"of the tests, four partitions, requests of {EVENTS_EACH:,} events, one meter: all of it and the load on this "
         "machine, so that rates say little and costs say what a machine of its own would spend. CPU: seconds of all "
         "processes of a part for a million events; the log's are of three servers. Take-over: from kill -9 of one "
-        "recorder until events of all partitions are recorded again, the lease of 5 s included. Every event acknowledged "
+        "recorder until events of all partitions are recorded again, the lease of 4 s included. Every event acknowledged "
         "was recorded once.",
         ("what", "value"),
     )
@@ -482,6 +482,46 @@ def part_cluster(bench: Bench) -> None:
     table.rows.append(("bytes in the log for an event", f"{cost.log_bytes_each:.0f}"))
     table.rows.append((f"take-over, {cost.takeover_identities:,} identities, s", f"{cost.takeover_s:.1f}"))
     bench.figures["cluster_takeover_s"] = cost.takeover_s
+    bench.findings.tables.append(table)
+    by_nodes = Table(
+        "A cluster of more nodes",
+        f"The same load, {_NODES_EVENTS_PER_S:,} events/s, on so many API nodes and as many recorders: seconds of all processes of a "
+        "part for a million events. What every process does anyway (asking 20 times a second how far the others are, twice "
+        "whether it has its leases) is in it, and is all that should grow.",
+        ("nodes", *cost.cpu_s_per_million),
+    )
+    for nodes in (1, 2, 4):
+        found = measure_cluster(
+            bench.directory / f"cluster-{nodes}",
+            seconds=bench.sizes.cell_s,
+            apis=nodes,
+            recorders=nodes,
+            events_per_s=_NODES_EVENTS_PER_S,
+        )
+        by_nodes.rows.append((str(nodes), *(f"{value:.2f}" for value in found.cpu_s_per_million.values())))
+    bench.findings.tables.append(by_nodes)
+
+
+def part_keys(bench: Bench) -> None:
+    """11. What checking a key costs the way in."""
+    command = [sys.executable, "-m", "bench.keys", "--directory", str(bench.directory / "keys")]
+    found = _json_of(command, seconds_max=bench.sizes.part_s_max)
+    table = Table(
+        "Checking keys",
+        "The way in without a socket, the same requests with the check of the key and without it, taking turns; µs of the event "
+        "loop's thread a request.",
+        ("events a request", "µs", "of it the check", "share"),
+    )
+    for events in (1, 100, 1000):
+        table.rows.append(
+            (
+                f"{events:,}",
+                f"{found[f'checked_{events}_us']:.1f}",
+                f"{found[f'more_{events}_us']:.1f}",
+                f"{found[f'share_{events}']:.1%}",
+            )
+        )
+    bench.figures["key_share"] = found["share_1"]
     bench.findings.tables.append(table)
 
 
@@ -516,6 +556,8 @@ def part_billing(bench: Bench) -> None:
     bench.figures["backtest_per_s"] = customers / found["backtest_s"]
 
 
+_NODES_EVENTS_PER_S = 5_000
+
 PARTS: dict[str, Callable[[Bench], None]] = {
     "ingest": part_ingest,
     "countable": part_countable,
@@ -527,4 +569,5 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "rebuild": part_rebuild,
     "cluster": part_cluster,
     "billing": part_billing,
+    "keys": part_keys,
 }

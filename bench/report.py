@@ -121,6 +121,8 @@ GOALS = (
     ),
     Goal("on disk ≤ 40 bytes an event", lambda f: f["bytes_per_event"], lambda v: f"{v:.1f}", lambda v: v <= 40),
     Goal("resident memory at full load < 1.5 GB", lambda f: f["resident_bytes"], lambda v: f"{v / 1e9:.2f} GB", lambda v: v < 1.5e9),
+    Goal("checking keys: < 5 % of the smallest request", lambda f: f["key_share"], lambda v: f"{v:.1%}", lambda v: v < 0.05),
+    Goal("take-over in a cluster: < 10 s", lambda f: f["cluster_takeover_s"], lambda v: f"{v:.1f} s", lambda v: v < 10),
     Goal("ready after kill -9: < 3 s", lambda f: f["restart_ready_s"], lambda v: f"{v:.2f} s", lambda v: v < 3),
     Goal(
         "10,000 customers' invoices of ten lines: < 60 s (from the size measured)",

@@ -16,8 +16,10 @@ class Cable:
     arrives after `mend` if the connection still exists. `drop`: connections are closed, new ones refused.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, *, target: str = "127.0.0.1", host: str = "127.0.0.1") -> None:
+        """`host`: the address it listens on."""
         self._target_port = target_port
+        self._target = target
         self._loop = asyncio.new_event_loop()
         self._whole = threading.Event()
         self._whole.set()
@@ -27,7 +29,7 @@ class Cable:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="cable")
         self._thread.start()
         self._server: asyncio.Server = self._call(
-            asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK_BYTES)
+            asyncio.start_server(self._accept, host, 0, limit=_CHUNK_BYTES)
         )
         self.port: int = self._server.sockets[0].getsockname()[1]
 
@@ -61,7 +63,7 @@ class Cable:
             if self._is_dropped:
                 return
             self._writers.add(writer)
-            other_reader, other = await asyncio.open_connection("127.0.0.1", self._target_port)
+            other_reader, other = await asyncio.open_connection(self._target, self._target_port)
             self._writers.add(other)
             directions = [
                 asyncio.ensure_future(self._forward(reader, other)),

@@ -54,6 +54,22 @@ def log_cut_off(cluster: Cluster, chance: random.Random) -> Generator[str]:
 
 
 @contextlib.contextmanager
+def link_cut(cluster: Cluster, chance: random.Random) -> Generator[str]:
+    """By the kernel where namespaces may be made, otherwise as `log_cut_off`."""
+    namespace = cluster.namespace
+    if namespace is None:
+        with log_cut_off(cluster, chance) as what:
+            yield what
+        return
+    links = {"the log": namespace.log, "all but the log": namespace.rest}
+    cut = chance.choice([("the log",), ("all but the log",), tuple(links)])
+    for name in cut:
+        links[name].cut()
+    yield f"link between api-2 and {' and '.join(cut)} taken down"
+    namespace.mend()
+
+
+@contextlib.contextmanager
 def member_killed(cluster: Cluster, chance: random.Random, role: str) -> Generator[str]:
     member = chance.choice(cluster.of_role(role))
     member.kill()
@@ -145,4 +161,5 @@ EACH_PART: tuple[Fault, ...] = (
 SUITE: tuple[Fault, ...] = (
     *(log_leader_killed, log_quorum_lost, log_cut_off, recorder_frozen, recorder_killed, nothing),
     *(catalog_restarted, store_killed, store_frozen, log_leader_frozen, api_killed, catalog_frozen),
+    link_cut,
 )

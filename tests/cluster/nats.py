@@ -210,12 +210,17 @@ class NatsServers:
                 time.sleep(_POLL_S)
 
     def url(
-        self, stream: str = "tallystick", *, ports: Sequence[int] | None = None, **options: object
+        self,
+        stream: str = "tallystick",
+        *,
+        ports: Sequence[int] | None = None,
+        host: str = "127.0.0.1",
+        **options: object,
     ) -> str:
-        """For `JetStreamLog.open`; `ports` where the servers are reached by others than their own."""
+        """For `JetStreamLog.open`; `ports` and `host` where the servers are reached by others than their own."""
         login = f"{self.user}:{self.password}@" if self.user else ""
         reached = ports or [node.port for node in self.nodes]
-        hosts = ",".join(f"127.0.0.1:{port}" for port in reached)
+        hosts = ",".join(f"{host}:{port}" for port in reached)
         given = {"stream": stream, "replicas": min(3, len(self.nodes))} | options
         return f"nats://{login}{hosts}/?" + "&".join(f"{name}={value}" for name, value in given.items())
 

@@ -16,16 +16,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from tests.catalog.postgres_server import PostgresServer
 from tests.cluster.clickhouse_front import Front
 from tests.cluster.cut import Cable
+from tests.cluster.namespace import Link, Namespace
 from tests.cluster.nats import NatsNode, NatsServers
 from tests.faults.server import KEY, free_port
 
 START_S_MAX = 90.0
 _PR_SET_PDEATHSIG = 1
+_NAMESPACE_PORT = 8080
 _ROLES = {"api": "api", "recorder": "recorder", "worker": "worker"}
 
 
@@ -37,12 +40,15 @@ class Member:
     role: str
     directory: Path
     settings: Mapping[str, Any]
+    namespace: Namespace | None = None
+    """Where it runs; `door` is the port of this machine that leads to it then."""
+    door: Cable | None = None
     port: int = field(init=False)
     is_frozen: bool = False
     process: "subprocess.Popen[bytes] | None" = None
 
     def __post_init__(self) -> None:
-        self.port = free_port()
+        self.port = free_port() if self.door is None else self.door.port
 
     @property
     def url(self) -> str:
@@ -60,16 +66,17 @@ class Member:
         environment = {name: v for name, v in os.environ.items() if not name.startswith("TALLYSTICK_")}
         given = {
             "data_dir": self.directory,
-            "listen": f"127.0.0.1:{self.port}",
+            "listen": f"127.0.0.1:{self.port}" if self.namespace is None else f":{_NAMESPACE_PORT}",
             "role": self.role,
             "admin_key": KEY,
             "log_format": "json",
             **self.settings,
         }
         environment |= {f"TALLYSTICK_{name.upper()}": str(value) for name, value in given.items()}
+        command = [sys.executable, "-m", "tallystick.cli.main", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tallystick.cli.main", "serve"],
+                command if self.namespace is None else self.namespace.command(command),
                 env=environment,
                 stdout=log,
                 stderr=log,
@@ -143,10 +150,12 @@ class Cluster:
         workers: int = 1,
         nats: int = 3,
         cables: bool = False,
+        namespace: bool = False,
         sync_interval: str = "always",
         **settings: Any,
     ) -> None:
-        """`cables`: api-1 reaches the log through ports that can be cut. Nothing is started yet."""
+        """`cables`: api-1 reaches the log through ports that can be cut. `namespace`: api-2 runs in a network namespace of its
+        own, whose links can be cut (tests/cluster/namespace.py). Nothing is started yet."""
         self.directory = directory
         self.partitions = partitions
         self.postgres = PostgresServer(durable=True)
@@ -159,6 +168,9 @@ class Cluster:
         self._counts = {"api": apis, "recorder": recorders, "worker": workers}
         self._nats = nats
         self._wants_cables = cables
+        self._wants_namespace = namespace
+        self.namespace: Namespace | None = None
+        self._doors: list[Cable] = []
         self._sync_interval = sync_interval
         self._settings = settings
 
@@ -180,6 +192,9 @@ class Cluster:
         for role, count in self._counts.items():
             for number in range(1, count + 1):
                 name = f"{role}-{number}"
+                if self._wants_namespace and name == "api-2":
+                    self.members[name] = self._apart(name, role)
+                    continue
                 has_cables = bool(self.cables) and name == "api-1"
                 self.members[name] = Member(
                     name, _ROLES[role], self.directory / name, self.urls(cut=has_cables) | self._settings
@@ -189,6 +204,30 @@ class Cluster:
         for member in self.members.values():
             member.wait_live()
         self.wait_recording()
+
+    def _apart(self, name: str, role: str) -> Member:
+        """A member in a namespace: it reaches the others, and is reached, through its two links alone."""
+        namespace = self.namespace = Namespace()
+
+        def outside(port: int, link: Link) -> int:
+            self._doors.append(Cable(port, host=link.outside))
+            return self._doors[-1].port
+
+        def through(url: str, port: int) -> str:
+            return url.replace(
+                f"127.0.0.1:{port}", f"{namespace.rest.outside}:{outside(port, namespace.rest)}"
+            )
+
+        log_ports = [outside(node.port, namespace.log) for node in self.servers.nodes]
+        urls = self.urls() | {
+            "log_url": self.servers.url(ports=log_ports, host=namespace.log.outside),
+            "store_url": through(self.front.url(), self.front.port),
+            "catalog_url": through(self.catalog_url, urlsplit(self.catalog_url).port or 0),
+        }
+        door = Cable(_NAMESPACE_PORT, target=namespace.rest.inside)
+        self._doors.append(door)
+        settings = urls | self._settings
+        return Member(name, _ROLES[role], self.directory / name, settings, namespace, door)
 
     def urls(self, *, cut: bool = False) -> dict[str, Any]:
         """The settings by which a process becomes one of this cluster."""
@@ -228,6 +267,8 @@ class Cluster:
         """Start and thaw whatever is down or stands still."""
         for cable in self.cables:
             cable.mend()
+        if self.namespace is not None:
+            self.namespace.mend()
         self.postgres.thaw()
         for node in self.servers.nodes:
             if node.frozen:
@@ -247,8 +288,10 @@ class Cluster:
         for member in self.members.values():
             if member.is_running:
                 member.kill()
-        for cable in self.cables:
+        for cable in (*self.cables, *self._doors):
             cable.close()
+        if self.namespace is not None:
+            self.namespace.close()
         if self.nats is not None:
             self.nats.stop()
         self.front.kill()

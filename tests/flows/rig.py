@@ -39,7 +39,14 @@ WAIT_S = 20.0
 PARTITIONS = int(os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"))
 """More than one: recorders as in a cluster, all of them in this process."""
 
-sole = pytest.mark.skipif(PARTITIONS > 1, reason="It looks into the one recorder of an installation.")
+
+def of_one(reason: str) -> pytest.MarkDecorator:
+    """A test of an installation with one partition: why the same cannot be asked of several."""
+    return pytest.mark.skipif(PARTITIONS > 1, reason=f"One partition: {reason}")
+
+
+sole = of_one("it looks into the one recorder of an installation.")
+
 
 Event = dict[str, Any]
 
