@@ -82,7 +82,14 @@ def side_door(door: Connection) -> SideDoor:
 @pytest.fixture
 def store(shared: ClickHouseStore, side_door: SideDoor) -> Store:
     shared.migrate()
-    for name in (*FACTS, "readings", "identities", *(view.value for view in RollupView), "fences", "token_salts"):
+    for name in (
+        *FACTS,
+        "readings",
+        "identities",
+        *(view.value for view in RollupView),
+        "fences",
+        "token_salts",
+    ):
         side_door(f"TRUNCATE TABLE {name} SYNC")
     return shared
 
