@@ -147,6 +147,19 @@ class Settings:
         "PT1H",
         "How long an invoice waits for late usage before it is finalized, where its plan says nothing.",
     )
+    late_policy: str = _setting(
+        "next_invoice",
+        "What becomes of money that is due back because finalized lines have changed, where the plan says nothing: a line "
+        "of the next invoice, or a credit note.",
+        choices=("next_invoice", "credit_note"),
+    )
+    payments: str = _setting(
+        "",
+        "Where finalized invoices are sent to be paid or booked. Empty: nowhere.",
+        choices=("", "stripe", "journal"),
+    )
+    stripe_api_key: str = _setting("", "Secret API key at Stripe, for `payments` stripe.", secret=True)
+    stripe_url: str = _setting("", "Another address of Stripe's API. Empty: its own.")
     billing_sweep_s: int = _setting(30, "How often due invoices are looked for. 0: never by itself.")
     webhook_allow_private: str = _setting(
         "false",

@@ -30,6 +30,7 @@ from tallystick.api.openapi import (
 from tallystick.billing.kept import canonical
 from tallystick.billing.terms import NO_TERMS, parse_terms
 from tallystick.catalog.billing import InvoiceSearch, KeptInvoice
+from tallystick.catalog.charging import KeptPayment
 from tallystick.flows.billing import run as billing_run
 from tallystick.flows.billing.explain import Asked, Explained, explain_line
 from tallystick.flows.billing.parts import billing_of
@@ -45,26 +46,51 @@ from tallystick.money import ZERO, money_text, plain, round_money
 
 Connection = Request[Any, Any, Any]
 STATUSES = ("grace", "finalized", "void")
+KINDS = ("period", "one_off", "threshold", "closing")
 
 
-def invoice_document(invoice: KeptInvoice, applied: Decimal = ZERO) -> dict[str, Any]:
+def invoice_document(
+    invoice: KeptInvoice, applied: Decimal = ZERO, payment: KeptPayment | None = None
+) -> dict[str, Any]:
     """An invoice on the wire. `applied`: what credits have paid of it."""
     return {
         "id": invoice.id,
         "number": number_of(invoice),
+        "kind": invoice.kind,
         "status": invoice.status,
         **_members(json.loads(invoice.document), applied),
         "grace_until": wire.time_text(invoice.grace_until_us),
         "created_at": wire.time_text(invoice.created_at_us),
         "finalized_at": wire.optional_time_text(invoice.finalized_at_us),
         "voided_at": wire.optional_time_text(invoice.voided_at_us),
+        "payment": None if payment is None else payment_document(payment),
+    }
+
+
+def payment_document(payment: KeptPayment) -> dict[str, Any]:
+    """How far the collecting of what is due has come."""
+    return {
+        "status": payment.status,
+        "amount": payment.amount,
+        "attempts": payment.attempts,
+        "external_id": payment.external_id,
+        "url": payment.url,
+        "detail": payment.detail,
+        "next_attempt_at": wire.optional_time_text(payment.next_us),
     }
 
 
 def preview_document(frozen: Mapping[str, Any], applied: Decimal) -> dict[str, Any]:
     """As `invoice_document`, of an invoice that is not kept. `applied`: what credits would pay."""
-    unset = dict.fromkeys(("grace_until", "created_at", "finalized_at", "voided_at"))
-    return {"id": None, "number": None, "status": "draft", **_members(frozen, applied), **unset}
+    unset = dict.fromkeys(("grace_until", "created_at", "finalized_at", "voided_at", "payment"))
+    return {
+        "id": None,
+        "number": None,
+        "kind": "period",
+        "status": "draft",
+        **_members(frozen, applied),
+        **unset,
+    }
 
 
 def _members(frozen: Mapping[str, Any], paid: Decimal) -> dict[str, Any]:
@@ -78,13 +104,15 @@ def _members(frozen: Mapping[str, Any], paid: Decimal) -> dict[str, Any]:
     }
 
 
-def _documents(system: System, tenant: str, invoices: Sequence[KeptInvoice]) -> list[dict[str, Any]]:
-    applied = paid(system, tenant, [one.id for one in invoices])
-    return [invoice_document(one, applied.get(one.id, ZERO)) for one in invoices]
+def invoice_documents(system: System, tenant: str, invoices: Sequence[KeptInvoice]) -> list[dict[str, Any]]:
+    """Invoices on the wire, with what is paid of them. Synchronous."""
+    names = [one.id for one in invoices]
+    applied, payments = paid(system, tenant, names), billing_of(system).payments_of(tenant, names)
+    return [invoice_document(one, applied.get(one.id, ZERO), payments.get(one.id)) for one in invoices]
 
 
 async def _document(system: System, tenant: str, invoice: KeptInvoice) -> dict[str, Any]:
-    return (await in_questions(system, lambda: _documents(system, tenant, [invoice])))[0]
+    return (await in_questions(system, lambda: invoice_documents(system, tenant, [invoice])))[0]
 
 
 _LINE = objects(
@@ -92,7 +120,7 @@ _LINE = objects(
         "id": STRING,
         "kind": {
             "type": "string",
-            "enum": ["usage", "fee", "true_up", "overage", "minimum", "late"],
+            "enum": ["usage", "fee", "true_up", "overage", "minimum", "item", "progressive", "late"],
         },
         "charge": STRING,
         "name": STRING,
@@ -104,7 +132,7 @@ _LINE = objects(
         "amount": DECIMAL,
         "rounded": DECIMAL,
         "add_on": STRING,
-        "of": objects({"invoice": STRING, "line": STRING}),
+        "of": objects({"invoice": STRING, "line": nullable(STRING)}),
     },
     required=("id", "kind", "charge", "name", "period", "group", "quantity", "amount", "rounded"),
 )
@@ -112,9 +140,10 @@ INVOICE = objects(
     {
         "id": nullable(STRING),
         "number": nullable(STRING),
+        "kind": {"type": "string", "enum": list(KINDS)},
         "status": {"type": "string", "enum": ["draft", *STATUSES]},
         "customer": STRING,
-        "subscription": STRING,
+        "subscription": nullable(STRING),
         "period": objects({"from": TIME, "to": TIME}),
         "currency": STRING,
         "lines": array(_LINE),
@@ -133,6 +162,22 @@ INVOICE = objects(
         "created_at": nullable(TIME),
         "finalized_at": nullable(TIME),
         "voided_at": nullable(TIME),
+        "payment": {
+            **nullable(
+                objects(
+                    {
+                        "status": {"type": "string", "enum": ["pending", "sent", "paid", "failed", "void"]},
+                        "amount": DECIMAL,
+                        "attempts": {"type": "integer"},
+                        "external_id": nullable(STRING),
+                        "url": nullable(STRING),
+                        "detail": nullable(STRING),
+                        "next_attempt_at": nullable(TIME),
+                    }
+                )
+            ),
+            "description": "How far collecting what is due has come (setting `payments`).",
+        },
     }
 )
 
@@ -192,6 +237,7 @@ async def preview_invoice(request: Connection) -> dict[str, Any]:
                 query("customer", "Of this customer."),
                 query("subscription", "Of this subscription (its id)."),
                 query("status", "In this state.", schema={"type": "string", "enum": list(STATUSES)}),
+                query("kind", "Of this kind.", schema={"type": "string", "enum": list(KINDS)}),
             ],
             answer=listing(INVOICE),
         )
@@ -203,16 +249,16 @@ async def list_invoices(request: Connection) -> dict[str, Any]:
     fields = Fields.of_query(request)
     limit, cursor = fields.catalog_page()
     customer, subscription = fields.text("customer"), fields.text("subscription")
-    status = fields.choice("status", STATUSES)
+    status, kind = fields.choice("status", STATUSES), fields.choice("kind", KINDS)
     fields.finish()
 
     def read() -> tuple[list[dict[str, Any]], str | None]:
         asked = None if customer is None else (customer,)
         customers = narrowed(system.catalog, who.tenant, who.customer, asked)
         page = billing_of(system).invoices(
-            who.tenant, InvoiceSearch(customers, subscription, status), cursor=cursor, limit=limit
+            who.tenant, InvoiceSearch(customers, subscription, status, kind), cursor=cursor, limit=limit
         )
-        return _documents(system, who.tenant, page.items), page.next_cursor
+        return invoice_documents(system, who.tenant, page.items), page.next_cursor
 
     items, next_cursor = await in_questions(system, read)
     return wire.page_answer(items, next_cursor)
@@ -482,57 +528,6 @@ async def run_billing(request: Connection) -> dict[str, Any]:
     }
 
 
-@get(
-    "/v1/billing/late",
-    guards=[require("billing:read")],
-    opt={
-        "operation": operation(
-            summary="Late money",
-            tag="Invoices",
-            description="What was billed, or given back, because finalized lines had changed: late usage and corrections.",
-            parameters=[query("subscription", "Of this subscription (its id).")],
-            answer=objects(
-                {
-                    "items": array(
-                        objects(
-                            {
-                                "subscription": STRING,
-                                "invoice": STRING,
-                                "line": STRING,
-                                "of": objects({"invoice": STRING, "line": STRING}),
-                                "amount": DECIMAL,
-                            }
-                        )
-                    )
-                }
-            ),
-        )
-    },
-)
-async def list_late(request: Connection) -> dict[str, Any]:
-    """In the order it was billed, at most 10,000."""
-    system, tenant = administered(request)
-    fields = Fields.of_query(request)
-    subscription = fields.text("subscription")
-    fields.finish()
-    subscriptions = None if subscription is None else [subscription]
-    found = await in_questions(
-        system, lambda: billing_of(system).late_lines(tenant, subscriptions, limit=10_000)
-    )
-    return {
-        "items": [
-            {
-                "subscription": one.subscription,
-                "invoice": one.invoice,
-                "line": one.line,
-                "of": {"invoice": one.of_invoice, "line": one.of_line},
-                "amount": one.amount,
-            }
-            for one in found
-        ]
-    }
-
-
 # -- terms ----------------------------------------------------------------------------------------------------------
 _NUMBER: Schema = {"type": ["string", "number"]}
 _TERMS = objects(
@@ -603,7 +598,6 @@ ROUTES: Sequence[ControllerRouterHandler] = (
     verify_invoice,
     explain,
     run_billing,
-    list_late,
     set_terms,
     get_terms,
 )

@@ -26,7 +26,7 @@ from tallystick.api.openapi import (
     operation,
     query,
 )
-from tallystick.billing.plan import PlanAction
+from tallystick.billing.plan import LATE_POLICIES, PlanAction
 from tallystick.catalog.billing import KeptPlan
 from tallystick.flows.billing import plans
 from tallystick.flows.billing.parts import billing_of
@@ -87,7 +87,12 @@ _MEMBERS: dict[str, Schema] = {
     "trial_covers": nullable({"type": "string", "enum": ["all", "fees"]}),
     "proration": nullable({"type": "string", "enum": ["day", "second", "none"]}),
     "invoice_grace": nullable(STRING),
-    "thresholds": array(_NUMBER),
+    "thresholds": {
+        **array({"anyOf": [_NUMBER, _ANY]}),
+        "description": "Amounts of usage at which an invoice is made within a period: `100`, `{amount}`, and last "
+        "`{amount, recurring: true}`.",
+    },
+    "late": nullable({"type": "string", "enum": list(LATE_POLICIES)}),
     "metadata": {"type": ["object", "null"], "additionalProperties": STRING},
 }
 _PLAN = objects(

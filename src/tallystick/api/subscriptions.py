@@ -74,6 +74,7 @@ def subscription_document(one: flow.Shown) -> dict[str, Any]:
             {"from": wire.time_text(begin), "to": wire.optional_time_text(end)} for begin, end in own.pauses
         ],
         "quantities": [_quantity("charge", each) for each in own.quantities],
+        "thresholds": None if own.thresholds is None else own.thresholds.to_wire(),
         "add_ons": [_quantity("add_on", each) for each in own.add_ons],
         "metadata": dict(own.metadata),
         "created_at": wire.time_text(kept.created_at_us),
@@ -105,6 +106,7 @@ _SUBSCRIPTION = objects(
         "spans": array({"type": "object"}),
         "pauses": array(_RANGE),
         "quantities": array({"type": "object"}),
+        "thresholds": {"type": ["array", "null"], "description": "Null: the plan's."},
         "add_ons": array({"type": "object"}),
         "metadata": {"type": "object"},
         "created_at": TIME,
@@ -120,6 +122,10 @@ _NEW = objects(
         "anchor": nullable(TIME),
         "trial_days": {"type": ["integer", "null"]},
         "quantities": {"type": ["object", "null"], "additionalProperties": _NUMBER},
+        "thresholds": {
+            "type": ["array", "null"],
+            "description": "Instead of the plan's: amounts of usage at which an invoice is made within a period.",
+        },
         "include_children": {
             "type": ["boolean", "null"],
             "description": "The customer pays for those below it, too.",

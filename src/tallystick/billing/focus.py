@@ -25,7 +25,13 @@ COLUMNS: tuple[str, ...] = (
 )  # fmt: skip
 """The columns of FOCUS 1.0, in alphabetical order, and ours, with the prefix the specification keeps for that."""
 
-_FREQUENCIES = {"usage": "Usage-Based", "overage": "Usage-Based", "late": "One-Time"}
+_FREQUENCIES = {
+    "usage": "Usage-Based",
+    "overage": "Usage-Based",
+    "late": "One-Time",
+    "item": "One-Time",
+    "progressive": "One-Time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ def focus_rows(billed: Billed, *, issuer: str) -> list[dict[str, str]]:
         "PublisherName": issuer,
         "ServiceCategory": "Other",
         "ServiceName": issuer,
-        "SubAccountId": document["subscription"],
+        "SubAccountId": document["subscription"] or "",
         "Tags": "{}",
         "x_InvoiceId": billed.id,
         "x_InvoiceNumber": billed.number or "",
@@ -74,20 +80,23 @@ def _line(line: Mapping[str, Any], billed: Billed) -> dict[str, str]:
     meter = billed.meters.get((line["plan"], line["version"], line["charge"]))
     made = {
         **_costs(cost),
-        "ChargeCategory": "Usage" if meter is not None else "Purchase",
+        "ChargeCategory": _category(kind, metered=meter is not None),
         "ChargeClass": "Correction" if kind == "late" else "",
         "ChargeDescription": line["name"],
         "ChargeFrequency": _FREQUENCIES.get(kind, "Recurring"),
         "ChargePeriodStart": line["period"]["from"],
         "ChargePeriodEnd": line["period"]["to"],
-        "ServiceName": line["plan"],
-        "SkuId": f"{line['plan']}/{line['charge']}",
-        "SkuPriceId": f"{line['plan']}/{line['charge']}@{line['version']}",
         "Tags": json.dumps(dict(line["group"]), sort_keys=True, ensure_ascii=False),
         "x_LineId": line["id"],
     }
+    if line["plan"]:
+        made |= {
+            "ServiceName": line["plan"],
+            "SkuId": f"{line['plan']}/{line['charge']}",
+            "SkuPriceId": f"{line['plan']}/{line['charge']}@{line['version']}",
+        }
     quantity = Decimal(line["quantity"])
-    if kind == "late" or quantity < 0:
+    if kind in ("late", "progressive") or quantity < 0:
         return made  # a correction needs neither: what is corrected stands in two rows
     unit = "Units" if meter is None else meter[1] or meter[0]
     price = plain(quotient(Decimal(line["amount"]), quantity)) if quantity else ""
@@ -101,6 +110,53 @@ def _line(line: Mapping[str, Any], billed: Billed) -> dict[str, str]:
     if meter is not None:
         made |= {"ConsumedQuantity": line["quantity"], "ConsumedUnit": unit}
     return made
+
+
+def _category(kind: str, *, metered: bool) -> str:
+    if kind == "progressive":
+        return "Adjustment"
+    return "Usage" if metered else "Purchase"
+
+
+def focus_note_rows(
+    noted: Billed, *, invoice: str, period: Mapping[str, str], issuer: str
+) -> list[dict[str, str]]:
+    """The rows of a credit note, below zero: each line, and each tax. `noted.document`: billing/credit_note.note_of's."""
+    note = noted.document
+    common = dict.fromkeys(COLUMNS, "") | {
+        "BillingAccountId": note["customer"],
+        "BillingAccountName": noted.customer_name,
+        "BillingCurrency": note["currency"],
+        "BillingPeriodStart": period["from"],
+        "BillingPeriodEnd": period["to"],
+        "ChargePeriodStart": period["from"],
+        "ChargePeriodEnd": period["to"],
+        "InvoiceIssuerName": issuer,
+        "ProviderName": issuer,
+        "PublisherName": issuer,
+        "ServiceCategory": "Other",
+        "ServiceName": issuer,
+        "SubAccountId": note["subscription"] or "",
+        "Tags": "{}",
+        "x_InvoiceId": invoice,
+        "x_InvoiceNumber": noted.number or "",
+    }
+    rows = [
+        common
+        | _other("Credit", line["name"], plain(-Decimal(line["amount"])))
+        | {
+            "ChargePeriodStart": line["period"]["from"],
+            "ChargePeriodEnd": line["period"]["to"],
+            "x_LineId": line["line"],
+        }
+        for line in note["lines"]
+    ]
+    rows += [
+        common | _other("Tax", tax["name"], plain(-Decimal(tax["amount"])))
+        for tax in note["taxes"]
+        if Decimal(tax["amount"])
+    ]
+    return rows
 
 
 def _other(category: str, name: str, cost: str) -> dict[str, str]:

@@ -40,12 +40,16 @@ from tallystick.rating.rate import Level, rate, rate_groups, rate_levels
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HUNDREDTH = Decimal("0.01")
 
+_NOT_COMPUTED = frozenset({"late", "item", "progressive"})
+"""Lines that do not follow from the plan and what was used: they never change."""
+
 Group = tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`kind`: usage, fee, true_up, overage, minimum, or late (a change of `of`, a line of an earlier invoice)."""
+    """`kind`: usage, fee, true_up, overage, minimum, item, progressive (billed on `of`, within the period), or late (a
+    change of `of`, a line of an earlier invoice)."""
 
     id: str
     kind: str
@@ -61,7 +65,7 @@ class Line:
     add_on: str | None = None
     group: Group = ()
     of: tuple[str, str] | None = None
-    """Of a late line: the invoice and the line that have changed."""
+    """Of a late line: the invoice and the line that have changed. Of a progressive one: that invoice, and no line."""
 
     def to_wire(self) -> dict[str, Any]:
         made: dict[str, Any] = {
@@ -81,7 +85,7 @@ class Line:
         if self.add_on is not None:
             made["add_on"] = self.add_on
         if self.of is not None:
-            made["of"] = {"invoice": self.of[0], "line": self.of[1]}
+            made["of"] = {"invoice": self.of[0], "line": self.of[1] or None}
         return made
 
 
@@ -280,11 +284,11 @@ def late_lines(
 
 
 def billed_of(document: str, late: Mapping[str, Decimal]) -> dict[str, Billed]:
-    """The lines of a finalized invoice by id, with what was billed late for them. Its own late lines are left out: they
-    are those of the invoices they belong to."""
+    """The lines of a finalized invoice by id, with what was billed late for them. Without late lines: they
+    are those of the invoices they belong to; nor items, nor what was billed within the period."""
     made: dict[str, Billed] = {}
     for raw in json.loads(document)["lines"]:
-        if raw["kind"] == "late":
+        if raw["kind"] in _NOT_COMPUTED:
             continue
         made[raw["id"]] = Billed(
             raw["charge"],
@@ -341,7 +345,7 @@ def sums_of(lines: Sequence[Line], terms: Terms, currency: str) -> Sums:
 def document_of(
     *,
     customer: str,
-    subscription: str,
+    subscription: str | None,
     period: Period,
     currency: str,
     lines: Sequence[Line],

@@ -14,6 +14,7 @@ from tallystick.money import ZERO, exactly, money_text, round_money
 
 COLUMNS = ("date", "entry", "account", "debit", "credit", "currency", "customer", "memo")
 RECEIVABLES, REVENUE, TAXES, CREDITS = "receivables", "revenue", "taxes_payable", "customer_credits"
+REFUNDS = "refunds_payable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,21 @@ def postings(
         return made + _entry(document, f"{number}-void", voided_at, opposite, f"Void of invoice {number}")
     paid = [(CREDITS, credits_applied), (RECEIVABLES, -credits_applied)]
     return made + _entry(document, f"{number}-credits", finalized_at, paid, f"Credits on invoice {number}")
+
+
+@exactly
+def note_postings(
+    document: Mapping[str, Any], *, number: str, created_at: str, voided_at: str | None = None
+) -> list[Posting]:
+    """The entries of one credit note: revenue and taxes become less, by what the customer has as credits or is refunded."""
+    total, tax = Decimal(document["total"]), Decimal(document["tax"])
+    given = CREDITS if document["kind"] == "credit" else REFUNDS
+    amounts = [(REVENUE, total - tax), (TAXES, tax), (given, -total)]
+    made = _entry(document, number, created_at, amounts, f"Credit note {number}")
+    if voided_at is not None:
+        opposite = [(account, -amount) for account, amount in amounts]
+        made += _entry(document, f"{number}-void", voided_at, opposite, f"Void of credit note {number}")
+    return made
 
 
 def _entry(

@@ -7,6 +7,8 @@ from typing import Any
 
 from tallystick.billing.plan import Plan, parse_plan
 from tallystick.billing.subscription import Quantity, Span, Subscription
+from tallystick.billing.threshold import read_thresholds
+from tallystick.document import Document
 from tallystick.money import plain
 
 
@@ -36,6 +38,7 @@ def subscription_text(one: Subscription) -> str:
             "quantities": _quantities(one.quantities),
             "add_ons": _quantities(one.add_ons),
             "metadata": dict(one.metadata),
+            **({} if one.thresholds is None else {"thresholds": one.thresholds.to_wire()}),
         }
     )
 
@@ -52,6 +55,7 @@ def subscription_of(text: str) -> Subscription:
         quantities=_read_quantities(raw["quantities"]),
         add_ons=_read_quantities(raw["add_ons"]),
         metadata=raw["metadata"],
+        thresholds=read_thresholds(Document(raw)) if "thresholds" in raw else None,
     )
 
 

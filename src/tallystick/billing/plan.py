@@ -13,6 +13,7 @@ from typing import Any, cast
 from tallystick.billing.charge import NAME_CHARACTERS_MAX, Charge, read_charges
 from tallystick.billing.period import Length, Unit, read_duration_us, read_length
 from tallystick.billing.proration import ProrateBy
+from tallystick.billing.threshold import NO_THRESHOLDS, Thresholds, read_thresholds
 from tallystick.document import Document
 from tallystick.errors import Conflict, Invalid
 from tallystick.money import ZERO, exponent_of, plain
@@ -21,7 +22,7 @@ from tallystick.rating.commitment import Commitment
 PHASES_MAX = 50
 ADD_ONS_MAX = 100
 TRIAL_DAYS_MAX = 3660
-THRESHOLDS_MAX = 50
+LATE_POLICIES = ("next_invoice", "credit_note")
 DESCRIPTION_CHARACTERS_MAX = 4096
 GRACE_US_MAX = 366 * 86_400_000_000
 
@@ -91,8 +92,10 @@ class Plan:
     proration: ProrateBy = ProrateBy.DAY
     invoice_grace_us: int | None = None
     """None: the setting's."""
-    thresholds: tuple[Decimal, ...] = ()
-    """Amounts within a period at which an invoice is made before its end, ascending."""
+    thresholds: Thresholds = NO_THRESHOLDS
+    """Amounts within a period at which an invoice is made before its end."""
+    late: str | None = None
+    """What becomes of money that is due back for finalized lines (LATE_POLICIES). None: the setting's."""
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -126,7 +129,8 @@ class Plan:
             "trial_covers": self.trial_covers.value,
             "proration": self.proration.value,
             "invoice_grace": None if self.invoice_grace_us is None else duration_text(self.invoice_grace_us),
-            "thresholds": [plain(amount) for amount in self.thresholds],
+            "thresholds": self.thresholds.to_wire(),
+            "late": self.late,
             "metadata": dict(self.metadata),
         }
 
@@ -183,7 +187,8 @@ def parse_plan(raw: object) -> Plan:
         trial_covers=Covers(document.choice("trial_covers", tuple(Covers)) or Covers.ALL),
         proration=ProrateBy(document.choice("proration", tuple(ProrateBy)) or by_default),
         invoice_grace_us=grace_us,
-        thresholds=_read_thresholds(document),
+        thresholds=read_thresholds(document),
+        late=document.choice("late", LATE_POLICIES),
         description=document.text("description", characters_max=DESCRIPTION_CHARACTERS_MAX),
         metadata=read_metadata(document),
     )
@@ -245,17 +250,6 @@ def _read_commitment(document: Document) -> Commitment | None:
         inner.close()
         return made
     return Commitment(document.decimal("commitment") or ZERO)
-
-
-def _read_thresholds(document: Document) -> tuple[Decimal, ...]:
-    made: list[Decimal] = []
-    for index, raw in enumerate(document.list_of("thresholds", items_max=THRESHOLDS_MAX)):
-        amount = document.decimal_at(raw, "thresholds", index, above=ZERO)
-        if amount is not None and made and amount <= made[-1]:
-            document.fault("not_ascending", "must be greater than the one before.", "thresholds", index)
-        if amount is not None:
-            made.append(amount)
-    return tuple(made)
 
 
 def read_metadata(document: Document) -> Mapping[str, str]:

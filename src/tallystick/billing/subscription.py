@@ -12,6 +12,7 @@ from enum import StrEnum
 from tallystick.billing.period import Cadence, Length, Period, add_days, add_length
 from tallystick.billing.plan import TRIAL_DAYS_MAX, Plan, read_metadata
 from tallystick.billing.proration import Change
+from tallystick.billing.threshold import Thresholds, read_thresholds
 from tallystick.document import Document
 from tallystick.errors import Conflict, Fault, Invalid
 from tallystick.metering.instant import instant_us
@@ -80,6 +81,8 @@ class Subscription:
     pauses: tuple[tuple[int, int | None], ...] = ()
     quantities: tuple[Quantity, ...] = ()
     add_ons: tuple[Quantity, ...] = ()
+    thresholds: Thresholds | None = None
+    """None: the plan's."""
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -279,6 +282,7 @@ class SubscriptionRequest:
     trial_days: int | None
     quantities: tuple[tuple[str, Decimal], ...] = ()
     key: str | None = None
+    thresholds: Thresholds | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -290,6 +294,7 @@ def parse_subscription(raw: object) -> SubscriptionRequest:
     start_us, end_us = read_time_us(document, "start"), read_time_us(document, "end")
     if start_us is not None and end_us is not None and end_us <= start_us:
         document.fault("empty_range", "must lie after start.", "end")
+    thresholds = read_thresholds(document)
     made = SubscriptionRequest(
         customer=document.required_text("customer", characters_max=CUSTOMER_CHARACTERS_MAX),
         plan=document.key("plan") or "",
@@ -300,6 +305,7 @@ def parse_subscription(raw: object) -> SubscriptionRequest:
         trial_days=document.integer("trial_days", least=0, most=TRIAL_DAYS_MAX),
         quantities=read_quantities(document, "quantities"),
         key=document.key("key", required=False),
+        thresholds=thresholds if document.has("thresholds") else None,
         metadata=read_metadata(document),
     )
     document.finish()

@@ -85,3 +85,22 @@ def meters_since(subscription: Subscription, plans: Plans, from_us: int) -> Mapp
             for meter in plans[span.plan, span.version].meters():
                 made[meter] = min(made.get(meter, since_us), since_us)
     return made
+
+
+CLOSING_LOOKS = 3
+"""How often a subscription that has ended is looked at for money that came late, a billing period apart."""
+
+
+def closing_look(subscription: Subscription, plans: Plans, timezone: str, after_us: int) -> int | None:
+    """When one that has ended is to be looked at next, after a moment; None: no more, or it has no end."""
+    end_us = subscription.end_us
+    if end_us is None or end_us <= subscription.start_us:
+        return None
+    last = subscription.spans[-1]
+    cadence = cadence_of(subscription, plans[last.plan, last.version].billing_period, timezone)
+    at_us = end_us
+    for _ in range(CLOSING_LOOKS):
+        at_us = cadence.period_at(at_us).to_us
+        if at_us > after_us:
+            return at_us
+    return None

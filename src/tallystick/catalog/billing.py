@@ -8,9 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tallystick.billing.credit import Payable
+from tallystick.catalog.charging import ChargingCatalog, LateNote
 from tallystick.catalog.interface import SYSTEM, Actor, Page
 
 InvoiceStatus = Literal["grace", "finalized", "void"]
+InvoiceKind = Literal["period", "one_off", "threshold", "closing"]
+"""Of a period; of items alone; within a period, at a threshold; of what changed after a subscription's last period."""
 PLANS_PER_TENANT_MAX = 10_000
 """Versions of all plans of a tenant."""
 
@@ -31,7 +35,8 @@ class KeptPlan:
 
 @dataclass(frozen=True, slots=True)
 class KeptSubscription:
-    """`plan`: of its last span, for lists. `closed_us`: invoices were made up to here; `due_us`: see the table."""
+    """`plan`: of its last span, for lists. `closed_us`: invoices were made up to here; `due_us`, `progressive`: see the
+    table."""
 
     tenant: str
     id: str
@@ -44,11 +49,13 @@ class KeptSubscription:
     created_at_us: int
     closed_us: int | None = None
     due_us: int | None = None
+    progressive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class KeptInvoice:
-    """`sequence` None: not finalized yet. `document` and `basis` never change once it is."""
+    """`sequence` None: not finalized yet. `document` and `basis` never change once it is. `subscription` of a one-off one
+    is its own id."""
 
     tenant: str
     id: str
@@ -65,6 +72,7 @@ class KeptInvoice:
     sequence: int | None = None
     finalized_at_us: int | None = None
     voided_at_us: int | None = None
+    kind: InvoiceKind = "period"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +93,22 @@ class Closing:
     """An invoice to keep, and what is then true of its subscription."""
 
     invoice: KeptInvoice
-    content: str
-    """The subscription it was made from: when that has changed since, nothing is kept."""
-    closed_us: int
+    content: str | None
+    """The subscription it was made from: when that has changed since, nothing is kept. None: it has none."""
+    closed_us: int | None
+    """None: the subscription stays as it is."""
     due_us: int | None
     late: tuple[LateLine, ...] = ()
-    """Of an invoice that is finalized at once."""
+    """This and what follows is of an invoice that is finalized at once."""
+    items: tuple[str, ...] = ()
+    """Items that are billed by it: when one of them waits no more, nothing is kept."""
+    parts: tuple[str, ...] = ()
+    """Invoices within the period that it takes off: when there are others, nothing is kept."""
+    notes: tuple[LateNote, ...] = ()
+    payables: Callable[[], Sequence[Payable]] | None = None
+    """What credits may pay of it, asked for where the customer has any. Not to be paid with credits: None."""
+    collect: bool = False
+    """What credits leave of it is to be collected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +118,10 @@ class InvoiceSearch:
     customers: tuple[str, ...] | None = None
     subscription: str | None = None
     status: str | None = None
+    kind: str | None = None
 
 
-class BillingCatalog(Protocol):
+class BillingCatalog(ChargingCatalog, Protocol):
     """See above."""
 
     # -- plans --------------------------------------------------------------------------------------------------
@@ -191,6 +210,12 @@ class BillingCatalog(Protocol):
         """When to look at it again: no change that a person made."""
         ...
 
+    def progressive_subscriptions(
+        self, tenant: str | None, at_us: int, *, after: int = 0, limit: int
+    ) -> tuple[tuple[int, KeptSubscription], ...]:
+        """Those with thresholds whose period is open at a moment, each behind its number, from the next after `after`."""
+        ...
+
     def open_subscriptions(self, tenant: str) -> tuple[KeptSubscription, ...]:
         """Those an invoice will still be made for."""
         ...
@@ -201,11 +226,16 @@ class BillingCatalog(Protocol):
     ) -> tuple[KeptInvoice, ...]:
         """Make, or replace while they are not finalized: all of them or none. One that has become finalized meanwhile
         stays as it is; those whose subscription has changed are left out. Those with status finalized get their number
-        here. In the order given."""
+        here, are paid with credits, and take their items with them. In the order given."""
+        ...
+
+    def parts_of(self, tenant: str, subscriptions: Collection[str]) -> dict[str, tuple[KeptInvoice, ...]]:
+        """Finalized invoices within periods (kind threshold), void ones not, by subscription, the oldest first."""
         ...
 
     def void_invoice(self, tenant: str, name: str, *, actor: Actor, now_us: int) -> KeptInvoice:
-        """Idempotent. Raises NotFound (invoice_not_found)."""
+        """What credits paid of it is given back. Idempotent. Raises NotFound (invoice_not_found), Conflict
+        (invoice_has_credit_notes)."""
         ...
 
     def invoice(self, tenant: str, name: str) -> KeptInvoice:
@@ -232,7 +262,7 @@ class BillingCatalog(Protocol):
     def finalized_invoices(
         self, tenant: str, subscriptions: Collection[str]
     ) -> dict[str, tuple[KeptInvoice, ...]]:
-        """By subscription, void ones not, in the order they were finalized."""
+        """Of periods, by subscription, void ones not, in the order they were finalized."""
         ...
 
     def late_lines(

@@ -12,6 +12,7 @@ from tallystick.billing.credit import Account, Entry, Holding, Kind, Payable
 from tallystick.billing.grant import CreditUnit, Grant, Source, read_grant
 from tallystick.billing.top_up import TopUp, read_top_up
 from tallystick.catalog import credit_tables, tables
+from tallystick.catalog.billing_events import tell_credits
 from tallystick.catalog.crediting import GRANTS_PER_CUSTOMER_MAX, KeptEntry, KeptGrant, Payment
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Database, among, from_json, to_json
@@ -34,7 +35,7 @@ class Credits:
     def grant_credits(self, tenant: str, grant: Grant, *, actor: Actor, now_us: int) -> KeptGrant:
         with self._database.changing(actor, now_us) as change:
             connection = change.connection
-            _lock(connection, tenant, grant.customer)
+            lock_customer(connection, tenant, grant.customer)
             held = connection.execute(
                 select(func.count())
                 .select_from(_grants)
@@ -45,17 +46,17 @@ class Credits:
                     f"A customer may have at most {GRANTS_PER_CUSTOMER_MAX} grants that have not ended.",
                     code="too_many_grants",
                 )
-            _insert(connection, tenant, grant, topped_up=False)
+            insert_grant(connection, tenant, grant, topped_up=False)
             change.record((), tenant, "credits.grant", f"credits/{grant.id}", after=grant.to_wire())
-            settled = _settle(connection, tenant, grant.customer, now_us)
+            settled = settle_customer(connection, tenant, grant.customer, now_us)
             return settled[grant.id]
 
     def void_credits(self, tenant: str, grant_id: str, *, actor: Actor, now_us: int) -> KeptGrant:
         with self._database.changing(actor, now_us) as change:
             connection = change.connection
             customer = _customer_of(connection, tenant, grant_id)
-            _lock(connection, tenant, customer)
-            kept = _settle(connection, tenant, customer, now_us)[grant_id]
+            lock_customer(connection, tenant, customer)
+            kept = settle_customer(connection, tenant, customer, now_us)[grant_id]
             if kept.holding.ended or kept.grant.voided_us is not None:
                 return kept
             connection.execute(
@@ -71,7 +72,7 @@ class Credits:
                 before={"balance": plain(kept.holding.balance)},
                 after={"balance": "0"},
             )
-            return _settle(connection, tenant, customer, now_us)[grant_id]
+            return settle_customer(connection, tenant, customer, now_us)[grant_id]
 
     def credit_grant(self, tenant: str, grant_id: str, *, now_us: int) -> KeptGrant:
         with self._database.reading() as connection:
@@ -86,22 +87,12 @@ class Credits:
         if not any(_is_due(kept, now_us) for kept in found.values()):
             return tuple(found.values())
         with self._database.writing() as connection:
-            _lock(connection, tenant, customer)
-            return tuple(_settle(connection, tenant, customer, now_us).values())
+            lock_customer(connection, tenant, customer)
+            return tuple(settle_customer(connection, tenant, customer, now_us).values())
 
     def customers_with_credits(self, tenant: str, customers: Collection[str], unit: CreditUnit) -> set[str]:
         with self._database.reading() as connection:
-            query = (
-                select(_grants.c.customer)
-                .where(
-                    _grants.c.tenant == tenant,
-                    _grants.c.unit == unit.text(),
-                    _grants.c.ended.is_(False),
-                    among(connection, _grants.c.customer, customers),
-                )
-                .distinct()
-            )
-            return set(connection.execute(query).scalars())
+            return holders(connection, tenant, customers, unit)
 
     def credit_ledger(
         self,
@@ -143,78 +134,26 @@ class Credits:
         reference: str,
         now_us: int,
     ) -> Payment:
-        unit = CreditUnit(currency=currency)
         with self._database.writing() as connection:
-            _lock(connection, tenant, customer)
-            earlier = _under(connection, tenant, reference)
-            if earlier:
-                return _payment(earlier)
-            held = _settle(connection, tenant, customer, now_us)
-            spent = credit.spend(
-                [kept.holding for kept in held.values() if kept.grant.unit == unit],
-                payables,
-                at_us=now_us,
-                reference=reference,
-                quantum=minor_unit(currency),
+            return pay_within(
+                connection, tenant, customer, currency, payables, reference=reference, now_us=now_us
             )
-            _write(
-                connection,
-                tenant,
-                customer,
-                held,
-                holdings=spent.holdings,
-                entries=spent.entries,
-                now_us=now_us,
-            )
-            _top_up(connection, tenant, customer, now_us)
-            return _payment(spent.entries)
 
     @exactly
     def credits_paid(self, tenant: str, references: Collection[str]) -> dict[str, Decimal]:
-        made: dict[str, Decimal] = {}
         with self._database.reading() as connection:
-            query = select(_entries.c.reference, _entries.c.kind, _entries.c.amount).where(
-                _entries.c.tenant == tenant,
-                _entries.c.kind.in_((Kind.CONSUME.value, Kind.GIVE_BACK.value)),
-                among(connection, _entries.c.reference, references),
-            )
-            for row in connection.execute(query):
-                amount = Decimal(row.amount) * (1 if row.kind == Kind.CONSUME.value else -1)
-                made[row.reference] = made.get(row.reference, ZERO) + amount
-        return {reference: amount for reference, amount in made.items() if amount}
+            return paid_under(connection, tenant, references)
 
     @exactly
     def return_credits(self, tenant: str, reference: str, *, now_us: int) -> Decimal:
         with self._database.writing() as connection:
-            customer = connection.execute(
-                select(_entries.c.customer)
-                .where(_entries.c.tenant == tenant, _entries.c.reference == reference)
-                .limit(1)
-            ).scalar_one_or_none()
-            if customer is None:
-                return ZERO
-            _lock(connection, tenant, customer)
-            entries = _under(connection, tenant, reference)
-            if any(entry.kind is Kind.GIVE_BACK for entry in entries):
-                return ZERO
-            held = _settle(connection, tenant, customer, now_us)
-            back = credit.give_back([kept.holding for kept in held.values()], entries, at_us=now_us)
-            _write(
-                connection,
-                tenant,
-                customer,
-                held,
-                holdings=back.holdings,
-                entries=back.entries,
-                now_us=now_us,
-            )
-            return sum((entry.amount for entry in entries), ZERO)
+            return return_within(connection, tenant, reference, now_us=now_us)
 
     # -- automatic top-up ---------------------------------------------------------------------------------------
     def set_top_up(self, tenant: str, customer: str, rule: TopUp, *, actor: Actor, now_us: int) -> None:
         with self._database.changing(actor, now_us) as change:
             connection = change.connection
-            _lock(connection, tenant, customer)
+            lock_customer(connection, tenant, customer)
             content = to_json(rule.to_wire())
             here = _rule(tenant, customer, rule.unit)
             before = connection.execute(select(_rules.c.content).where(*here)).scalar_one_or_none()
@@ -232,7 +171,7 @@ class Credits:
                     before=None if before is None else from_json(before),
                     after=rule.to_wire(),
                 )
-            _settle(connection, tenant, customer, now_us)
+            settle_customer(connection, tenant, customer, now_us)
 
     def delete_top_up(
         self, tenant: str, customer: str, unit: CreditUnit, *, actor: Actor, now_us: int
@@ -251,6 +190,118 @@ class Credits:
 
 
 # -- within a transaction -------------------------------------------------------------------------------------------
+def holders(connection: Connection, tenant: str, customers: Collection[str], unit: CreditUnit) -> set[str]:
+    """Which of them have a grant in this unit that has not ended."""
+    query = (
+        select(_grants.c.customer)
+        .where(
+            _grants.c.tenant == tenant,
+            _grants.c.unit == unit.text(),
+            _grants.c.ended.is_(False),
+            among(connection, _grants.c.customer, customers),
+        )
+        .distinct()
+    )
+    return set(connection.execute(query).scalars())
+
+
+@exactly
+def pay_within(
+    connection: Connection,
+    tenant: str,
+    customer: str,
+    currency: str,
+    payables: Sequence[Payable],
+    *,
+    reference: str,
+    now_us: int,
+) -> Payment:
+    """`CreditCatalog.pay_with_credits`, as a part of a larger transaction."""
+    unit = CreditUnit(currency=currency)
+    lock_customer(connection, tenant, customer)
+    earlier = _under(connection, tenant, reference)
+    if earlier:
+        return _payment(earlier)
+    held = settle_customer(connection, tenant, customer, now_us)
+    spent = credit.spend(
+        [kept.holding for kept in held.values() if kept.grant.unit == unit],
+        payables,
+        at_us=now_us,
+        reference=reference,
+        quantum=minor_unit(currency),
+    )
+    _write(connection, tenant, customer, held, holdings=spent.holdings, entries=spent.entries, now_us=now_us)
+    left = sum((holding.balance for holding in spent.holdings), ZERO)
+    _top_up(connection, tenant, customer, now_us)
+    if spent.entries and not left:
+        tell_credits(
+            connection,
+            tenant,
+            customer,
+            "depleted",
+            place=reference,
+            currency=currency,
+            amount=left,
+            now_us=now_us,
+        )
+    return _payment(spent.entries)
+
+
+@exactly
+def return_within(connection: Connection, tenant: str, reference: str, *, now_us: int) -> Decimal:
+    """`CreditCatalog.return_credits`, as a part of a larger transaction."""
+    customer = connection.execute(
+        select(_entries.c.customer)
+        .where(_entries.c.tenant == tenant, _entries.c.reference == reference)
+        .limit(1)
+    ).scalar_one_or_none()
+    if customer is None:
+        return ZERO
+    lock_customer(connection, tenant, customer)
+    entries = _under(connection, tenant, reference)
+    if any(entry.kind is Kind.GIVE_BACK for entry in entries):
+        return ZERO
+    held = settle_customer(connection, tenant, customer, now_us)
+    back = credit.give_back([kept.holding for kept in held.values()], entries, at_us=now_us)
+    _write(connection, tenant, customer, held, holdings=back.holdings, entries=back.entries, now_us=now_us)
+    return sum((entry.amount for entry in entries), ZERO)
+
+
+@exactly
+def paid_under(connection: Connection, tenant: str, references: Collection[str]) -> dict[str, Decimal]:
+    """`CreditCatalog.credits_paid`, as a part of a larger transaction."""
+    made: dict[str, Decimal] = {}
+    query = select(_entries.c.reference, _entries.c.kind, _entries.c.amount).where(
+        _entries.c.tenant == tenant,
+        _entries.c.kind.in_((Kind.CONSUME.value, Kind.GIVE_BACK.value)),
+        among(connection, _entries.c.reference, references),
+    )
+    for row in connection.execute(query):
+        amount = Decimal(row.amount) * (1 if row.kind == Kind.CONSUME.value else -1)
+        made[row.reference] = made.get(row.reference, ZERO) + amount
+    return {reference: amount for reference, amount in made.items() if amount}
+
+
+def grant_within(connection: Connection, tenant: str, grant: Grant, *, now_us: int) -> KeptGrant:
+    """A grant that something else gave, in the transaction of that."""
+    lock_customer(connection, tenant, grant.customer)
+    insert_grant(connection, tenant, grant, topped_up=False)
+    return settle_customer(connection, tenant, grant.customer, now_us)[grant.id]
+
+
+def void_within(connection: Connection, tenant: str, customer: str, grant_id: str, *, now_us: int) -> bool:
+    """Take a grant back that nothing was spent of; False where something was, and nothing is changed."""
+    lock_customer(connection, tenant, customer)
+    kept = settle_customer(connection, tenant, customer, now_us)[grant_id]
+    if kept.holding.ended or kept.holding.balance != kept.granted:
+        return False
+    connection.execute(
+        update(_grants).where(_grants.c.tenant == tenant, _grants.c.id == grant_id).values(voided_us=now_us)
+    )
+    settle_customer(connection, tenant, customer, now_us)
+    return True
+
+
 def _of(tenant: str, customer: str):
     return (_grants.c.tenant == tenant, _grants.c.customer == customer)
 
@@ -259,7 +310,7 @@ def _rule(tenant: str, customer: str, unit: CreditUnit):
     return (_rules.c.tenant == tenant, _rules.c.customer == customer, _rules.c.unit == unit.text())
 
 
-def _lock(connection: Connection, tenant: str, customer: str) -> None:
+def lock_customer(connection: Connection, tenant: str, customer: str) -> None:
     """One at a time a customer. (SQLite has one writer anyway.) Raises NotFound (customer_not_found)."""
     column = tables.customers.c
     found = connection.execute(
@@ -277,7 +328,7 @@ def _customer_of(connection: Connection, tenant: str, grant_id: str) -> str:
     return found
 
 
-def _insert(connection: Connection, tenant: str, grant: Grant, *, topped_up: bool) -> None:
+def insert_grant(connection: Connection, tenant: str, grant: Grant, *, topped_up: bool) -> None:
     connection.execute(
         insert(_grants),
         {
@@ -307,7 +358,7 @@ def _is_due(kept: KeptGrant, now_us: int) -> bool:
     return kept.grant.unit.currency is not None and next_us is not None and next_us <= now_us
 
 
-def _settle(connection: Connection, tenant: str, customer: str, now_us: int) -> dict[str, KeptGrant]:
+def settle_customer(connection: Connection, tenant: str, customer: str, now_us: int) -> dict[str, KeptGrant]:
     """Write down what has come due of money; then, what rules of top-up add."""
     held = _read(connection, tenant, customer)
     settled = credit.settle([kept.holding for kept in held.values() if _is_due(kept, now_us)], now_us)
@@ -409,7 +460,18 @@ def _top_up(connection: Connection, tenant: str, customer: str, now_us: int) -> 
             source=Source.PREPAID,
             name="Automatic top-up",
         )
-        _insert(connection, tenant, grant, topped_up=True)
+        insert_grant(connection, tenant, grant, topped_up=True)
+        assert rule.unit.currency is not None  # only money is topped up by itself
+        tell_credits(
+            connection,
+            tenant,
+            customer,
+            "top_up",
+            place=grant.id,
+            currency=rule.unit.currency,
+            amount=amount,
+            now_us=now_us,
+        )
         begun = _read(connection, tenant, customer)
         settled = credit.settle([begun[grant.id].holding], now_us)
         _write(

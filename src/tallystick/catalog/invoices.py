@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
 from tallystick.catalog import billing_tables, tables
 from tallystick.catalog.billing import (
@@ -14,10 +14,17 @@ from tallystick.catalog.billing import (
     KeptInvoice,
     LateLine,
 )
+from tallystick.catalog.billing_events import tell_invoice
+from tallystick.catalog.credit_notes import issued
+from tallystick.catalog.credits import return_within
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Database, among, from_json
+from tallystick.catalog.finishing import Finished, settle_kept
 from tallystick.catalog.interface import SYSTEM, Actor, Page
-from tallystick.errors import NotFound
+from tallystick.catalog.invoice_rows import invoice_of, invoice_values, read_invoice
+from tallystick.catalog.items import bill_items
+from tallystick.catalog.payments import end_payment
+from tallystick.errors import Conflict, NotFound
 
 _table = billing_tables.invoices
 _column = _table.c
@@ -36,11 +43,12 @@ class Invoices:
         self, closings: Sequence[Closing], *, actor: Actor = SYSTEM, now_us: int
     ) -> tuple[KeptInvoice, ...]:
         with self._database.changing(actor, now_us) as change:
-            made = tuple(one for some in _apart(closings) for one in _keep(change.connection, some))
+            kept = [one for some in _apart(closings) for one in _keep(change.connection, some)]
+            settle_kept(change, kept)
             finalized: dict[str, list[KeptInvoice]] = {}
-            for invoice in made:
-                if invoice.status == "finalized" and invoice.finalized_at_us == now_us:
-                    finalized.setdefault(invoice.tenant, []).append(invoice)
+            for one in kept:
+                if one.finalized:
+                    finalized.setdefault(one.invoice.tenant, []).append(one.invoice)
             for tenant, ones in finalized.items():
                 change.record(
                     (),
@@ -49,24 +57,31 @@ class Invoices:
                     f"invoice/{ones[0].id}" if len(ones) == 1 else "invoices",
                     after={"sequences": [ones[0].sequence, ones[-1].sequence], "count": len(ones)},
                 )
-        return made
+        return tuple(one.invoice for one in kept)
 
     def void_invoice(self, tenant: str, name: str, *, actor: Actor, now_us: int) -> KeptInvoice:
         with self._database.changing(actor, now_us) as change:
-            present = _get(change.connection, tenant, name)
+            present = read_invoice(change.connection, tenant, name)
             if present.status == "void":
                 return present
+            if issued(change.connection, tenant, [name]):
+                detail = "Make the credit notes of the invoice void before it."
+                raise Conflict(detail, code="invoice_has_credit_notes")
             change.connection.execute(
                 update(_table)
                 .where(_column.tenant == tenant, _column.id == name)
                 .values(status="void", voided_at_us=now_us)
             )
+            return_within(change.connection, tenant, name, now_us=now_us)
+            end_payment(change.connection, tenant, name, now_us)
             change.record((), tenant, "invoice.void", f"invoice/{name}", before={"status": present.status})
-        return replace(present, status="void", voided_at_us=now_us)
+            made = replace(present, status="void", voided_at_us=now_us)
+            tell_invoice(change.connection, made, "voided", now_us=now_us)
+        return made
 
     def invoice(self, tenant: str, name: str) -> KeptInvoice:
         with self._database.reading() as connection:
-            return _get(connection, tenant, name)
+            return read_invoice(connection, tenant, name)
 
     def invoices(
         self,
@@ -84,13 +99,15 @@ class Invoices:
             query = query.where(_column.subscription == search.subscription)
         if search.status is not None:
             query = query.where(_column.status == search.status)
+        if search.kind is not None:
+            query = query.where(_column.kind == search.kind)
         with self._database.reading() as connection:
             if search.customers is not None:
                 query = query.where(among(connection, _column.customer, search.customers))
             found = connection.execute(query.limit(checked_limit(limit) + 1)).all()
         more = len(found) > limit
         return Page(
-            tuple(map(_invoice, found[:limit])),
+            tuple(map(invoice_of, found[:limit])),
             cursor_of("invoices", found[limit - 1].number) if more else None,
         )
 
@@ -104,7 +121,7 @@ class Invoices:
             query = query.where(_column.id.not_in(list(excluded)))
         with self._database.reading() as connection:
             ordered = query.order_by(_column.grace_until_us, _column.number).limit(limit)
-            return tuple(map(_invoice, connection.execute(ordered)))
+            return tuple(map(invoice_of, connection.execute(ordered)))
 
     def finalized_invoices(
         self, tenant: str, subscriptions: Collection[str]
@@ -116,11 +133,25 @@ class Invoices:
                 .where(
                     _column.tenant == tenant,
                     _column.status == "finalized",
+                    _column.kind == "period",
                     among(connection, _column.subscription, subscriptions),
                 )
                 .order_by(_column.sequence)
             )
-            for invoice in map(_invoice, connection.execute(query)):
+            for invoice in map(invoice_of, connection.execute(query)):
+                made.setdefault(invoice.subscription, []).append(invoice)
+        return {subscription: tuple(ones) for subscription, ones in made.items()}
+
+    def parts_of(self, tenant: str, subscriptions: Collection[str]) -> dict[str, tuple[KeptInvoice, ...]]:
+        made: dict[str, list[KeptInvoice]] = {}
+        with self._database.reading() as connection:
+            query = select(_table).where(
+                _column.tenant == tenant,
+                _column.status == "finalized",
+                _column.kind == "threshold",
+                among(connection, _column.subscription, subscriptions),
+            )
+            for invoice in map(invoice_of, connection.execute(query.order_by(_column.boundary_us))):
                 made.setdefault(invoice.subscription, []).append(invoice)
         return {subscription: tuple(ones) for subscription, ones in made.items()}
 
@@ -200,16 +231,19 @@ def _apart(closings: Sequence[Closing]) -> Iterator[list[Closing]]:
         yield some
 
 
-def _keep(connection: Connection, closings: Sequence[Closing]) -> list[KeptInvoice]:
+def _keep(connection: Connection, closings: Sequence[Closing]) -> list[Finished]:
     """Those that could be kept, in order: with a few statements for all, because a run has thousands."""
-    contents: dict[tuple[str, str], str] = {}
+    subscribed: dict[tuple[str, str], Any] = {}
     presents: dict[tuple[str, str, int], KeptInvoice] = {}
     for tenant in {closing.invoice.tenant for closing in closings}:
         ours = [closing.invoice for closing in closings if closing.invoice.tenant == tenant]
         names = {one.subscription for one in ours}
         own = billing_tables.subscriptions.c
-        subscribed = select(own.id, own.content).where(own.tenant == tenant, among(connection, own.id, names))
-        contents |= {(tenant, row.id): row.content for row in connection.execute(subscribed)}
+        known = select(own.id, own.content, own.closed_us, own.progressive).where(
+            own.tenant == tenant, among(connection, own.id, names)
+        )
+        for row in connection.execute(known):
+            subscribed[tenant, row.id] = row
         boundaries = {one.boundary_us for one in ours}
         there = select(_table).where(
             _column.tenant == tenant,
@@ -217,11 +251,13 @@ def _keep(connection: Connection, closings: Sequence[Closing]) -> list[KeptInvoi
             _column.boundary_us.between(min(boundaries), max(boundaries)),
         )
         for row in connection.execute(there):
-            presents[tenant, row.subscription, row.boundary_us] = _invoice(row)
+            presents[tenant, row.subscription, row.boundary_us] = invoice_of(row)
     wanted = [
-        one for one in closings if contents[one.invoice.tenant, one.invoice.subscription] == one.content
+        one
+        for one in closings
+        if _is_still_true(connection, one, subscribed) and _has_items(connection, one, presents)
     ]
-    made: list[KeptInvoice] = []
+    made: list[Finished] = []
     new: list[dict[str, Any]] = []
     late: list[dict[str, Any]] = []
     numbers = _numbers(connection, wanted, presents)
@@ -229,26 +265,65 @@ def _keep(connection: Connection, closings: Sequence[Closing]) -> list[KeptInvoi
         one = closing.invoice
         present = presents.get(_place(one))
         if present is not None and present.status != "grace":
-            made.append(present)
+            made.append(Finished(closing, present))
             continue
         if present is not None:
             one = replace(one, id=present.id, created_at_us=present.created_at_us)
-        if one.status == "finalized":
+        finalized = one.status == "finalized"
+        if finalized:
             one = replace(one, sequence=next(numbers[one.tenant]))
             late += [_late_values(one, line) for line in closing.late]
-        made.append(one)
+        made.append(Finished(closing, one, present is None, finalized))
         if present is None:
-            new.append(_values(one))
+            new.append(invoice_values(one))
         else:
             here = (_column.tenant == one.tenant, _column.id == one.id)
-            connection.execute(update(_table).where(*here).values(_values(one)))
+            connection.execute(update(_table).where(*here).values(invoice_values(one)))
     if new:
         connection.execute(insert(_table), new)
     if late:
         connection.execute(insert(_late), late)
-    if wanted:
-        connection.execute(_CLOSED, [_closed_values(closing) for closing in wanted])
+    closed = [_closed_values(closing) for closing in wanted if closing.closed_us is not None]
+    if closed:
+        connection.execute(_CLOSED, closed)
     return made
+
+
+def _is_still_true(
+    connection: Connection, closing: Closing, subscribed: Mapping[tuple[str, str], Any]
+) -> bool:
+    """Whether the subscription, and what was billed within its period, are as the invoice was made from."""
+    wanted = closing.invoice
+    if closing.content is None:
+        return True
+    row = subscribed[wanted.tenant, wanted.subscription]
+    if row.content != closing.content:
+        return False
+    if not (row.progressive or closing.parts) or wanted.kind not in ("period", "threshold"):
+        return True
+    if wanted.kind == "threshold" and row.closed_us is not None and row.closed_us > wanted.from_us:
+        return False
+    within = select(_column.id).where(
+        _column.tenant == wanted.tenant,
+        _column.subscription == wanted.subscription,
+        _column.kind == "threshold",
+        _column.status == "finalized",
+        _column.boundary_us > wanted.from_us,
+    )
+    if wanted.kind == "period":
+        within = within.where(_column.boundary_us <= wanted.to_us)
+    return set(connection.execute(within).scalars()) == set(closing.parts)
+
+
+def _has_items(
+    connection: Connection, closing: Closing, presents: Mapping[tuple[str, str, int], KeptInvoice]
+) -> bool:
+    """Whether the items are still there to be billed; they are then on it."""
+    one = closing.invoice
+    present = presents.get(_place(one))
+    if not closing.items or one.status != "finalized" or (present is not None and present.status != "grace"):
+        return True
+    return bill_items(connection, one.tenant, closing.items, one.id if present is None else present.id)
 
 
 def _place(one: KeptInvoice) -> tuple[str, str, int]:
@@ -309,52 +384,3 @@ def _next_sequences(connection: Connection, tenant: str, count: int) -> range:
         return range(1, count + 1)
     connection.execute(update(_counters).where(here).values(last=last + count))
     return range(last + 1, last + count + 1)
-
-
-def _get(connection: Connection, tenant: str, name: str) -> KeptInvoice:
-    row = connection.execute(select(_table).where(_column.tenant == tenant, _column.id == name)).one_or_none()
-    if row is None:
-        raise NotFound(
-            f"There is no invoice {name!r}. GET /v1/invoices lists them.", code="invoice_not_found"
-        )
-    return _invoice(row)
-
-
-def _invoice(row: Row[Any]) -> KeptInvoice:
-    return KeptInvoice(
-        tenant=row.tenant,
-        id=row.id,
-        customer=row.customer,
-        subscription=row.subscription,
-        boundary_us=row.boundary_us,
-        from_us=row.from_us,
-        to_us=row.to_us,
-        status=row.status,
-        grace_until_us=row.grace_until_us,
-        document=row.document,
-        basis=row.basis,
-        created_at_us=row.created_at_us,
-        sequence=row.sequence,
-        finalized_at_us=row.finalized_at_us,
-        voided_at_us=row.voided_at_us,
-    )
-
-
-def _values(one: KeptInvoice) -> dict[str, Any]:
-    return {
-        "tenant": one.tenant,
-        "id": one.id,
-        "customer": one.customer,
-        "subscription": one.subscription,
-        "boundary_us": one.boundary_us,
-        "from_us": one.from_us,
-        "to_us": one.to_us,
-        "status": one.status,
-        "grace_until_us": one.grace_until_us,
-        "document": one.document,
-        "basis": one.basis,
-        "created_at_us": one.created_at_us,
-        "sequence": one.sequence,
-        "finalized_at_us": one.finalized_at_us,
-        "voided_at_us": one.voided_at_us,
-    }

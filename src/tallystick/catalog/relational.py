@@ -9,6 +9,7 @@ from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
 from tallystick.catalog.backfills import Backfills
 from tallystick.catalog.channels import Channels
+from tallystick.catalog.credit_notes import CreditNotes
 from tallystick.catalog.credits import Credits
 from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
@@ -16,7 +17,9 @@ from tallystick.catalog.deliveries import Deliveries
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.invoices import Invoices
+from tallystick.catalog.items import Items
 from tallystick.catalog.meters import Meters
+from tallystick.catalog.payments import Payments
 from tallystick.catalog.plans import Plans
 from tallystick.catalog.retention import Retentions
 from tallystick.catalog.subjects import Subjects
@@ -40,6 +43,9 @@ class RelationalCatalog(
     Subscriptions,
     Invoices,
     Credits,
+    CreditNotes,
+    Items,
+    Payments,
     Channels,
     Deliveries,
     Alerts,

@@ -68,7 +68,12 @@ class Subscriptions:
             transaction.connection.execute(
                 update(_table)
                 .where(_column.tenant == tenant, _column.id == present.id)
-                .values(plan=made.plan, content=made.content, due_us=made.due_us)
+                .values(
+                    plan=made.plan,
+                    content=made.content,
+                    due_us=made.due_us,
+                    progressive=int(made.progressive),
+                )
             )
             transaction.record(
                 (),
@@ -127,6 +132,16 @@ class Subscriptions:
                 update(_table).where(_column.tenant == tenant, _column.id == name).values(due_us=due_us)
             )
 
+    def progressive_subscriptions(
+        self, tenant: str | None, at_us: int, *, after: int = 0, limit: int
+    ) -> tuple[tuple[int, KeptSubscription], ...]:
+        query = select(_table).where(_column.progressive == 1, _column.due_us > at_us, _column.number > after)
+        if tenant is not None:
+            query = query.where(_column.tenant == tenant)
+        with self._database.reading() as connection:
+            found = connection.execute(query.order_by(_column.number).limit(limit)).all()
+        return tuple((row.number, _subscription(row)) for row in found)
+
     def open_subscriptions(self, tenant: str) -> tuple[KeptSubscription, ...]:
         query = select(_table).where(_column.tenant == tenant, _column.due_us.is_not(None))
         with self._database.reading() as connection:
@@ -162,6 +177,7 @@ def _subscription(row: Row[Any]) -> KeptSubscription:
         row.created_at_us,
         row.closed_us,
         row.due_us,
+        bool(row.progressive),
     )
 
 
@@ -178,4 +194,5 @@ def _values(one: KeptSubscription) -> dict[str, Any]:
         "created_at_us": one.created_at_us,
         "closed_us": one.closed_us,
         "due_us": one.due_us,
+        "progressive": int(one.progressive),
     }

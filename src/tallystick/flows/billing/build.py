@@ -7,12 +7,12 @@ answers all their questions, `build` rates them (pure again).
 import hashlib
 import json
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
 
 from tallystick import __version__
 from tallystick.billing.charge import Timing
+from tallystick.billing.credit_note import creditable
 from tallystick.billing.due import Item, PlanShare, Question, items_of, plan_shares
 from tallystick.billing.invoice import (
     Line,
@@ -24,16 +24,20 @@ from tallystick.billing.invoice import (
     promises,
     sums_of,
 )
-from tallystick.billing.kept import canonical, subscription_text
+from tallystick.billing.item import Item as SingleItem
+from tallystick.billing.item import item_lines
 from tallystick.billing.period import Period
+from tallystick.billing.progressive import Part, deductions
 from tallystick.billing.subscription import Subscription
 from tallystick.billing.terms import NO_TERMS, Terms
 from tallystick.billing.timeline import Plans, Turn, turn_at
+from tallystick.catalog.billing import InvoiceKind
 from tallystick.errors import Invalid
+from tallystick.flows.billing.basis import basis_text
 from tallystick.flows.billing.gather import Answers, Settled, Wanted
 from tallystick.flows.billing.parts import plan_texts
-from tallystick.money import plain
-from tallystick.rating.model import Usage
+from tallystick.money import ZERO, exactly
+from tallystick.rating.model import Step, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,9 @@ class Earlier:
     meters: Mapping[str, int]
     fingerprint: str
     late: Mapping[str, Decimal]
-    """What was billed late for its lines."""
+    """What was billed late for its lines, or (below zero) given back by notes."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Its credit notes that were not void, (id, document): only where what changes is given back by notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ class Known:
         # Plans by which object they are (those of one run are shared); kept beside, so that none can take another's place.
         plans = tuple(sorted((place, id(plan)) for place, plan in job.plans.items()))
         course = (one.spans, one.anchor_us, one.trial_days, one.pauses, one.quantities, one.add_ons)
-        place = (course, plans, job.timezone, boundary_us)
+        place = (course, plans, job.timezone, boundary_us, job.kind == "threshold")
         found = self.by_course.get(place)
         if found is None:
             found = self.by_course[place] = (job.plans, _boundary_of(job, boundary_us))
@@ -113,9 +119,21 @@ class Job:
     terms: Terms = NO_TERMS
     earlier: tuple[Earlier, ...] = ()
     until_us: int | None = None
-    """Usage counts before this moment only: a preview."""
+    """Usage counts before this moment only: a preview, or an invoice within a period."""
+    kind: InvoiceKind = "period"
+    items: tuple[SingleItem, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """What was invoiced within the period already."""
+    by_note: bool = False
+    """What is due back for finalized lines is given back by credit notes, as far as they can."""
     known: Known = field(default_factory=Known, compare=False, repr=False)
     """Shared by the jobs that are planned together."""
+
+    @property
+    def currency(self) -> str:
+        """Of all plans it ever had."""
+        first = self.subscription.spans[0]
+        return self.plans[first.plan, first.version].currency
 
 
 def boundary_of(job: Job, boundary_us: int) -> Boundary:
@@ -125,6 +143,8 @@ def boundary_of(job: Job, boundary_us: int) -> Boundary:
 
 def _boundary_of(job: Job, boundary_us: int) -> Boundary:
     one, plans, timezone = job.subscription, job.plans, job.timezone
+    if job.kind == "threshold":
+        return _within(job, boundary_us)
     closing = turn_at(one, plans, timezone, boundary_us - 1) if boundary_us > one.start_us else None
     opening = turn_at(one, plans, timezone, boundary_us)
     due: list[Item] = []
@@ -141,9 +161,27 @@ def _boundary_of(job: Job, boundary_us: int) -> Boundary:
     return Boundary(closing, opening, tuple(due), before, held)
 
 
+def _within(job: Job, boundary_us: int) -> Boundary:
+    """Of an open period: usage alone. Fees and least amounts are due at its end."""
+    turn = turn_at(job.subscription, job.plans, job.timezone, boundary_us - 1)
+    assert turn is not None  # it is cut within a period
+    items = items_of(job.subscription, job.plans, job.timezone, turn, Timing.ARREARS)
+    usage = tuple(
+        replace(item, charge=replace(item.charge, minimum=None))
+        for item in items
+        if item.charge.meter is not None and item.part.from_us < boundary_us
+    )
+    return Boundary(turn, None, usage)
+
+
 def want(job: Job, wanted: Wanted) -> None:
     """Note every question of a job."""
     _want(job, boundary_of(job, job.boundary_us), job.meters, job.until_us, wanted)
+    want_earlier(job, wanted)
+
+
+def want_earlier(job: Job, wanted: Wanted) -> None:
+    """Note the questions of its earlier invoices."""
     for earlier in job.earlier:
         _want(job, boundary_of(job, earlier.boundary_us), {**job.meters, **earlier.meters}, None, wanted)
 
@@ -156,9 +194,18 @@ def _want(
             wanted.add(question, meters[question.meter], job.members)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """What a credit note for an earlier invoice is to give back, before tax, and the changes that this settles."""
+
+    earlier: Earlier
+    lines: tuple[tuple[str, Decimal], ...]
+    changes: tuple[tuple[str, Decimal], ...]
+
+
 @dataclass(slots=True)
 class Built:
-    """An invoice before it has a number. `late`: (of invoice, of line, line, amount)."""
+    """An invoice before it has a number. `late`: its lines for what has changed of earlier ones."""
 
     job: Job
     period: Period
@@ -167,30 +214,34 @@ class Built:
     basis: str
     currency: str
     late: list[Line] = field(default_factory=list[Line])
+    given_back: list[GivenBack] = field(default_factory=list[GivenBack])
 
 
 def build(job: Job, answers: Answers, settled: Settled, *, program: str = __version__) -> Built:
     """Rate what was gathered. Raises Invalid where a price has no answer, or facts that are needed are deleted."""
-    period, currency, every, late, used = _rated(job, answers)
+    rated = _rated(job, answers)
     document = document_of(
         customer=job.subscription.customer,
         subscription=job.subscription.id,
-        period=period,
-        currency=currency,
-        lines=every,
+        period=rated.period,
+        currency=rated.currency,
+        lines=rated.lines,
         terms=job.terms,
         plans=plan_texts(job.plans),
         position=settled.position,
         as_of_us=settled.as_of_us,
         program=program,
     )
-    return Built(job, period, every, document, _basis(job, settled, used.fingerprint), currency, late)
+    basis = basis_text(job, settled, rated.used.fingerprint)
+    return Built(
+        job, rated.period, rated.lines, document, basis, rated.currency, rated.late, rated.given_back
+    )
 
 
 def total_of(job: Job, answers: Answers) -> tuple[str, Decimal]:
     """Currency and total of the invoice, without its document: what a comparison needs of it. Raises as `build`."""
-    _, currency, every, _, _ = _rated(job, answers)
-    return currency, sums_of(every, job.terms, currency).total
+    rated = _rated(job, answers)
+    return rated.currency, sums_of(rated.lines, job.terms, rated.currency).total
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,23 +260,68 @@ class Used:
         return digest.hexdigest()
 
 
-def _rated(job: Job, answers: Answers) -> tuple[Period, str, tuple[Line, ...], list[Line], Used]:
-    """Period, currency, lines, those of them that are late, and what they were rated from."""
+@dataclass(frozen=True, slots=True)
+class _Rated:
+    """All lines, those of them that are late, what is given back beside them, and what they were rated from."""
+
+    period: Period
+    currency: str
+    lines: tuple[Line, ...]
+    late: list[Line]
+    given_back: list[GivenBack]
+    used: Used
+
+
+def _rated(job: Job, answers: Answers) -> _Rated:
     boundary = boundary_of(job, job.boundary_us)
-    period = boundary.period
-    assert period is not None  # nothing is due at such a boundary
-    currency = _currency(job, period)
+    period = _period(job, boundary)
+    currency = job.currency
     used = _used(job, boundary, job.meters, answers, job.until_us)
     lines = _lines(job, boundary, used, currency)
     late: list[Line] = []
+    given_back: list[GivenBack] = []
     for earlier in job.earlier:
-        late += _late(job, earlier, answers, currency)
-    return period, currency, (*lines, *late), late, used
+        changed = _late(job, earlier, answers, currency)
+        if job.by_note:
+            changed, given = _by_note(earlier, changed)
+            given_back += given
+        late += changed
+    every = (*lines, *item_lines(job.items, currency, period), *deductions(job.parts, period), *late)
+    return _Rated(period, currency, every, late, given_back, used)
 
 
-def _currency(job: Job, period: Period) -> str:
-    span = job.subscription.span_at(period.from_us) or job.subscription.spans[0]
-    return job.plans[span.plan, span.version].currency
+def _period(job: Job, boundary: Boundary) -> Period:
+    period = boundary.period
+    if period is None:
+        # After the last period: there is nothing but what has changed of earlier ones.
+        end_us = job.subscription.end_us
+        assert end_us is not None
+        return Period(end_us, job.boundary_us)
+    return Period(period.from_us, job.boundary_us) if job.kind == "threshold" else period
+
+
+def _by_note(earlier: Earlier, changed: Sequence[Line]) -> tuple[tuple[Line, ...], list[GivenBack]]:
+    """Late lines without what a credit note can give back instead, and that note."""
+    changes = {line.of[1]: line.rounded for line in changed if line.of is not None and line.rounded < 0}
+    notes = [json.loads(document) for _, document in earlier.notes]
+    found = creditable(json.loads(earlier.document), notes, changes)
+    if not found:
+        return tuple(changed), []
+    kept: list[Line] = []
+    for line in changed:
+        assert line.of is not None
+        gross, _ = found.get(line.of[1], (ZERO, ZERO))
+        rest = add(line.rounded, gross)
+        if not gross:
+            kept.append(line)
+        elif rest:
+            kept.append(
+                replace(line, amount=rest, rounded=rest, steps=(*line.steps, Step("credited", gross)))
+            )
+    lines = tuple((name, net) for name, (_, net) in found.items())
+    return tuple(kept), [
+        GivenBack(earlier, lines, tuple((name, -gross) for name, (gross, _) in found.items()))
+    ]
 
 
 def _used(
@@ -262,6 +358,16 @@ def usage_of(
     return tuple(made)
 
 
+@exactly
+def late_of(job: Job, earlier: Earlier, answers: Answers) -> tuple[Decimal, Decimal, Decimal]:
+    """Of an earlier invoice, before discount and tax: what it billed, what was billed for it later, and what has changed
+    beyond that."""
+    billed = sum((one.rounded for one in billed_of(earlier.document, {}).values()), ZERO)
+    settled = sum(earlier.late.values(), ZERO)
+    changed = sum((line.rounded for line in _late(job, earlier, answers, job.currency)), ZERO)
+    return billed, settled, changed
+
+
 def _late(job: Job, earlier: Earlier, answers: Answers, currency: str) -> tuple[Line, ...]:
     """What has changed of an earlier invoice since. One whose facts are deleted by now stands as it is."""
     boundary = boundary_of(job, earlier.boundary_us)
@@ -276,60 +382,3 @@ def _late(job: Job, earlier: Earlier, answers: Answers, currency: str) -> tuple[
             return ()
         raise
     return late_lines(earlier.id, billed_of(earlier.document, earlier.late), lines, earlier.title)
-
-
-# -- what an invoice is made again from ----------------------------------------------------------------------------
-def _basis(job: Job, settled: Settled, fingerprint: str) -> str:
-    return canonical(
-        {
-            "subscription": subscription_text(job.subscription),
-            "timezone": job.timezone,
-            "members": list(job.members),
-            "meters": dict(job.meters),
-            "terms": job.terms.to_wire(),
-            "as_of_us": settled.as_of_us,
-            "fingerprint": fingerprint,
-            "earlier": [
-                [one.id, {line: plain(amount) for line, amount in one.late.items()}] for one in job.earlier
-            ],
-        }
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """What `_basis` wrote."""
-
-    subscription: str
-    timezone: str
-    members: tuple[str, ...]
-    meters: Mapping[str, int]
-    terms: Mapping[str, Any]
-    as_of_us: int
-    fingerprint: str
-    earlier: tuple[tuple[str, Mapping[str, Decimal]], ...]
-
-
-def basis_of(text: str) -> Basis:
-    raw = json.loads(text)
-    return Basis(
-        raw["subscription"],
-        raw["timezone"],
-        tuple(raw["members"]),
-        raw["meters"],
-        raw["terms"],
-        raw["as_of_us"],
-        raw["fingerprint"],
-        tuple(
-            (name, {line: Decimal(amount) for line, amount in late.items()}) for name, late in raw["earlier"]
-        ),
-    )
-
-
-def sums_by_line(late: Sequence[tuple[str, str, Decimal]]) -> dict[str, dict[str, Decimal]]:
-    """(of invoice, of line, amount) → amounts by invoice and line."""
-    made: dict[str, dict[str, Decimal]] = {}
-    for invoice, line, amount in late:
-        own = made.setdefault(invoice, {})
-        own[line] = add(own[line], amount) if line in own else amount
-    return made

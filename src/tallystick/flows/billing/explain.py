@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from tallystick.billing.due import Item, Question
+from tallystick.billing.invoice import time_us
 from tallystick.catalog.billing import KeptInvoice
 from tallystick.errors import NotFound
 from tallystick.flows.billing.build import Job, boundary_of, usage_of
@@ -64,6 +65,9 @@ async def explain_line(system: System, tenant: str, name: str, line_id: str) -> 
     line = next((one for one in lines if one["id"] == line_id), None)
     if line is None:
         raise NotFound(f"The invoice has no line {line_id[:80]!r}.", code="line_not_found")
+    if invoice.kind == "one_off" or line["kind"] in ("item", "progressive"):
+        # They follow from nothing but themselves, or from the invoice they take off.
+        return Explained(invoice, line, None, (), time_us(json.loads(invoice.document)["as_of"]))
     job, settled = await in_questions(system, lambda: job_again(system, tenant, invoice))
     if "of" in line:
         # What changed is the line of the earlier invoice: that one is explained, as it is known now.
@@ -107,12 +111,12 @@ async def _asked(
 ) -> tuple[Asked, ...]:
     if item is None:
         return ()
-    questions = item.questions()
+    questions = item.questions(job.until_us)
     wanted = Wanted()
     for question in questions:
         wanted.add(question, meters[question.meter], job.members)
     answers = await gather(system, tenant, wanted, as_of_us)
-    usage_of(job, item, meters, None, answers)  # raises what a question has no answer for
+    usage_of(job, item, meters, job.until_us, answers)  # raises what a question has no answer for
     group: dict[str, str | None] = line["group"]
 
     def belongs(part: Usage) -> bool:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from tallystick.billing.focus import Billed, focus_rows, table
-from tallystick.billing.journal import postings
+from tallystick.billing.focus import Billed, focus_note_rows, focus_rows, table
+from tallystick.billing.journal import note_postings, postings
 from tallystick.billing.kept import plan_of
 from tallystick.catalog.billing import InvoiceSearch, KeptInvoice
+from tallystick.catalog.charging import KeptNote
+from tallystick.catalog.credit_notes import note_number
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.paying import paid
 from tallystick.flows.billing.prepare import number_of
@@ -46,6 +48,17 @@ def focus(system: System, tenant: str, from_us: int, to_us: int, *, issuer: str)
             billed = Billed(one.id, number_of(one), names[one.customer], frozen, meters)
             made += table(focus_rows(billed, issuer=issuer))
         yield made
+    for notes in _notes(system, tenant, from_us, to_us):
+        rows: list[Row] = []
+        for note in notes:
+            if note.status == "void":
+                continue
+            invoice = billing_of(system).invoice(tenant, note.invoice)
+            name = names.get(note.customer) or system.catalog.customer(tenant, note.customer).name
+            noted = Billed(note.id, note_number(note.sequence), name, json.loads(note.document), {})
+            period = json.loads(invoice.document)["period"]
+            rows += table(focus_note_rows(noted, invoice=invoice.id, period=period, issuer=issuer))
+        yield rows
 
 
 def journal(system: System, tenant: str, from_us: int, to_us: int) -> Iterator[list[Row]]:
@@ -53,6 +66,28 @@ def journal(system: System, tenant: str, from_us: int, to_us: int) -> Iterator[l
     for page in pages(system, tenant, from_us, to_us):
         applied = paid(system, tenant, [one.id for one in page])
         yield [row for one in page for row in _posted(one, applied.get(one.id, ZERO))]
+    for notes in _notes(system, tenant, from_us, to_us):
+        yield [
+            posting.cells()
+            for note in notes
+            for posting in note_postings(
+                json.loads(note.document),
+                number=note_number(note.sequence),
+                created_at=instant_text(note.created_at_us),
+                voided_at=None if note.voided_at_us is None else instant_text(note.voided_at_us),
+            )
+        ]
+
+
+def _notes(system: System, tenant: str, from_us: int, to_us: int) -> Iterator[list[KeptNote]]:
+    """Credit notes made within (from_us, to_us], void ones too; newest first."""
+    cursor: str | None = None
+    while True:
+        page = billing_of(system).credit_notes(tenant, cursor=cursor, limit=_PAGE)
+        yield [one for one in page.items if from_us < one.created_at_us <= to_us]
+        cursor = page.next_cursor
+        if cursor is None:
+            return
 
 
 def _posted(one: KeptInvoice, applied: Decimal) -> Sequence[Row]:

@@ -1,67 +1,24 @@
 """Credits on invoices: paid when an invoice is finalized, given back when it is void, foreseen in a preview.
 
 What was paid stands in the ledger under the invoice's id, and nowhere else: the frozen document says what is due, the
-ledger what of that is paid. Paying twice is paying once. A crash between finalizing and paying leaves the invoice unpaid:
-nobody calls `pay` for it again, and its credits stay with the customer. Credits pay the total, tax included; each line's share of it can be paid by what its meter, charge and plan
-allow. Units of a meter pay no money: they burn down by themselves (flows/credits.py).
+ledger what of that is paid. The catalog pays in the transaction that finalizes (catalog/finishing.py), so that later
+credits never pay an earlier invoice. Credits pay the total, tax included; each line's share of it can be paid by what its
+meter, charge and plan allow. Units of a meter pay no money: they burn down by themselves (flows/credits.py).
 """
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from tallystick.billing import credit
 from tallystick.billing.credit import Payable
 from tallystick.billing.grant import CreditUnit
 from tallystick.billing.kept import plan_of
-from tallystick.catalog.billing import KeptInvoice
+from tallystick.billing.timeline import Plans
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.credits import credits_of
 from tallystick.flows.system import System
 from tallystick.money import ZERO, exactly, minor_unit, split_money
-
-
-def pay(system: System, tenant: str, invoices: Sequence[KeptInvoice], *, now_us: int) -> None:
-    """Pay finalized invoices, the oldest first, as far as there are credits. Customers without any cost one question in
-    all."""
-    catalog = credits_of(system)
-    by_currency: dict[str, set[str]] = {}
-    currencies = {one.id: _currency(one) for one in invoices if one.status == "finalized"}
-    for one in invoices:
-        if one.id in currencies:
-            by_currency.setdefault(currencies[one.id], set()).add(one.customer)
-    with_credits = {
-        (currency, customer)
-        for currency, customers in by_currency.items()
-        for customer in catalog.customers_with_credits(tenant, customers, CreditUnit(currency=currency))
-    }
-    for one in invoices:
-        currency = currencies.get(one.id)
-        if currency is None or (currency, one.customer) not in with_credits:
-            continue
-        payables = payables_of(system, tenant, json.loads(one.document))
-        if payables:
-            catalog.pay_with_credits(
-                tenant, one.customer, currency, payables, reference=one.id, now_us=now_us
-            )
-
-
-class _InCurrency(msgspec.Struct):
-    """Of a document, what most payments need of it: nearly all customers have no credits."""
-
-    currency: str
-
-
-def _currency(invoice: KeptInvoice) -> str:
-    return msgspec.json.decode(invoice.document, type=_InCurrency).currency
-
-
-def give_back(system: System, tenant: str, invoice: str, *, now_us: int) -> Decimal:
-    """What was paid of an invoice that is void now. Idempotent."""
-    return credits_of(system).return_credits(tenant, invoice, now_us=now_us)
 
 
 def paid(system: System, tenant: str, invoices: Collection[str]) -> dict[str, Decimal]:
@@ -75,7 +32,7 @@ def foreseen(system: System, tenant: str, document: dict[str, Any], *, now_us: i
     customer, unit = document["customer"], CreditUnit(currency=currency)
     if not catalog.customers_with_credits(tenant, [customer], unit):
         return ZERO
-    payables = payables_of(system, tenant, document)
+    payables = payables_of(_plans(system, tenant, document), document)
     held = [
         kept.holding
         for kept in catalog.credit_grants(tenant, customer, now_us=now_us)
@@ -86,14 +43,18 @@ def foreseen(system: System, tenant: str, document: dict[str, Any], *, now_us: i
 
 
 @exactly
-def payables_of(system: System, tenant: str, document: dict[str, Any]) -> list[Payable]:
+def payables_of(plans: Plans, document: Mapping[str, Any]) -> list[Payable]:
     """The total of an invoice, shared out to its lines that are more than nothing, in proportion to their amounts."""
     total = Decimal(document["total"])
     lines = [line for line in document["lines"] if Decimal(line["rounded"]) > 0]
     if total <= 0 or not lines:
         return []
     shares = split_money(total, [Decimal(line["rounded"]) for line in lines], document["currency"])
-    meters = _meters(system, tenant, {(line["plan"], line["version"]) for line in lines})
+    meters = {
+        (key, version, charge.key): charge.meter
+        for (key, version), plan in plans.items()
+        for charge in plan.every_charge()
+    }
     return [
         Payable(
             line["id"],
@@ -106,13 +67,7 @@ def payables_of(system: System, tenant: str, document: dict[str, Any]) -> list[P
     ]
 
 
-def _meters(
-    system: System, tenant: str, versions: Collection[tuple[str, int]]
-) -> dict[tuple[str, int, str], str]:
+def _plans(system: System, tenant: str, document: Mapping[str, Any]) -> Plans:
+    versions = {(line["plan"], line["version"]) for line in document["lines"]}
     found = billing_of(system).plans_by_version(tenant, versions)
-    return {
-        (key, version, charge.key): charge.meter
-        for (key, version), kept in found.items()
-        for charge in plan_of(kept.content).every_charge()
-        if charge.meter is not None
-    }
+    return {place: plan_of(kept.content) for place, kept in found.items()}

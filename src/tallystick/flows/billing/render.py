@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tallystick.catalog.billing import KeptInvoice
+from tallystick.flows.billing.prepare import number_of
+
 _TEMPLATE = Path(__file__).with_name("invoice.typ")
+_NOTE_TEMPLATE = Path(__file__).with_name("credit_note.typ")
 _LINE_COLUMNS = ("id", "kind", "charge", "name", "quantity", "amount", "rounded")
 
 
@@ -45,3 +49,32 @@ def invoice_pdf(document: Mapping[str, Any], name: str, email: str | None) -> by
 
     data = {**document, "customer_name": name, "customer_email": email or ""}
     return typst.compile(_TEMPLATE.read_bytes(), sys_inputs={"invoice": json.dumps(data)})
+
+
+def credit_note_csv(document: Mapping[str, Any]) -> str:
+    """A row a line and tax; amounts are what is given back."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(
+        ["credit_note", "number", "status", "invoice", "customer", "currency", "line", "name", "amount"]
+    )
+    head = [document[name] for name in ("id", "number", "status", "invoice", "customer", "currency")]
+    head[4] = _cell(head[4])
+    for line in document["lines"]:
+        writer.writerow([*head, line["line"], _cell(line["name"]), line["amount"]])
+    for tax in document["taxes"]:
+        writer.writerow([*head, "", _cell(f"{tax['name']} {tax['percent']} %"), tax["amount"]])
+    return text.getvalue()
+
+
+def credit_note_pdf(document: Mapping[str, Any], name: str, email: str | None, invoice: KeptInvoice) -> bytes:
+    """As `invoice_pdf`."""
+    import typst  # see above
+
+    data = {
+        **document,
+        "customer_name": name,
+        "customer_email": email or "",
+        "invoice_number": number_of(invoice) or invoice.id,
+    }
+    return typst.compile(_NOTE_TEMPLATE.read_bytes(), sys_inputs={"note": json.dumps(data)})

@@ -4,26 +4,31 @@ What the keeper does at every sweep, `POST /v1/billing/run` does for any moment.
 is named by its subscription and boundary, and one that is finalized never changes.
 """
 
-import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from tallystick.billing.kept import subscription_of
 from tallystick.billing.period import parse_duration_us
-from tallystick.billing.timeline import next_boundary
-from tallystick.catalog.billing import Closing, KeptInvoice, KeptSubscription, LateLine
+from tallystick.billing.timeline import closing_look
+from tallystick.catalog.billing import Closing, KeptInvoice, KeptSubscription
 from tallystick.catalog.interface import SYSTEM, Actor
 from tallystick.config import Settings
 from tallystick.errors import Conflict, Invalid, TallystickError, TimedOut, Unavailable
 from tallystick.flows.billing.build import Built, Job, build, want
+from tallystick.flows.billing.closing import (
+    FAILED_MAX,
+    Failed,
+    Report,
+    closing_of,
+    is_after_end,
+    new_invoice_id,
+)
 from tallystick.flows.billing.gather import Answers, Settled, Wanted, gather, settle
 from tallystick.flows.billing.parts import billing_of
-from tallystick.flows.billing.paying import give_back, pay
 from tallystick.flows.billing.prepare import jobs_of
+from tallystick.flows.billing.thresholds import cut
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
-from tallystick.money import money_text
 
 T = TypeVar("T")
 
@@ -32,35 +37,6 @@ BATCH = 2_000
 KEPT_AT_ONCE = 200
 """Invoices that are written in one transaction: others wait for it."""
 ROUNDS_MAX = 100_000
-FAILED_MAX = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An invoice that could not be made, and why. It is tried again with the next run."""
-
-    tenant: str
-    subscription: str
-    code: str
-    detail: str
-
-
-@dataclass(slots=True)
-class Report:
-    """What a run did."""
-
-    at_us: int
-    closed: int = 0
-    finalized: int = 0
-    invoices: list[str] = field(default_factory=list[str])
-    """Ids of those that were made or finalized, at most FAILED_MAX of them."""
-    failed: list[Failed] = field(default_factory=list[Failed])
-
-    def note(self, kept: Sequence[KeptInvoice]) -> None:
-        for one in kept:
-            self.finalized += one.status == "finalized"
-            if len(self.invoices) < FAILED_MAX and one.id not in self.invoices:
-                self.invoices.append(one.id)
 
 
 async def run(
@@ -122,6 +98,7 @@ async def run(
                 actor=actor,
                 names={},
             )
+    await cut(system, tenant, at_us, report=report, actor=actor, stopped=stopped)
     return report
 
 
@@ -140,20 +117,19 @@ async def finalize(system: System, tenant: str, name: str, *, actor: Actor) -> K
     answers = await _answers(system, tenant, jobs, settled)
     now_us = system.clock.now_us()
     built = await in_questions(system, lambda: build(jobs[0], answers, settled))
-    closing = _closing(kept, built, name=invoice.id, status="finalized", grace_until_us=0, now_us=now_us)
+    closing = closing_of(
+        system, kept, built, name=invoice.id, status="finalized", grace_until_us=0, now_us=now_us
+    )
     closing = replace(closing, invoice=replace(closing.invoice, grace_until_us=invoice.grace_until_us))
     made = await in_questions(system, lambda: billing.keep_invoices([closing], actor=actor, now_us=now_us))
     if not made:
         raise Unavailable("The subscription was changed at this moment. Try again.", retry_after_s=1)
-    await in_questions(system, lambda: pay(system, tenant, made, now_us=now_us))
     return made[0]
 
 
 def void(system: System, tenant: str, name: str, *, actor: Actor, now_us: int) -> KeptInvoice:
     """Nothing is due by it any more; what credits had paid of it is given back. Idempotent. Synchronous."""
-    made = billing_of(system).void_invoice(tenant, name, actor=actor, now_us=now_us)
-    give_back(system, tenant, name, now_us=now_us)
-    return made
+    return billing_of(system).void_invoice(tenant, name, actor=actor, now_us=now_us)
 
 
 async def _close(
@@ -210,13 +186,19 @@ async def _close(
             except Invalid as error:
                 fail(one, error)
                 continue
+            ended = is_after_end(job)
+            if ended and not built.lines and not built.given_back:
+                look_us = closing_look(job.subscription, job.plans, job.timezone, job.boundary_us)
+                billing.defer_subscription(tenant, one.id, look_us)
+                continue
             grace_until_us = job.boundary_us + _grace_us(system.settings, job, built)
             made.append(
-                _closing(
+                closing_of(
+                    system,
                     one,
                     built,
-                    name=names.get(one.id) or "inv_" + secrets.token_hex(12),
-                    status="finalized" if at_us >= grace_until_us else "grace",
+                    name=names.get(one.id) or new_invoice_id(),
+                    status="finalized" if ended or at_us >= grace_until_us else "grace",
                     grace_until_us=grace_until_us,
                     now_us=now_us,
                 )
@@ -230,7 +212,6 @@ async def _close(
             system, lambda part=part: billing.keep_invoices(part, actor=actor, now_us=now_us)
         )
         report.note(made)
-        await in_questions(system, lambda made=made: pay(system, tenant, made, now_us=now_us))
     return len(closings)
 
 
@@ -239,35 +220,6 @@ async def _answers(system: System, tenant: str, jobs: Sequence[Job], settled: Se
     for job in jobs:
         want(job, wanted)
     return await gather(system, tenant, wanted, settled.as_of_us)
-
-
-def _closing(
-    kept: KeptSubscription, built: Built, *, name: str, status: str, grace_until_us: int, now_us: int
-) -> Closing:
-    job = built.job
-    finalized = status == "finalized"
-    invoice = KeptInvoice(
-        tenant=kept.tenant,
-        id=name,
-        customer=kept.customer,
-        subscription=kept.id,
-        boundary_us=job.boundary_us,
-        from_us=built.period.from_us,
-        to_us=built.period.to_us,
-        status="finalized" if finalized else "grace",
-        grace_until_us=grace_until_us,
-        document=built.document,
-        basis=built.basis,
-        created_at_us=now_us,
-        finalized_at_us=now_us if finalized else None,
-    )
-    late = tuple(
-        LateLine(kept.tenant, kept.id, name, line.id, line.of[0], line.of[1], money_text(line.rounded))
-        for line in built.late
-        if line.of is not None
-    )
-    following = next_boundary(subscription_of(kept.content), job.plans, job.timezone, job.boundary_us)
-    return Closing(invoice, kept.content, job.boundary_us, following, late if finalized else ())
 
 
 def _grace_us(settings: Settings, job: Job, built: Built) -> int:

@@ -80,6 +80,7 @@ def create_subscription(
         anchor_us=request.anchor_us,
         trial_days=request.trial_days,
         quantities=tuple(Quantity(key, start_us, quantity) for key, quantity in request.quantities),
+        thresholds=request.thresholds,
         metadata=request.metadata,
     )
     zone_of(customer.timezone)
@@ -97,6 +98,7 @@ def create_subscription(
             created_at_us=now_us,
             closed_us=None,
             due_us=due_us,
+            progressive=_has_thresholds(one, {(kept_plan.key, kept_plan.version): plan}),
         ),
         actor=actor,
         now_us=now_us,
@@ -172,9 +174,21 @@ def change_subscription(
             due_us = first_boundary(made, plans, kept.timezone)
         else:
             due_us = next_boundary(made, plans, kept.timezone, kept.closed_us)
-        return replace(kept, content=subscription_text(made), plan=made.spans[-1].plan, due_us=due_us)
+        return replace(
+            kept,
+            content=subscription_text(made),
+            plan=made.spans[-1].plan,
+            due_us=due_us,
+            progressive=_has_thresholds(made, plans),
+        )
 
     return billing.change_subscription(tenant, name, make, action=action, actor=actor, now_us=now_us)
+
+
+def _has_thresholds(one: Subscription, plans: Plans) -> bool:
+    if one.thresholds is not None:
+        return bool(one.thresholds)
+    return any(plans[span.plan, span.version].thresholds for span in one.spans)
 
 
 def _effective_us(

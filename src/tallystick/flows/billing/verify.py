@@ -7,8 +7,10 @@ from typing import Any, cast
 from tallystick.billing.kept import subscription_of
 from tallystick.billing.terms import parse_terms
 from tallystick.catalog.billing import KeptInvoice
-from tallystick.flows.billing.build import Built, Job, basis_of, build, want
+from tallystick.flows.billing.basis import basis_of
+from tallystick.flows.billing.build import Built, Job, build, want
 from tallystick.flows.billing.gather import Settled, Wanted, gather
+from tallystick.flows.billing.one_off import one_off_again
 from tallystick.flows.billing.parts import billing_of, plans_of
 from tallystick.flows.billing.prepare import earlier_of
 from tallystick.flows.system import System
@@ -29,10 +31,13 @@ async def verify(system: System, tenant: str, name: str) -> Verified:
     """Raises NotFound (invoice_not_found), Invalid (past_retention: its facts are deleted)."""
     billing = billing_of(system)
     invoice = await in_questions(system, lambda: billing.invoice(tenant, name))
-    built = await again(system, tenant, invoice)
-    same = built.document == invoice.document
-    differences = () if same else _differences("", json.loads(invoice.document), json.loads(built.document))
-    return Verified(invoice, built.document, same, tuple(differences))
+    if invoice.kind == "one_off":
+        document = one_off_again(invoice)
+    else:
+        document = (await again(system, tenant, invoice)).document
+    same = document == invoice.document
+    differences = () if same else _differences("", json.loads(invoice.document), json.loads(document))
+    return Verified(invoice, document, same, tuple(differences))
 
 
 async def again(system: System, tenant: str, invoice: KeptInvoice) -> Built:
@@ -58,7 +63,17 @@ def job_again(system: System, tenant: str, invoice: KeptInvoice) -> tuple[Job, S
         boundary_us=invoice.boundary_us,
         meters=basis.meters,
         terms=parse_terms(basis.terms),
-        earlier=tuple(earlier_of(billing.invoice(tenant, one), late) for one, late in basis.earlier),
+        earlier=tuple(
+            earlier_of(
+                billing.invoice(tenant, one), late, [billing.credit_note(tenant, note) for note in notes]
+            )
+            for one, late, notes in basis.earlier
+        ),
+        kind=invoice.kind,
+        until_us=invoice.boundary_us if invoice.kind == "threshold" else None,
+        items=basis.items,
+        parts=basis.parts,
+        by_note=basis.by_note,
     )
     return job, Settled(basis.as_of_us, json.loads(invoice.document)["position"])
 
