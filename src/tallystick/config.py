@@ -172,6 +172,10 @@ class Settings:
     )
     delivery_time_s_max: int = _setting(15, "Time within which an endpoint must answer.")
     deliveries_keep_days: int = _setting(30, "How long finished deliveries are kept. 0: for ever.")
+    streams_per_tenant_max: int = _setting(
+        50,
+        "Event streams (GET /v1/stream) of one tenant at a time, counted by each server; more are refused with 429.",
+    )
     secrets_key: str = _setting(
         "",
         "Key under which the secrets of channels are sealed, the same for every process: any 32 random bytes as text. "

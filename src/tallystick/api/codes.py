@@ -197,6 +197,7 @@ CODES: dict[str, tuple[int, str]] = {
     "time_needed": (422, "The price changes over time, and the usage says no `at`."),
     "key_immutable": (422, "A key cannot be changed."),
     "invalid_setting": (422, "A setting cannot be read (command line)."),
+    "too_many_streams": (429, "Too many event streams are open; see `streams_per_tenant_max`."),
     "too_many_requests": (429, "Too many requests; see Retry-After."),
     "rate_limited": (429, "More than a setting allows; the detail names it."),
     "share_exceeded": (429, "Too much of the tenant waits to be written already."),

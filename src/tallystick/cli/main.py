@@ -22,6 +22,7 @@ from tallystick.cli import (
     questions,
     serve,
     settings_page,
+    tail,
 )
 from tallystick.errors import TallystickError
 
@@ -65,6 +66,7 @@ for part in (
     settings_page,
     backup,
     export,
+    tail,
 ):
     part.register(app)
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -18,6 +19,8 @@ from tallystick.config import Settings
 from tallystick.errors import Invalid, TallystickError
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from tallystick.wiring import Running
 
 _console = Console(stderr=True)
@@ -60,7 +63,9 @@ async def run_server(
         gc.set_threshold(100_000, 20, 100)
         app = create_app(running.system)
         served = app if "api" in roles else Watched(app)
-        server = uvicorn.Server(server_config(served, host=host, port=port))
+        server = _ending(
+            uvicorn.Server(server_config(served, host=host, port=port)), running.system.tails.close
+        )
         if when_ready is not None:
             beside = asyncio.create_task(_coroutine(when_ready(running, url)))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,6 +77,18 @@ async def run_server(
             with contextlib.suppress(asyncio.CancelledError, TallystickError):
                 await beside
         await running.stop()
+
+
+def _ending(server: "uvicorn.Server", end_streams: Callable[[], None]) -> "uvicorn.Server":
+    """Has streams end when a signal comes: the server waits for connections, and theirs would never end."""
+    handle, loop = server.handle_exit, asyncio.get_running_loop()
+
+    def on_signal(sig: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(end_streams)
+        handle(sig, frame)
+
+    server.handle_exit = on_signal
+    return server
 
 
 def _second_signal_ends_at_once(number: int, _: object) -> None:

@@ -15,6 +15,7 @@ from tallystick.flows.outbox import Outbox
 from tallystick.flows.quarantine import Releasing
 from tallystick.flows.recording import Recording
 from tallystick.flows.rollup import Rollups
+from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
@@ -38,6 +39,7 @@ class System:
     """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None
     """None: billing is switched off."""
+    tails: Tails = field(default_factory=Tails)
     outbox: Outbox | None = None
     """Channels and deliveries (flows/outbox.outbox_of)."""
     gate: Gate = field(default_factory=Gate)

@@ -55,6 +55,7 @@ from tallystick.store.interface import (
 )
 from tallystick.store.layout import Storage
 from tallystick.store.placement import place
+from tallystick.store.recent import recorded_behind
 from tallystick.store.rollups import Rollups
 from tallystick.store.statements import (
     create_readings,
@@ -385,6 +386,19 @@ class ClickHouseStore:
             if len(found) >= search.limit:
                 break
         return [replace(event, retracted=True) for event in found]
+
+    def events_recorded(
+        self,
+        tenant: str,
+        *,
+        after: tuple[int, int],
+        until_us: int,
+        types: Sequence[str] | None,
+        customers: Sequence[str] | None,
+        limit: int,
+    ) -> list[StoredEvent]:
+        where, bound = recorded_behind(tenant, after, until_us, types=types, customers=customers)
+        return self._stored_events("events", where, bound, limit, order="recorded_at, position")
 
     def _current(self, search: EventSearch) -> list[StoredEvent]:
         """Range by range from the newest, so that no more superseded positions are held than one range has."""
@@ -832,11 +846,17 @@ class ClickHouseStore:
         return self._stored_events(table, where, bound, limit)
 
     def _stored_events(
-        self, table: str, where: list[str], bound: question.Bound, limit: int
+        self,
+        table: str,
+        where: list[str],
+        bound: question.Bound,
+        limit: int,
+        *,
+        order: str = "position DESC",
     ) -> list[StoredEvent]:
         sql = (
             f"SELECT {_STORED_EVENT}{_LATER[table]} FROM {table} WHERE {' AND '.join(where)} "
-            f"ORDER BY position DESC LIMIT {bound.value(limit, 'UInt64')}"
+            f"ORDER BY {order} LIMIT {bound.value(limit, 'UInt64')}"
         )
         rows = self._connection.rows(sql, bound.parameters, column_formats=_STORED_EVENT_FORMATS)
         return [StoredEvent(*row) for row in rows]

@@ -451,6 +451,20 @@ class Store(Protocol):
 
     def search(self, search: EventSearch) -> list[StoredEvent]: ...
 
+    def events_recorded(
+        self,
+        tenant: str,
+        *,
+        after: tuple[int, int],
+        until_us: int,
+        types: Sequence[str] | None,
+        customers: Sequence[str] | None,
+        limit: int,
+    ) -> list[StoredEvent]:
+        """Events as they were recorded, in the order of recording: behind `after` (moment of recording, position) and up
+        to the moment `until_us`. None: any."""
+        ...
+
     def quarantined(self, *, as_of_us: int, limit: int) -> list[Quarantined]:
         """The subjects of all tenants that versions of nobody (customer "") name, among those that count as of then; most
         events first."""

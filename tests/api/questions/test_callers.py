@@ -171,6 +171,7 @@ ROUTES = [
     Route("POST /v1/plans/{key}/publish", "billing:write", 404, at="/v1/plans/none/publish"),
     Route("GET /v1/plans/{key}/versions", "billing:read", 404, at="/v1/plans/none/versions"),
     Route("GET /v1/transitions", "alerts:read", 200, **CUT),
+    Route("GET /v1/stream", "events:read", 422, portal=422, at="/v1/stream?kind=none"),
     Route("GET /v1/subscriptions", "billing:read", 200, **CUT),
     Route("POST /v1/subscriptions", "billing:write", 422),
     Route("GET /v1/subscriptions/{id}", "billing:read", 404, portal=404, at="/v1/subscriptions/none"),
