@@ -18,7 +18,7 @@ from tallystick.api.auth import Authenticator, address_of, caller, check_scope, 
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import STRING, TIME, operation, query
 from tallystick.api.search import found_document
-from tallystick.catalog.alerting import Transition
+from tallystick.api.transitions import transition_document
 from tallystick.errors import Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from tallystick.flows.lookup import Found
 from tallystick.flows.system import System
@@ -43,20 +43,6 @@ ID_CHARACTERS_MAX = 64
 _EVENT_ID = re.compile(r"e1-([0-9a-f]{1,16})(?:-([0-9a-f]{1,16}))?\Z", re.ASCII)
 _TRANSITION_ID = re.compile(r"t1-([0-9a-f]{1,15})\Z", re.ASCII)
 _FILTER = re.compile(r"filter\[([^\]]{1,128})\]\Z")
-
-
-def transition_document(one: Transition) -> dict[str, Any]:
-    """A transition: what has happened, and everything it was decided by."""
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "alert": one.alert,
-        "owner": one.owner,
-        "customer": one.customer or None,
-        "at": wire.time_text(one.at_us),
-        "muted": one.muted,
-        **one.content,
-    }
 
 
 def id_of(place: Place) -> str:
