@@ -107,6 +107,9 @@ export class Tallystick {
     /** Everything known of one event. */
     lookup: (query: QueryOf<"GET /v1/events/lookup">, signal?: AbortSignal) => this.call("GET /v1/events/lookup", { query, ...given(signal) }),
     correct: (body: BodyOf<"POST /v1/events/corrections">) => this.call("POST /v1/events/corrections", { body }),
+    /** What a correction would change. */
+    previewCorrection: (body: BodyOf<"POST /v1/correction_preview">, signal?: AbortSignal) =>
+      this.call("POST /v1/correction_preview", { body, ...given(signal) }),
   };
 
   readonly meters = {
@@ -126,7 +129,8 @@ export class Tallystick {
     values: (key: string, name: string, query: QueryOf<"GET /v1/meters/{key}/dimensions/{name}/values"> = {}, signal?: AbortSignal) =>
       this.call("GET /v1/meters/{key}/dimensions/{name}/values", { path: { key, name }, query, ...given(signal) }),
     /** What a definition would make of the latest events, before it is saved. */
-    preview: (body: BodyOf<"POST /v1/meter_preview">, signal?: AbortSignal) => this.call("POST /v1/meter_preview", { body, ...given(signal) }),
+    preview: (body: BodyOf<"POST /v1/meter_preview">, options: { limit?: number; signal?: AbortSignal } = {}) =>
+      this.call("POST /v1/meter_preview", { body, query: { limit: options.limit }, ...given(options.signal) }),
   };
 
   readonly usage = {
@@ -220,6 +224,7 @@ export class Tallystick {
       list: (query: Readonly<Record<string, unknown>> = {}): Promise<AnswerOf<`GET ${P}`>> => this.call(`GET ${base}` as const, { query: query as never }),
       get: (value: string): Promise<AnswerOf<`GET ${P}/{key}`>> => this.call(`GET ${one}` as `GET ${P}/{key}`, { path: at(value) }),
       create: (body: unknown): Promise<AnswerOf<`POST ${P}`>> => this.call(`POST ${base}` as const, { body: body as never }),
+      replace: (value: string, body: unknown): Promise<AnswerOf<`PUT ${P}/{key}`>> => this.call(`PUT ${one}` as `PUT ${P}/{key}`, { path: at(value), body: body as never }),
       change: (value: string, body: unknown): Promise<AnswerOf<`PATCH ${P}/{key}`>> => this.call(`PATCH ${one}` as `PATCH ${P}/{key}`, { path: at(value), body: body as never }),
       remove: async (value: string): Promise<void> => void (await this.call(`DELETE ${one}` as `DELETE ${P}/{key}`, { path: at(value) })),
     };

@@ -10,10 +10,12 @@ from litestar import Request, Response, post
 from tallystick.api import wire
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.openapi import EVENT, EVENT_EXAMPLE, POSITION, STRING, array, nullable, objects, operation
+from tallystick.api.search import contribution_document
 from tallystick.errors import BadRequest, Invalid, TooLarge, UnsupportedMediaType
 from tallystick.flows.correct import CorrectionResult, correct
 from tallystick.flows.customers import check_unbound
 from tallystick.flows.position import token_of
+from tallystick.flows.preview import Effect, preview_correction
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.decode import Decoded, Limits, decode
@@ -177,11 +179,13 @@ def _replacing(raw: bytes | None, system: System, tenant: str, *, items_max: int
     )
 
 
-def _read(body: bytes, system: System, tenant: str) -> tuple[str, list[tuple[str, str]], Decoded | None]:
+def _read(
+    body: bytes, system: System, tenant: str, *, needs_reason: bool = True
+) -> tuple[str, list[tuple[str, str]], Decoded | None]:
     members: Mapping[str, bytes] = members_of(body)
     faults = wire.Faults()
     wire.check_members(dict.fromkeys(members), _MEMBERS, faults)
-    reason = _reason(members.get("reason"), faults)
+    reason = _reason(members.get("reason"), faults) if needs_reason or "reason" in members else ""
     retract = _retracted(members.get("retract"), faults)
     if len(retract) > ITEMS_MAX:
         raise TooLarge(
@@ -336,4 +340,108 @@ async def correct_events(request: Connection) -> Response[bytes]:
     return Response(msgspec.json.encode(document), media_type="application/json", status_code=200)
 
 
-ROUTES = [correct_events]
+PREVIEWED_MAX = 100
+_SIDE = array(
+    objects(
+        {"meter": STRING, "version": {"type": "integer"}, "value": STRING, "excluded": STRING},
+        required=("meter", "version"),
+    ),
+    description="For each meter of its type what it contributes, or why nothing.",
+)
+
+
+@post(
+    "/v1/correction_preview",
+    guards=[require("events:read")],
+    status_code=200,
+    request_max_body_size=BODY_BYTES_MAX,
+    opt={
+        "operation": operation(
+            summary="What a correction would change",
+            tag="Events",
+            description="Takes what `POST /v1/events/corrections` takes, of which `reason` may be left out, and changes "
+            f"nothing. At most {PREVIEWED_MAX} in one request.",
+            body=objects(
+                {
+                    "reason": {"type": "string", "maxLength": REASON_CHARACTERS_MAX},
+                    "retract": array(
+                        objects(
+                            {"source": {"type": "string", "default": SOURCE_DEFAULT}, "id": STRING},
+                            required=("id",),
+                            additionalProperties=False,
+                        )
+                    ),
+                    "replace": array(EVENT, description="Events with an existing identity."),
+                },
+                required=(),
+                additionalProperties=False,
+            ),
+            body_example={"retract": [{"source": "/gateway", "id": "r-2"}]},
+            answer=objects(
+                {
+                    "items": array(
+                        objects(
+                            {
+                                "action": {"type": "string", "enum": ["retract", "replace"]},
+                                "source": STRING,
+                                "id": STRING,
+                                "found": {
+                                    "type": "boolean",
+                                    "description": "Whether there is such an event.",
+                                },
+                                "before": _SIDE,
+                                "after": _SIDE,
+                            }
+                        )
+                    ),
+                    "rejected": array(
+                        objects({"index": {"type": "integer"}, "code": STRING, "detail": STRING}),
+                        description="Events of `replace` that are none.",
+                    ),
+                }
+            ),
+        )
+    },
+)
+async def preview_corrections(request: Connection) -> Response[bytes]:
+    """Nothing is changed."""
+    system, who = wire.system_of(request), caller(request)
+    check_unbound(who.customer)
+    wire.check_parameters(request, ())
+    body = await wire.arrived(request)
+    _, retract, replace = await in_questions(
+        system, lambda: _read(body, system, who.tenant, needs_reason=False)
+    )
+    accepted = None if replace is None or not len(replace.events) else replace.events
+    if len(retract) + (0 if accepted is None else len(accepted)) > PREVIEWED_MAX:
+        raise TooLarge(
+            f"At most {PREVIEWED_MAX} corrections are previewed at a time.", code="too_many_events"
+        )
+    effects = await preview_correction(system, who.tenant, retract, accepted)
+    return Response(
+        msgspec.json.encode(
+            {
+                "items": [_effect(one) for one in effects],
+                "rejected": [
+                    {"index": one.index, "code": one.code, "detail": one.detail}
+                    for one in ([] if replace is None else replace.rejected)
+                ],
+            }
+        ),
+        media_type="application/json",
+        status_code=200,
+    )
+
+
+def _effect(effect: Effect) -> dict[str, Any]:
+    return {
+        "action": effect.action,
+        "source": effect.source,
+        "id": effect.id,
+        "found": effect.found,
+        "before": [contribution_document(one) for one in effect.before],
+        "after": [contribution_document(one) for one in effect.after],
+    }
+
+
+ROUTES = [correct_events, preview_corrections]

@@ -122,6 +122,7 @@ ROUTES = [
     Route("GET /v1/export/events/parts", "events:read", 200, **CUT),
     Route("GET /v1/export/readings", "usage:read", 200, other=404, **CUT, at="/v1/export/readings?meter=calls"),
     Route("GET /v1/export/readings/parts", "usage:read", 200, other=404, **CUT, at="/v1/export/readings/parts?meter=calls"),
+    Route("POST /v1/correction_preview", "events:read", 422),
     Route("POST /v1/meter_preview", "events:read", 422),
     Route("GET /v1/me", ANY, 200, portal=200),
     Route("GET /v1/meters", "meters:read", 200, **CUT),

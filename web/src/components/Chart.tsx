@@ -110,7 +110,7 @@ export function Chart({ series, labels, before, kind, height = 280, unit, title,
           <ul>
             {series.slice(0, TIPS_MAX).map((one, index) => one.values[at] !== undefined && (
               <li key={one.name}>
-                <i class={`swatch ${colour(index, one.rest)}`} /><span>{one.name}</span><Figure value={one.values[at]} />
+                <i class={`swatch ${colour(index, one.rest)}`} /><span>{one.name}</span><Figure own={one.rest ?? false} value={one.values[at]} />
               </li>
             ))}
             {before && <li><i class="swatch before" /><span>before</span><Figure value={before[at] ?? null} /></li>}

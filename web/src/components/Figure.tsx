@@ -6,12 +6,19 @@ const DECIMAL = /^(-?)(\d+)(\.\d+)?$/;
  * A figure, digit for digit as the server gave it. Thousands are set apart by space alone (CSS), so that the text which is
  * copied, searched and read aloud is the figure itself.
  */
-export function Figure({ value, unit, none = "–" }: { value: string | number | null | undefined; unit?: string | null; none?: string }) {
+export function Figure({ value, unit, none = "–", own }: {
+  value: string | number | null | undefined;
+  unit?: string | null;
+  /** What stands in the place of a figure that there is not. */
+  none?: string;
+  /** Computed by these pages, such as a share: the tests hold all others to the API's answers. */
+  own?: boolean;
+}) {
   const text = value === null || value === undefined ? null : String(value);
   if (text === null) return <span class="figure none">{none}</span>;
   return (
     <span class="figure">
-      <span data-figure={text}>{grouped(text)}</span>
+      <span {...(own ? { "data-own": text } : { "data-figure": text })}>{grouped(text)}</span>
       {unit && <span class="unit"> {unit}</span>}
     </span>
   );
@@ -36,7 +43,7 @@ export function Change({ percent }: { percent: string | null | undefined }) {
   return (
     <span class="change">
       <span aria-hidden="true">{flat ? "=" : down ? "↓" : "↑"} </span>
-      <Figure value={down || flat ? percent : `+${percent}`} unit="%" />
+      <Figure own value={down || flat ? percent : `+${percent}`} unit="%" />
     </span>
   );
 }

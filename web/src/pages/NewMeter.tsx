@@ -30,7 +30,7 @@ export function NewMeter() {
   const ready = draft.event_type !== "" && (draft.aggregation === "count" || draft.value !== "");
   const preview = useAsk(ready ? stringifyJson({ ...definition, key: "preview", name: "preview" }) : null, async (signal) => {
     await pause(signal);
-    return client.meters.preview({ ...definition, key: "preview" } as never, signal);
+    return client.meters.preview({ ...definition, key: "preview" } as never, { limit: PREVIEWED, signal });
   });
   const save = async (): Promise<void> => {
     setBusy(true);
@@ -142,6 +142,7 @@ function definitionOf(draft: Draft): Record<string, unknown> {
 }
 
 const TYPING_MS = 300;
+const PREVIEWED = 25;
 
 function pause(signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

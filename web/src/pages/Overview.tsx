@@ -16,6 +16,7 @@ import { rangeOf, RANGES } from "../time";
 
 const SHOWN = ["1h", "24h", "7d", "30d"];
 const REFRESH_MS = 15_000;
+const PACE_MS = 1000;
 const METERS_COMPARED_MAX = 8;
 
 type Usage = AnswerOf<"GET /v1/meters/{key}/usage">;
@@ -67,15 +68,15 @@ function Live() {
     const perSecond = last === null ? null : (((now.accepted - last.accepted) * 1000) / (now.at - last.at)).toFixed(1);
     if (perSecond !== null) setPast((all) => [...all.slice(-59), perSecond]);
     return { perSecond, rejected: sum(found, "tallystick_events_rejected_total"), duplicates: sum(found, "tallystick_duplicates_total"), conflicts: sum(found, "tallystick_conflicts_total") };
-  }, 2000);
-  const ready = useAsk("lag", (signal) => client.health(signal), 2000);
+  }, PACE_MS);
+  const ready = useAsk("lag", (signal) => client.health(signal), PACE_MS);
   const lag = ready.answer?.recorder_lag;
   return (
     <section aria-label="Now" class="tiles">
       <div class="tile wide-tile">
         <h2>Events a second</h2>
-        <p class="big"><Figure value={pace.answer?.perSecond ?? null} none="…" /></p>
-        <Spark values={past} title="Events a second, the last two minutes" />
+        <p class="big"><Figure own value={pace.answer?.perSecond ?? null} none="…" /></p>
+        <Spark values={past} title="Events a second, the last minute" />
       </div>
       <div class="tile">
         <h2>Recorder</h2>
@@ -84,17 +85,17 @@ function Live() {
       </div>
       <div class="tile">
         <h2>Sent twice</h2>
-        <p class="big"><Figure value={pace.answer?.duplicates} none="…" /></p>
+        <p class="big"><Figure own value={pace.answer?.duplicates} none="…" /></p>
         <p class="muted">duplicates, counted once</p>
       </div>
       <div class="tile">
         <h2>Conflicts</h2>
-        <p class="big"><Figure value={pace.answer?.conflicts} none="…" /></p>
+        <p class="big"><Figure own value={pace.answer?.conflicts} none="…" /></p>
         <p class="muted"><a href="/events?status=conflict">same identity, other content</a></p>
       </div>
       <div class="tile">
         <h2>Rejected</h2>
-        <p class="big"><Figure value={pace.answer?.rejected} none="…" /></p>
+        <p class="big"><Figure own value={pace.answer?.rejected} none="…" /></p>
         <p class="muted">refused with a reason</p>
       </div>
       <p class="tiles-note muted">Of this server since it was started.</p>

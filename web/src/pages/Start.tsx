@@ -89,7 +89,7 @@ function MakeMeter() {
   };
   const meters = asked.answer?.items ?? [];
   if (meters.length > 0) {
-    return <p class="done">You have {meters.length === 1 ? "a meter" : <><Figure value={meters.length} />{asked.answer?.next_cursor ? "+" : ""} meters</>}: {meters.map((meter) => meter.key).join(", ")}.</p>;
+    return <p class="done">You have {meters.length === 1 ? "a meter" : <><Figure own value={meters.length} />{asked.answer?.next_cursor ? "+" : ""} meters</>}: {meters.map((meter) => meter.key).join(", ")}.</p>;
   }
   if (!may("meters:write")) return <p>This key may not make meters; use one with the scope <code>meters:write</code>.</p>;
   return (

@@ -50,7 +50,7 @@ export function Status() {
               rowKey={([name]) => name}
               columns={[
                 { name: "Figure", cell: ([name]) => <code>{name}</code> },
-                { name: "Since it was started", figure: true, cell: ([, value]) => <Figure value={value.replace(/\.0$/, "")} /> },
+                { name: "Since it was started", figure: true, cell: ([, value]) => <Figure own value={value.replace(/\.0$/, "")} /> },
               ]}
             />
           )}

@@ -1,7 +1,7 @@
 /** Retract or replace an event: first what it would change, then, with a reason, the change. */
 
 import { useState } from "preact/hooks";
-import { parseJson, stringifyJson, type Json } from "tallystick";
+import { parseJson, stringifyJson, type AnswerOf, type Json } from "tallystick";
 import { asError, useAsk } from "../../ask";
 import { Field } from "../../components/Form";
 import { Figure } from "../../components/Figure";
@@ -18,7 +18,7 @@ export function Correct({ known, action, cancel, done }: { known: Known; action:
   const [failure, setFailure] = useState<Error | null>(null);
   const data = read(text);
   const body = data instanceof Error ? null : change(known, action, data);
-  const preview = useAsk(body === null ? null : stringifyJson(body), (signal) => client.call("POST /v1/correction_preview", { body: body as never, signal }));
+  const preview = useAsk(body === null ? null : stringifyJson(body), (signal) => client.events.previewCorrection(body as never, signal));
 
   const send = async (): Promise<void> => {
     setBusy(true);
@@ -70,13 +70,14 @@ interface Side {
   excluded?: string;
 }
 
-function Effect({ answer }: { answer: { items: { status: string; before: Side[]; after: Side[]; detail?: string }[] } }) {
+function Effect({ answer }: { answer: AnswerOf<"POST /v1/correction_preview"> }) {
   const item = answer.items[0];
+  const refused = answer.rejected[0];
+  if (refused !== undefined) return <p class="note">{refused.detail}</p>;
   if (item === undefined) return null;
-  if (item.detail) return <p class="note">{item.detail}</p>;
-  const after = new Map(item.after.map((side) => [side.meter, side]));
-  const meters = [...new Set([...item.before, ...item.after].map((side) => side.meter))];
-  const before = new Map(item.before.map((side) => [side.meter, side]));
+  const after = new Map<string, Side>(item.after.map((side) => [side.meter, side]));
+  const before = new Map<string, Side>(item.before.map((side) => [side.meter, side]));
+  const meters = [...new Set([...before.keys(), ...after.keys()])];
   if (meters.length === 0) return <p class="note">No meter counts this event, before or after.</p>;
   return (
     <Table
@@ -87,7 +88,7 @@ function Effect({ answer }: { answer: { items: { status: string; before: Side[];
         { name: "Meter", cell: (meter) => meter },
         { name: "Now", figure: true, cell: (meter) => <Value side={before.get(meter)} /> },
         { name: "Then", figure: true, cell: (meter) => <Value side={after.get(meter)} /> },
-        { name: "Difference", figure: true, cell: (meter) => <Figure value={difference(before.get(meter), after.get(meter))} /> },
+        { name: "Difference", figure: true, cell: (meter) => <Figure own value={difference(before.get(meter), after.get(meter))} /> },
       ]}
     />
   );

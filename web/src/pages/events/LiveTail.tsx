@@ -77,7 +77,7 @@ export function LiveTail({ type, customer, open }: { type: string | null; custom
     <section class="panel">
       <header>
         <h2><span class={`dot ${state === "open" ? "ok" : state === "lost" ? "down" : "asking"}`} aria-hidden="true" />{state === "open" ? "Live" : state === "lost" ? "Connecting again…" : "Connecting…"}</h2>
-        <p class="muted"><Figure value={String(shown.perSecond)} /> a second, <Figure value={String(shown.seen)} /> since you opened it</p>
+        <p class="muted"><Figure own value={String(shown.perSecond)} /> a second, <Figure own value={String(shown.seen)} /> since you opened it</p>
         <button type="button" aria-pressed={held} onClick={() => setHeld(!held)}>{held ? "Go on" : "Hold still"}</button>
       </header>
       {shown.rows.length === 0 ? <Empty title="Waiting for events" /> : (

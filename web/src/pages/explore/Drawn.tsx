@@ -93,11 +93,11 @@ function Groups({ answer, explored, open, narrow }: {
               );
             },
           },
-          { name: "Usage", figure: true, cell: (line) => <Figure value={line.total} unit={answer.unit} /> },
-          ...(answer.additive ? [{ name: "Share", figure: true, wide: true, cell: (line: GroupLine) => (line.total !== null && total !== null ? <Figure value={percent(line.total, total)} unit="%" /> : "–") }] : []),
+          { name: "Usage", figure: true, cell: (line) => <Figure own={line.group === null} value={line.total} unit={answer.unit} /> },
+          ...(answer.additive ? [{ name: "Share", figure: true, wide: true, cell: (line: GroupLine) => (line.total !== null && total !== null ? <Figure own value={percent(line.total, total)} unit="%" /> : "–") }] : []),
           ...(explored.compare
             ? [
-                { name: "Before", figure: true, wide: true, cell: (line: GroupLine) => <Figure value={line.previous} /> },
+                { name: "Before", figure: true, wide: true, cell: (line: GroupLine) => <Figure own={line.group === null} value={line.previous} /> },
                 { name: "Change", figure: true, cell: (line: GroupLine) => <Change percent={line.changePercent} /> },
               ]
             : []),
@@ -133,7 +133,7 @@ function Windows({ answer, explored, labels, open }: {
           { name: "From", cell: (row) => <button type="button" class="link" title={`${row.start} to ${row.end}`} onClick={() => open(row.start, row.end, null)}>{labels[row.index]}</button> },
           { name: answer.groups.length > 0 ? "All" : "Usage", figure: true, cell: (row) => <Figure value={answer.whole.values[row.index]} /> },
           ...(answer.before === null ? [] : [{ name: "Before", figure: true, cell: (row: WindowRow) => <Figure value={answer.before?.[row.index]} /> }]),
-          ...answer.groups.map((line) => ({ name: line.name, figure: true, cell: (row: WindowRow) => <Figure value={line.values[row.index]} /> })),
+          ...answer.groups.map((line) => ({ name: line.name, figure: true, cell: (row: WindowRow) => <Figure own={line.group === null} value={line.values[row.index]} /> })),
         ]}
       />
       {rows.length > shown.length && <p class="muted">The latest {shown.length} of {rows.length} windows; the export has them all.</p>}
