@@ -124,6 +124,8 @@ def levels(
     by_day: dict[int, Decimal] = {}
     for change, end_us in runs:
         first, last = (local(at_us, timezone).toordinal() for at_us in (change.at_us, end_us - 1))
+        # A date that the zone left out (Samoa's 30 December 2011) goes with what was held before it.
+        last = max(last, local(end_us, timezone).toordinal() - 1)
         for day in range(first, min(last + 1, beyond)):
             by_day[day] = max(by_day.get(day, change.quantity), change.quantity)
     return _merged([(by_day[day], 1) for day in sorted(by_day)], whole)
