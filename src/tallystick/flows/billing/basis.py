@@ -15,7 +15,7 @@ from tallystick.billing.item import item_of
 from tallystick.billing.kept import canonical, subscription_text
 from tallystick.billing.progressive import Part
 from tallystick.flows.billing.gather import Settled
-from tallystick.money import plain
+from tallystick.money import money_text, plain
 
 if TYPE_CHECKING:
     from tallystick.flows.billing.build import Job
@@ -42,7 +42,7 @@ def basis_text(job: "Job", settled: Settled, fingerprint: str) -> str:
             ],
             **({"items": [item.to_wire() for item in job.items]} if job.items else {}),
             **(
-                {"parts": [[part.invoice, part.title, plain(part.amount)] for part in job.parts]}
+                {"parts": [[part.invoice, part.title, money_text(part.amount)] for part in job.parts]}
                 if job.parts
                 else {}
             ),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from tallystick import __version__
-from tallystick.billing.charge import Timing
+from tallystick.billing.charge import Charge, Timing
 from tallystick.billing.credit_note import creditable
 from tallystick.billing.due import Item, PlanShare, Question, items_of, plan_shares
 from tallystick.billing.invoice import (
@@ -167,11 +167,15 @@ def _within(job: Job, boundary_us: int) -> Boundary:
     assert turn is not None  # it is cut within a period
     items = items_of(job.subscription, job.plans, job.timezone, turn, Timing.ARREARS)
     usage = tuple(
-        replace(item, charge=replace(item.charge, minimum=None))
+        replace(item, charge=_without_minimum(item.charge))
         for item in items
         if item.charge.meter is not None and item.part.from_us < boundary_us
     )
     return Boundary(turn, None, usage)
+
+
+def _without_minimum(charge: Charge) -> Charge:
+    return replace(charge, adjustments=replace(charge.adjustments, minimum=None))
 
 
 def want(job: Job, wanted: Wanted) -> None:
