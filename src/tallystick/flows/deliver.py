@@ -77,7 +77,7 @@ class Deliverer:
         self._keep_days = keep_days
         self._jitter = jitter
         self._look_s = look_s
-        self._taken_s = 3 * senders.time_s_max + 15
+        self._taken_s = 2 * senders.time_s_max + 5
         self._busy: Counter[int] = Counter()
         self._troubled: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -6,6 +6,7 @@ A further noun is a module with a class like those here, and its place in NOUNS.
 from collections.abc import Sequence
 
 from tallystick.cli.config.api_keys import ApiKeys
+from tallystick.cli.config.channels import Channels
 from tallystick.cli.config.customers import Customers
 from tallystick.cli.config.meters import Meters
 from tallystick.cli.config.noun import Noun
@@ -18,6 +19,7 @@ NOUNS: Sequence[Noun] = (
     Customers(),
     Plans(),
     Subscriptions(),
+    Channels(),
     ApiKeys(),
     Retention(),
 )
