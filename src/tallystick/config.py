@@ -27,6 +27,11 @@ class Settings:
 
     data_dir: str = _setting("tallystick-data", "Directory for everything the embedded default stores.")
     listen: str = _setting("127.0.0.1:8080", "Address and port of the HTTP API.")
+    advertise_url: str = _setting(
+        "",
+        "Where the other processes of a cluster reach this one's API, such as http://10.0.0.7:8080. Empty: http:// and "
+        "what it listens on.",
+    )
     log_url: str = _setting(
         "",
         "Event log: sqlite:///path or nats://user:password@host:port,… Empty: a file in the data directory.",

@@ -17,6 +17,7 @@ from tallystick.catalog.leases import LeaseCheckpoint
 from tallystick.catalog.move import copy_catalog
 from tallystick.catalog.partitions import Partition
 from tallystick.catalog.relational import RelationalCatalog
+from tallystick.catalog.reservations import RelationalLedger
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.delivery.addresses import Guard
@@ -36,6 +37,7 @@ from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorder
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
+from tallystick.flows.limits.owner import JOB, Limiting
 from tallystick.flows.move_target import Elsewhere
 from tallystick.flows.node import RecorderNode
 from tallystick.flows.outbox import Outbox
@@ -142,8 +144,10 @@ class _Parts:
         recorder: Recording,
         rollups: Rollups,
         quarantine: Releasing | None = None,
+        *,
+        limits: Limiting,
     ) -> System:
-        return System(
+        made = System(
             settings=self.settings,
             clock=self.clock,
             log=log,
@@ -159,7 +163,10 @@ class _Parts:
             outbox=self.outbox,
             gate=Gate(self.directory / MOVED),
             open_elsewhere=self.elsewhere,
+            limits=limits,
         )
+        limits.serve(made)
+        return made
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -315,7 +322,8 @@ async def _start_alone(parts: _Parts) -> Running:
         clock=clock,
         needed_since=parts.needed_since,
     )
-    system = parts.system(log, recorder, rollups, quarantine)
+    limits = Limiting(parts.catalog, make_ledger=lambda held: _own_ledger(directory))
+    system = parts.system(log, recorder, rollups, quarantine, limits=limits)
     billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
     deliverer = parts.deliverer()
     alerts = AlertKeeper(system, status=system.alerts)
@@ -328,12 +336,14 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(eraser.run(), name="eraser"),
         asyncio.create_task(quarantine.run(), name="quarantine"),
         asyncio.create_task(billing.run(), name="billing"),
+        asyncio.create_task(limits.run(), name="limits"),
         asyncio.create_task(deliverer.run(), name="deliveries"),
         asyncio.create_task(alerts.run(), name="alerts"),
     ]
 
     async def end() -> None:
         await alerts.stop()
+        limits.stop()
         await deliverer.stop()
         await billing.stop()
         await builder.stop()
@@ -387,7 +397,13 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
 
     rollups = SharedRollups(keeper_of)
     log = PartitionedLog(logs)
-    system = parts.system(log, view, rollups, node)
+    limits = Limiting(
+        parts.catalog,
+        make_ledger=lambda held: _shared_ledger(_catalog_url(settings, directory), held),
+        leases=coordination.leases,
+        address=settings.advertise_url or f"http://{settings.listen}",
+    )
+    system = parts.system(log, view, rollups, node, limits=limits)
     eraser = TenantEraser(
         store=store,
         catalog=parts.catalog,
@@ -421,6 +437,9 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/erase": eraser.work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
+    if "api" in roles:
+        gate_jobs = {JOB: limits.work}
+        keepers.append(JobKeeper(coordination.leases, gate_jobs, owner=f"{owner}/gate", renew_s=lease_s))
     await view.look()
     viewing = asyncio.create_task(view.run(), name="cluster")
     tasks = [asyncio.create_task(keeper.run(), name="leases") for keeper in keepers]
@@ -434,6 +453,17 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         coordination.close()
 
     return Running(system, None, eraser, parts.first_admin_key, end)
+
+
+def _own_ledger(directory: Path) -> RelationalLedger:
+    ledger = RelationalLedger(f"sqlite:///{directory / 'limits.sqlite'}")
+    ledger.prepare()
+    return ledger
+
+
+def _shared_ledger(catalog_url: str, held: Held[str] | None) -> RelationalLedger:
+    assert held is not None
+    return RelationalLedger(catalog_url, lease=(held.key, held.epoch), check=held.check)
 
 
 def roles_of(settings: Settings) -> frozenset[str]:

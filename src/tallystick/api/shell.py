@@ -189,7 +189,16 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_QUESTIONS = ("/usage", "/usage/query", "/evaluate", "/preview", "/meter_preview", "/correction_preview")
+_QUESTIONS = (
+    "/usage",
+    "/usage/query",
+    "/evaluate",
+    "/preview",
+    "/meter_preview",
+    "/correction_preview",
+    "/v1/check",
+    "/v1/check/batch",
+)
 
 
 def _may_when_closed(method: str, path: str) -> bool:

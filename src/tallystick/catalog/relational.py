@@ -18,6 +18,7 @@ from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.invoices import Invoices
 from tallystick.catalog.items import Items
+from tallystick.catalog.limits import Limits
 from tallystick.catalog.meters import Meters
 from tallystick.catalog.payments import Payments
 from tallystick.catalog.plans import Plans
@@ -46,6 +47,7 @@ class RelationalCatalog(
     CreditNotes,
     Items,
     Payments,
+    Limits,
     Channels,
     Deliveries,
     Alerts,

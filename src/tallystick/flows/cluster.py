@@ -285,6 +285,10 @@ class ClusterRecording:
         return min(seen.published_us for seen in self._seen)
 
     @property
+    def published(self) -> tuple[int, Vector | None]:
+        return self.recorded_at_us, None
+
+    @property
     def totals(self) -> Totals:
         states = [seen.state for seen in self._seen]
         return Totals(

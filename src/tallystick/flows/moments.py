@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+_CLOSED_S = 0.05
+
 
 class Moments:
     """Those who wait for one recording to publish. One event loop uses an instance."""
@@ -18,7 +20,11 @@ class Moments:
         deadline_s = asyncio.get_running_loop().time() + timeout_s
         while (published_us := self._published_us()) <= after_us:
             left_s = deadline_s - asyncio.get_running_loop().time()
-            if left_s <= 0 or self._closed:
+            if self._closed:
+                # Whoever asks again and again must not keep everybody else from running.
+                await asyncio.sleep(min(max(left_s, 0.0), _CLOSED_S))
+                return None
+            if left_s <= 0:
                 return None
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.add(future)

@@ -213,6 +213,12 @@ class Recorder:
         return self._state.recorded_at_us
 
     @property
+    def published(self) -> tuple[int, Vector | None]:
+        """See flows/recording.Recording."""
+        state = self._state  # replaced as a whole by the recorder's thread
+        return state.recorded_at_us, (state.recorded,)
+
+    @property
     def totals(self) -> Totals:
         return Totals(self._state.events, self._state.duplicates, self._state.conflicts)
 

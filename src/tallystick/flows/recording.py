@@ -51,6 +51,12 @@ class Recording(Protocol):
         ...
 
     @property
+    def published(self) -> tuple[int, Vector | None]:
+        """The last published moment, and exactly what was recorded by then: everything up to this position, and nothing
+        behind it. None: that is not known here (several partitions); the store tells of each position."""
+        ...
+
+    @property
     def totals(self) -> Totals: ...
 
     @property

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
@@ -19,6 +20,9 @@ from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
+
+if TYPE_CHECKING:
+    from tallystick.flows.limits.owner import Limiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class System:
     tails: Tails = field(default_factory=Tails)
     outbox: Outbox | None = None
     """Channels and deliveries (flows/outbox.outbox_of)."""
+    limits: "Limiting | None" = None
+    """Who may still use how much (flows/limits)."""
     gate: Gate = field(default_factory=Gate)
     alerts: AlertStatus = field(default_factory=AlertStatus)
     open_elsewhere: OpenElsewhere | None = None

@@ -299,6 +299,14 @@ class ClickHouseStore:
                 found[is_conflict].append(position)
         return found
 
+    def moments_of(self, positions: Sequence[int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        wanted = sorted({int(position) for position in positions})
+        for start in range(0, len(wanted), _POSITIONS_AT_ONCE):
+            some = {"positions": wanted[start : start + _POSITIONS_AT_ONCE]}
+            found.update((row[0], row[1]) for row in self._connection.rows(statement("moments_of"), some))
+        return found
+
     def events_of(
         self,
         tenant: str,

@@ -410,6 +410,11 @@ class Store(Protocol):
         """Which of these positions are duplicates, and which conflicts, in no stated order."""
         ...
 
+    def moments_of(self, positions: Sequence[int]) -> dict[int, int]:
+        """When what lies at these positions was recorded, be it new, a duplicate or a conflict; what is not yet recorded is
+        absent."""
+        ...
+
     def events_of(
         self,
         tenant: str,

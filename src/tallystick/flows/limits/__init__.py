@@ -1,0 +1,1 @@
+"""The gate: what may still be used, decided against the same numbers that are billed."""

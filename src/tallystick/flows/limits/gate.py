@@ -1,0 +1,487 @@
+"""The gate: one owner of all balances, which decides between two awaits and answers when it is durable.
+
+    used = usage as of a moment (balances.py) + what is settled and not in usage as of that moment (limits/book.py)
+    held = what is reserved
+
+Both parts of `used` move on together (`follow`): at the next published moment usage has grown by what was recorded, and what
+of it was settled here stands here no longer. So nothing is counted twice, and nothing is missing in between.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+import structlog
+
+from tallystick.catalog.interface import Page
+from tallystick.catalog.limiting import Ledger
+from tallystick.catalog.secret import new_id
+from tallystick.errors import Fault, Invalid, NotFound, TallystickError, Unavailable
+from tallystick.flows.limits.balances import Balances
+from tallystick.flows.limits.events import columns_of, contributed, given_event, made_events
+from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown, receipt_of, sentence
+from tallystick.flows.limits.rules import Ask, Rule, RuleBook
+from tallystick.flows.limits.stand import Stands
+from tallystick.flows.limits.tide import Tide
+from tallystick.flows.limits.writer import Writer
+from tallystick.flows.position import token_of
+from tallystick.flows.system import System
+from tallystick.flows.usage import in_questions
+from tallystick.limits import reservation as life
+from tallystick.limits.book import Book
+from tallystick.limits.limit import Enforce
+from tallystick.limits.reservation import Reservation, State
+from tallystick.limits.standing import ADDED_UP, UNKNOWN_CLOSED, Decision, Standing, decide
+from tallystick.metering.event import EventColumns
+from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.position import Vector, vector_of
+from tallystick.metering.verdict import Limits
+from tallystick.money import ZERO
+
+KEPT_US = 90 * 86_400 * 1_000_000
+"""What is closed is kept so long, to be answered again."""
+
+_logger = structlog.get_logger("limits")
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """A reservation with its receipt."""
+
+    reservation: Reservation
+    receipt: dict[str, Any]
+
+
+class LimitGate:
+    """Made by its owner (owner.py) under one ledger; everything is called in the event loop."""
+
+    def __init__(self, system: System, rules: RuleBook, ledger: Ledger, limits: Limits) -> None:
+        self._system = system
+        self._rules = rules
+        self._ledger = ledger
+        self._limits = limits
+        self.failed = asyncio.Event()
+        """Set when the ledger could not be written: whoever owns the gate opens it anew."""
+        self._writer = Writer(ledger, on_failure=lambda error: self.failed.set())
+        self._book = Book()
+        self._balances = Balances(system, system.recorder.recorded_at_us)
+        self._stands = Stands(system, self._book, self._balances)
+        self._tide = Tide(system, self._book, self._balances, self._stands, self._writer)
+        self._settling: dict[str, asyncio.Future[None]] = {}
+        self._again: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closing = False
+
+    # -- its life -------------------------------------------------------------------------------------------------
+    async def open(self) -> None:
+        """Read the ledger, append what was settled and may not be in the log, and begin to follow the recorder. Raises
+        Unavailable."""
+        await self._rules.look()
+        found = await in_questions(self._system, self._ledger.load_open)
+        for one in found:
+            self._book.put(one)
+        self._tasks.append(asyncio.create_task(self._writer.run(), name="ledger"))
+        for one in found:
+            if one.state is State.SETTLING:
+                await self._append(one, self._columns(one))
+        await self._tide.begin()
+        self._expire()
+        self._tasks.append(asyncio.create_task(self._follow(), name="gate"))
+        _logger.info("gate_opened", open=len(self._book))
+
+    async def close(self) -> None:
+        """Write what is decided, and end."""
+        self._closing = True  # a cancellation may be lost where what was waited for happens at the same time
+        for task in self._tasks[1:]:
+            task.cancel()
+        self._writer.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        swept_s = time.monotonic()
+        while not self._closing:
+            await asyncio.sleep(0)
+            try:
+                if await self._rules.look():
+                    self._stands.forget()
+                await self._tide.step(self._book.next_end_us)
+                self._expire()
+                for name in list(self._again):
+                    one = self._book.get(name)
+                    if one is not None and one.state is State.SETTLING:
+                        await self._append(one, self._columns(one))
+                    self._again.discard(name)
+                if time.monotonic() - swept_s > 60:
+                    swept_s = time.monotonic()
+                    self._stands.sweep()
+                    await in_questions(self._system, self._forget)
+            except Exception as error:
+                if self.failed.is_set():
+                    return
+                _logger.warning("gate_does_not_follow", error=repr(error))
+                self._tide.stuck()
+                await asyncio.sleep(0.2)
+
+    def _forget(self) -> None:
+        self._ledger.forget(closed_before_us=self._system.clock.now_us() - KEPT_US)
+
+    def _expire(self) -> None:
+        for one in self._book.due(self._system.clock.now_us()):
+            self._put(one)
+
+    def _put(self, one: Reservation) -> None:
+        """With the next commit; nobody waits."""
+        self._writer.later(one)
+        self._book.put(one)
+
+    def changed(self) -> None:
+        """A limit has been changed by this process."""
+        self._rules.forget()
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+    async def check(self, ask: Ask) -> dict[str, Any]:
+        """The receipt of using so much now. Raises NotFound (customer_not_found, meter_not_found)."""
+        meter = await self._rules.meter(ask.tenant, ask.meter)
+        rules = self._concerned(await self._rules.rules(ask.tenant, ask.customer), ask, meter)
+        now_us = await self._ready(ask, rules)
+        standings = [self._stands.standing(rule, ask, now_us, now_us) for rule in rules]
+        decision = decide(standings)
+        before = decision.standing
+        return receipt_of(
+            ask,
+            decision,
+            before=before,
+            after=before,
+            as_of_us=self._balances.moment_us,
+            now_us=now_us,
+        )
+
+    async def reserve(self, ask: Ask, ttl_s: int) -> Reserved:
+        """Raises NotFound, Invalid, LimitExceeded, LimitUnknown, StorageFull, Unavailable."""
+        made, written = await self._reserve(ask, ttl_s)
+        await written
+        return made
+
+    async def reserve_each(self, asks: Sequence[tuple[Ask, int]]) -> list[Reserved | TallystickError]:
+        """Decided in their order, each by itself; durable together."""
+        made: list[Reserved | TallystickError] = []
+        writing: list[asyncio.Future[None]] = []
+        for ask, ttl_s in asks:
+            try:
+                one, written = await self._reserve(ask, ttl_s)
+            except TallystickError as error:
+                made.append(error)
+            else:
+                made.append(one)
+                writing.append(written)
+        for written in await asyncio.gather(*writing, return_exceptions=True):
+            if isinstance(written, BaseException):
+                raise written
+        return made
+
+    async def _reserve(self, ask: Ask, ttl_s: int) -> tuple[Reserved, "asyncio.Future[None]"]:
+        """Decided, and on its way into the ledger."""
+        meter = await self._rules.meter(ask.tenant, ask.meter)
+        check_additive(meter, ask.amount)
+        rules = self._concerned(await self._rules.rules(ask.tenant, ask.customer), ask, meter)
+        now_us = await self._ready(ask, rules)
+        decision, rule = self._decide(rules, ask, now_us, now_us, None)
+        one = Reservation(
+            id=new_id("rsv"),
+            tenant=ask.tenant,
+            customer=ask.customer,
+            meter=ask.meter,
+            dimensions=ask.dimensions,
+            amount=ask.amount,
+            created_us=now_us,
+            expires_us=now_us + ttl_s * 1_000_000,
+        )
+        written = self._writer.write(one)
+        self._book.put(one)
+        return Reserved(one, self._receipt(ask, decision, rule, now_us)), written
+
+    async def settle(
+        self,
+        tenant: str,
+        name: str,
+        amount: Decimal | None,
+        event: dict[str, Any] | None,
+    ) -> Reserved:
+        """`amount` None: what the event says, or all of it. Raises
+        NotFound (reservation_not_found), Conflict (already_settled, already_released, reservation_expired),
+        LimitExceeded, Invalid, Unavailable."""
+        one = await self.get(tenant, name)
+        now_us = self._system.clock.now_us()
+        if one.state is State.HELD:
+            life.settle_again(one, amount or one.amount, now_us)
+        elif amount is None and one.settled_amount is not None:
+            amount = one.settled_amount
+        if one.state is State.HELD:
+            done = await self._settle(one, amount, event)
+            if done is not None:
+                return done
+            one = await self.get(tenant, name)
+        life.settle_again(one, one.amount if amount is None else amount, self._system.clock.now_us())
+        waiting = self._settling.get(name)
+        if waiting is not None:
+            await asyncio.shield(waiting)
+        one = await self.get(tenant, name)
+        return Reserved(one, msgspec.json.decode(one.receipt) if one.receipt else {})
+
+    async def _settle(
+        self, one: Reservation, amount: Decimal | None, event: dict[str, Any] | None
+    ) -> Reserved | None:
+        """None: another has closed it meanwhile."""
+        meter = await self._rules.meter(one.tenant, one.meter)
+        now_us = self._system.clock.now_us()
+        if event is None:
+            amount = one.amount if amount is None else amount
+            check_additive(meter, amount)
+            events = made_events(one, meter, amount, now_us)
+        else:
+            events = given_event(event, now_us)
+        columns = self._columns_of(events, one.tenant, now_us)
+        amount, dimensions = await self._agreed(one, meter, columns, amount)
+        time_us = int(columns.time_us[0])
+        ask = Ask(one.tenant, one.customer, one.meter, amount, dimensions)
+        rules = self._concerned(await self._rules.rules(one.tenant, one.customer), ask, meter)
+        now_us = await self._ready(ask, rules, at_us=time_us)
+        found = self._book.get(one.id)
+        if found is None or found.state is not State.HELD:
+            return None
+        one = found
+        if life.settle_again(one, amount, now_us):
+            return None
+        decision, rule = self._decide(rules, ask, now_us, time_us, one)
+        closing = life.settled(one, amount, now_us=now_us, time_us=time_us, events=events, receipt=b"")
+        closing = msgspec.structs.replace(closing, dimensions=dimensions)
+        self._book.put(closing)
+        receipt = self._receipt(ask, decision, rule, now_us)
+        closing = msgspec.structs.replace(closing, receipt=msgspec.json.encode(receipt))
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settling[one.id] = done
+        try:
+            self._book.put(closing)
+            await self._writer.write(closing)
+            closing = await self._append(closing, columns)
+        finally:
+            self._settling.pop(one.id, None)
+            if not done.done():
+                done.set_result(None)
+        return Reserved(closing, receipt)
+
+    async def _agreed(
+        self, one: Reservation, meter: Meter, columns: EventColumns, amount: Decimal | None
+    ) -> tuple[Decimal, life.Dimensions]:
+        """The amount the events give to the meter, which must be the one asked for; and their dimensions."""
+        total, dimensions = contributed(meter, columns)
+        faults: list[Fault] = []
+        if amount is not None and total != amount:
+            detail = f"The event gives {total} to the meter {meter.key!r}, and {amount} is to be settled."
+            faults.append(Fault("/event", "event_amount_differs", detail))
+        if total <= 0:
+            detail = "An amount is greater than 0."
+            faults.append(Fault("/event", "event_amount_differs", detail))
+        owner = await self._rules.owner(one.tenant, columns.subject[0])
+        if owner != one.customer:
+            detail = (
+                f"The subject {columns.subject[0][:80]!r} does not belong to the customer {one.customer!r}."
+            )
+            faults.append(Fault("/event/subject", "event_of_another_customer", detail))
+        found = dict(dimensions)
+        for name, value in one.dimensions:
+            if found.get(name) != value:
+                detail = f"The reservation is for {name} {value!r}, and the event has {found.get(name)!r}."
+                faults.append(Fault("/event/data", "event_dimensions_differ", detail))
+        if faults:
+            raise Invalid(" ".join(fault.detail for fault in faults), code=faults[0].code, faults=faults)
+        return total, dimensions
+
+    async def release(self, tenant: str, name: str) -> Reserved:
+        """Raises NotFound (reservation_not_found), Conflict (already_settled, reservation_expired), Unavailable."""
+        one = await self.get(tenant, name)
+        ask = Ask(one.tenant, one.customer, one.meter, one.amount, one.dimensions)
+        meter = await self._rules.meter(tenant, one.meter)
+        rules = self._concerned(await self._rules.rules(tenant, one.customer), ask, meter)
+        now_us = await self._ready(ask, rules)
+        one = self._book.get(name) or one
+        if life.release_again(one, now_us):
+            return Reserved(one, msgspec.json.decode(one.receipt) if one.receipt else {})
+        closing = life.released(one, now_us=now_us, receipt=b"")
+        self._book.put(closing)
+        decision, rule = self._named(rules, ask, now_us)
+        receipt = self._receipt(ask, decision, rule, now_us)
+        closing = msgspec.structs.replace(closing, receipt=msgspec.json.encode(receipt))
+        await self._writer.write(closing)
+        return Reserved(closing, receipt)
+
+    async def get(self, tenant: str, name: str) -> Reservation:
+        """Open or closed. Raises NotFound (reservation_not_found)."""
+        found = self._book.get(name)
+        if found is None:
+            read = await in_questions(self._system, lambda: self._ledger.find([name]))
+            found = self._book.get(name) or read.get(name)
+        if found is None or found.tenant != tenant:
+            raise NotFound(f"There is no reservation {name[:80]!r}.", code="reservation_not_found")
+        if found.state is State.HELD and self._system.clock.now_us() >= found.expires_us:
+            return life.expired(found)
+        return found
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        customers: Sequence[str] | None,
+        state: str | None,
+        cursor: str | None,
+        limit: int,
+    ) -> Page[Reservation]:
+        """In the order they were made."""
+        self._expire()
+        return await in_questions(
+            self._system,
+            lambda: self._ledger.page(tenant, customers=customers, state=state, cursor=cursor, limit=limit),
+        )
+
+    async def standings(self, tenant: str, customer: str) -> list[Standing]:
+        """How all limits of a customer stand."""
+        now_us = self._system.clock.now_us()
+        rules = [rule for rule in await self._rules.rules(tenant, customer) if rule.holds(now_us)]
+        made: list[Standing] = []
+        for rule in rules:
+            key = rule.limit.meter or ""
+            ask = Ask(tenant, customer, key, ZERO)
+            now_us = await self._ready(ask, [rule])
+            made.append(self._stands.standing(rule, ask, now_us, now_us))
+        return made
+
+    def position_of(self, one: Reservation) -> str | None:
+        """The token of what it was settled with."""
+        return token_of(_vector(one.positions)) if one.positions else None
+
+    # -- deciding -------------------------------------------------------------------------------------------------
+    def _concerned(self, rules: Sequence[Rule], ask: Ask, meter: Meter) -> list[Rule]:
+        now_us = self._system.clock.now_us()
+        return [rule for rule in rules if self._stands.concerns(rule, ask, meter) and rule.holds(now_us)]
+
+    async def _ready(self, ask: Ask, rules: Sequence[Rule], *, at_us: int | None = None) -> int:
+        """Have everything that is needed to decide without another await; the moment it is decided at."""
+        if not rules:
+            self._expire()
+            return self._system.clock.now_us()
+        await self._tide.catch_up()
+        for _ in range(20):
+            now_us = self._system.clock.now_us()
+            moments = {now_us, now_us if at_us is None else at_us}
+            missing = [
+                (rule, moment)
+                for rule in rules
+                for moment in moments
+                if not self._stands.is_ready(rule, ask, moment, now_us)
+            ]
+            if not missing:
+                self._expire()
+                return now_us
+            await asyncio.gather(*(self._stands.load(rule, ask, moment) for rule, moment in missing))
+        raise Unavailable("Usage changes too fast to be followed; try again.", retry_after_s=1)
+
+    def _decide(
+        self, rules: Sequence[Rule], ask: Ask, now_us: int, at_us: int, own: Reservation | None
+    ) -> tuple[Decision, Rule | None]:
+        """Raises LimitExceeded, LimitUnknown with the receipt."""
+        standings = [self._stands.standing(rule, ask, now_us, at_us, own) for rule in rules]
+        if own is not None:
+            # What was reserved may always be settled, whatever became of the limit since.
+            standings = [
+                replace(one, limit=replace(one.limit, enforce=Enforce.SOFT))
+                if ask.amount <= own.amount and self._stands.counted(rule, own, now_us, at_us)
+                else one
+                for rule, one in zip(rules, standings, strict=True)
+            ]
+        decision = decide(standings)
+        if decision.allowed:
+            return decision, _rule_of(rules, decision)
+        receipt = receipt_of(
+            ask,
+            decision,
+            before=decision.standing,
+            after=decision.standing,
+            as_of_us=self._balances.moment_us,
+            now_us=now_us,
+        )
+        detail = sentence(ask, decision)
+        if decision.reason == UNKNOWN_CLOSED:
+            raise LimitUnknown(detail, receipt)
+        raise LimitExceeded(detail, receipt)
+
+    def _named(self, rules: Sequence[Rule], ask: Ask, now_us: int) -> tuple[Decision, Rule | None]:
+        nothing = replace(ask, amount=ZERO)
+        decision = decide([self._stands.standing(rule, nothing, now_us, now_us) for rule in rules])
+        return replace(decision, allowed=True), _rule_of(rules, decision)
+
+    def _receipt(self, ask: Ask, decision: Decision, rule: Rule | None, now_us: int) -> dict[str, Any]:
+        after = (
+            None if rule is None else self._stands.standing(rule, replace(ask, amount=ZERO), now_us, now_us)
+        )
+        return receipt_of(
+            ask,
+            decision,
+            before=decision.standing,
+            after=after,
+            as_of_us=self._balances.moment_us,
+            now_us=now_us,
+        )
+
+    # -- the log --------------------------------------------------------------------------------------------------
+    def _columns(self, one: Reservation) -> EventColumns:
+        assert one.settled_us is not None
+        return self._columns_of(one.events, one.tenant, one.settled_us)
+
+    def _columns_of(self, events: bytes, tenant: str, received_at_us: int) -> EventColumns:
+        return columns_of(events, tenant=tenant, received_at_us=received_at_us, limits=self._limits)
+
+    async def _append(self, one: Reservation, columns: EventColumns) -> Reservation:
+        """Into the log; tried again later when it cannot be now. The settlement stands either way."""
+        appending = asyncio.ensure_future(self._system.log.append(columns))
+        self._tide.appending.add(appending)
+        try:
+            positions = await appending
+        except TallystickError as error:
+            _logger.warning("settlement_not_appended", reservation=one.id, error=error.detail)
+            self._again.add(one.id)
+            return one
+        finally:
+            self._tide.appending.discard(appending)
+        placed = life.placed(one, tuple(int(position) for position in positions))
+        self._put(placed)
+        return placed
+
+
+def _rule_of(rules: Sequence[Rule], decision: Decision) -> Rule | None:
+    named = decision.standing
+    if named is None:
+        return None
+    return next(rule for rule in rules if rule.limit.key == named.limit.key)
+
+
+def _vector(positions: Sequence[int]) -> Vector:
+    return vector_of(np.array(positions, np.uint64))
+
+
+def check_additive(meter: Meter, amount: Decimal) -> None:
+    """Raises Invalid (meter_not_additive, amount_not_whole)."""
+    if meter.aggregation not in ADDED_UP or meter.of is not None:
+        detail = (
+            f"The meter {meter.key!r} does not sum or count: nothing of it can be reserved. Ask /v1/check."
+        )
+        raise Invalid(
+            detail, code="meter_not_additive", faults=[Fault("/meter", "meter_not_additive", detail)]
+        )
+    if meter.aggregation is Aggregation.COUNT and amount != amount.to_integral_value():
+        detail = f"The meter {meter.key!r} counts events: an amount of it is a whole number."
+        raise Invalid(detail, code="amount_not_whole", faults=[Fault("/amount", "amount_not_whole", detail)])
