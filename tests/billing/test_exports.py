@@ -1,7 +1,8 @@
 """FOCUS rows and the journal of invoices: what the specification asks of each column, and sums that agree.
 
 The rules are those that focus-validator 1.0.0 checks for FOCUS 1.0, restated here because it pins libraries that ours
-exclude. With FOCUS_VALIDATOR naming its command, installed elsewhere, it is asked as well.
+exclude. With FOCUS_VALIDATOR naming its command, installed elsewhere, it is asked as well: in an environment of its own,
+`pip install focus-validator==1.0.0 "multimethod<1.11"` (what it pins itself does not start on newer ones).
 """
 
 import csv
