@@ -153,9 +153,39 @@ def test_a_place_behind_which_facts_were_deleted(tenant: Tenant) -> None:
 
 
 def test_transitions(tenant: Tenant) -> None:
-    listener = Listener(tenant, kind="transitions")
-    assert listener.status == 200
-    listener.go()
+    tenant.meter(key="calls", event_type="call", aggregation="count")
+    tenant.meter(key="others", event_type="other", aggregation="count")
+    places = {
+        "all": Listener(tenant, kind="transitions"),
+        "meter": Listener(tenant, kind="transitions", meter="others"),
+        "type": Listener(tenant, kind="transitions", type="call", customer="acme"),
+        "nobody's": Listener(tenant.live.tenant(), kind="transitions"),
+    }
+    for key, meter in (("a", "calls"), ("b", "others")):
+        made = tenant.post(
+            "/v1/alerts",
+            {"key": key, "meter": meter, "window": "day", "condition": {"op": "gte", "value": "1"}},
+        )
+        assert made.status_code == 201, made.text
+    now = "2026-07-15T12:00:00Z"
+    tenant.record(event("1") | {"time": now})
+    [first] = places["all"].messages(1, timeout_s=20)
+    tenant.record(event("2", kind="other") | {"time": now})
+    [second] = places["all"].messages(1, timeout_s=20)
+    assert [(one.document["kind"], one.document["alert"]) for one in (first, second)] == [
+        ("fired", "a"),
+        ("fired", "b"),
+    ]
+    listed = tenant.answer("/v1/transitions")["items"]
+    assert [second.document, first.document] == listed
+    assert ids(places["meter"], 1) == [second.document["id"]]
+    assert ids(places["type"], 1) == [first.document["id"]]
+    assert ids(places["nobody's"], 1, timeout_s=0.3) == []
+    for listener in places.values():
+        listener.go()
+    again = Listener(tenant, kind="transitions", last_event_id=first.id)
+    assert [one.document["alert"] for one in again.messages(1)] == ["b"]
+    again.go()
 
 
 def test_it_ends_when_the_server_does(live: Live, tenant: Tenant) -> None:
