@@ -57,6 +57,8 @@ from tallystick.log.partitioned import PartitionedLog, PlacedLog
 from tallystick.log.sqlite import SqliteLog
 from tallystick.metering.position import local_of
 from tallystick.metrics import Metrics
+from tallystick.payments.interface import InvoiceReceiver
+from tallystick.payments.journal_file import JournalFile
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
@@ -324,7 +326,9 @@ async def _start_alone(parts: _Parts) -> Running:
     )
     limits = Limiting(parts.catalog, make_ledger=lambda held: _own_ledger(directory))
     system = parts.system(log, recorder, rollups, quarantine, limits=limits)
-    billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
+    billing = BillingKeeper(
+        system, sweep_s=settings.billing_sweep_s, receiver=_receiver(settings, parts.directory)
+    )
     deliverer = parts.deliverer()
     alerts = AlertKeeper(system, status=system.alerts)
     system.alerts.working = True
@@ -427,7 +431,9 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             )
         )
     if "worker" in roles:
-        billing = BillingKeeper(system, sweep_s=settings.billing_sweep_s)
+        billing = BillingKeeper(
+            system, sweep_s=settings.billing_sweep_s, receiver=_receiver(settings, parts.directory)
+        )
         deliverer = parts.deliverer()
         jobs = {
             "job/rollups": rollups.work,
@@ -530,6 +536,22 @@ def _store(settings: Settings, directory: Path) -> Store:
 def open_store(settings: Settings) -> Store:
     """The store alone: for a restore into an installation that does not run."""
     return _store(settings, Path(settings.data_dir))
+
+
+def _receiver(settings: Settings, directory: Path) -> InvoiceReceiver | None:
+    """Where finalized invoices are sent; None: nowhere."""
+    if settings.billing != "on" or not settings.payments:
+        return None
+    if settings.payments == "journal":
+        return JournalFile(directory / "journal.csv")
+    if not settings.stripe_api_key:
+        raise Invalid("TALLYSTICK_PAYMENTS stripe needs TALLYSTICK_STRIPE_API_KEY.", code="invalid_setting")
+    try:
+        from tallystick.payments.stripe_invoices import StripeInvoices  # its library is optional
+    except ImportError as error:
+        detail = "TALLYSTICK_PAYMENTS stripe needs its library: pip install stripe."
+        raise Invalid(detail, code="invalid_setting") from error
+    return StripeInvoices(settings.stripe_api_key, base_url=settings.stripe_url or None)
 
 
 def _catalog(settings: Settings, directory: Path) -> CachedCatalog:

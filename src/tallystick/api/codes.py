@@ -65,6 +65,7 @@ CODES: dict[str, tuple[int, str]] = {
     "item_not_found": (404, "The customer has no such item."),
     "item_billed": (409, "The item is on a finalized invoice."),
     "too_many_items": (409, "Too many items wait for the customer's next invoice."),
+    "no_payment": (409, "Nothing of the invoice is collected."),
     "invoice_not_final": (409, "The invoice is not finalized."),
     "invoice_has_credit_notes": (409, "Credit notes of the invoice are in force."),
     "credit_note_spent": (409, "Credits that the note gave are spent or gone."),

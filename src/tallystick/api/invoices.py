@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -31,6 +32,7 @@ from tallystick.billing.kept import canonical
 from tallystick.billing.terms import NO_TERMS, parse_terms
 from tallystick.catalog.billing import InvoiceSearch, KeptInvoice
 from tallystick.catalog.charging import KeptPayment
+from tallystick.errors import Conflict
 from tallystick.flows.billing import run as billing_run
 from tallystick.flows.billing.explain import Asked, Explained, explain_line
 from tallystick.flows.billing.parts import billing_of
@@ -359,6 +361,42 @@ async def void_invoice(request: Connection) -> dict[str, Any]:
     return await _document(system, tenant, made)
 
 
+@post(
+    "/v1/invoices/{id:str}/pay",
+    guards=[require("billing:write")],
+    status_code=200,
+    opt={
+        "operation": operation(
+            summary="Collect an invoice again",
+            tag="Invoices",
+            description="What is due is sent to the payment system at the next look, also where that has failed before.",
+            answer=INVOICE,
+            errors=(409,),
+        )
+    },
+)
+async def pay_invoice(request: Connection) -> dict[str, Any]:
+    """Idempotent; one that is paid stays paid."""
+    system, tenant = administered(request)
+    wire.check_parameters(request, ())
+    name: str = request.path_params["id"]
+    actor, now_us = actor_of(request), system.clock.now_us()
+
+    def work() -> dict[str, Any]:
+        billing = billing_of(system)
+        invoice = billing.invoice(tenant, name)
+        payment = billing.payment(tenant, name)
+        if payment is None:
+            detail = "Nothing of the invoice is collected: see the setting payments."
+            raise Conflict(detail, code="no_payment")
+        if payment.status in ("pending", "failed"):
+            again = replace(payment, status="pending", attempts=0, next_us=now_us, detail=None)
+            billing.advance_payment(payment, again, actor=actor, now_us=now_us)
+        return invoice_documents(system, tenant, [invoice])[0]
+
+    return await in_questions(system, work)
+
+
 @get(
     "/v1/invoices/{id:str}/verify",
     guards=[require("billing:read")],
@@ -595,6 +633,7 @@ ROUTES: Sequence[ControllerRouterHandler] = (
     get_invoice,
     finalize_invoice,
     void_invoice,
+    pay_invoice,
     verify_invoice,
     explain,
     run_billing,

@@ -43,6 +43,10 @@ class InvoiceReceiver(Protocol):
 
     def send(self, invoice: Outgoing) -> Sent: ...
 
+    def look(self, invoice: Outgoing, external_id: str) -> Sent | None:
+        """How it stands with one that was sent; None: nothing will become of it over there (books)."""
+        ...
+
     def void(self, invoice: Outgoing, external_id: str) -> Sent:
         """Of one that was sent. Idempotent."""
         ...

@@ -74,6 +74,13 @@ class StripeInvoices:
             raise _ours(error) from error
         return Sent(made_id, str(done.status), done.hosted_invoice_url)
 
+    def look(self, invoice: Outgoing, external_id: str) -> Sent | None:
+        try:
+            found = self._client.v1.invoices.retrieve(external_id)
+        except stripe.StripeError as error:
+            raise _ours(error) from error
+        return Sent(external_id, str(found.status), found.hosted_invoice_url)
+
     def void(self, invoice: Outgoing, external_id: str) -> Sent:
         try:
             done = self._client.v1.invoices.void_invoice(

@@ -156,6 +156,7 @@ ROUTES = [
     Route("GET /v1/invoices/{id}/verify", "billing:read", 404, portal=404, at="/v1/invoices/none/verify"),
     Route("GET /v1/invoices/{id}/lines/{line}/explain", "billing:read", 404, portal=404, at="/v1/invoices/none/lines/x/explain"),
     Route("POST /v1/invoices", "billing:write", 422),
+    Route("POST /v1/invoices/{id}/pay", "billing:write", 404, at="/v1/invoices/none/pay"),
     Route("POST /v1/invoices/{id}/credit_notes", "billing:write", 422, at="/v1/invoices/none/credit_notes"),
     Route("GET /v1/credit_notes", "billing:read", 200, **CUT),
     Route("GET /v1/credit_notes/{id}", "billing:read", 404, portal=404, at="/v1/credit_notes/none"),

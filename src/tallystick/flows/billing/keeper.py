@@ -8,10 +8,12 @@ from tallystick.billing.kept import subscription_of
 from tallystick.billing.timeline import meters_since
 from tallystick.catalog.billing import BillingCatalog
 from tallystick.catalog.interface import Catalog
+from tallystick.flows.billing.collect import collect
 from tallystick.flows.billing.parts import plans_of
 from tallystick.flows.billing.run import run
 from tallystick.flows.lease import Held
 from tallystick.flows.system import System
+from tallystick.payments.interface import InvoiceReceiver
 
 _logger = structlog.get_logger("billing")
 NEVER_S = 3600.0
@@ -20,8 +22,9 @@ NEVER_S = 3600.0
 class BillingKeeper:
     """`run` is its life."""
 
-    def __init__(self, system: System, *, sweep_s: float) -> None:
+    def __init__(self, system: System, *, sweep_s: float, receiver: InvoiceReceiver | None = None) -> None:
         self._system = system
+        self._receiver = receiver
         self._sweep_s = sweep_s if system.billing is not None else 0
         self._stopping = asyncio.Event()
 
@@ -40,12 +43,22 @@ class BillingKeeper:
         except Exception as error:
             _logger.warning("billing_failed", error=repr(error))
             return
+        finally:
+            await self._collect()
         if report.closed or report.finalized:
             _logger.info("billed", closed=report.closed, finalized=report.finalized)
         for failed in report.failed[:10]:
             _logger.warning(
                 "invoice_failed", tenant=failed.tenant, subscription=failed.subscription, code=failed.code
             )
+
+    async def _collect(self) -> None:
+        if self._receiver is None:
+            return
+        try:
+            await collect(self._system, self._receiver, stopped=self._stopping.is_set)
+        except Exception as error:
+            _logger.warning("payments_failed", error=repr(error))
 
     async def stop(self) -> None:
         self._stopping.set()
