@@ -145,6 +145,10 @@ class Settings:
         "", "What roles may do: `role=scope scope; role=scope`. People without any of them are refused."
     )
     oidc_session_s: int = _setting(3600, "How long a login is good.")
+    compat: str = _setting(
+        "openmeter,lago,amberflo,stripe",
+        "Vendors whose APIs are answered under a prefix of their name, with commas between them; none: no vendor's.",
+    )
     billing: str = _setting(
         "on", "Prices, plans and invoices; off: their routes are absent.", choices=("on", "off")
     )

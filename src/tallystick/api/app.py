@@ -55,6 +55,7 @@ from tallystick.api import (
     usage,
 )
 from tallystick.api.auth import Authenticator, require
+from tallystick.api.compat.mount import Compat, compat_routes, vendors_of
 from tallystick.api.cors import Cors
 from tallystick.api.forwarded import Proxies
 from tallystick.api.idempotency import idempotent
@@ -122,7 +123,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     framework.state["openapi"] = msgspec.json.encode(published)
     framework.state["docs"] = pages.page(published).encode()
     return Shell(
-        Web(framework, system.settings),
+        Web(Compat(framework, vendors_of(system.settings)), system.settings),
         ingest,
         metrics=system.metrics,
         cors=Cors(system.settings.cors_origins),
@@ -170,6 +171,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *admin_move.ROUTES,
         *admin_retention.ROUTES,
         *(BILLING_ROUTES if settings.billing == "on" else ()),
+        *compat_routes(settings),
     )
 
 

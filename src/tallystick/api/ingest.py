@@ -173,16 +173,46 @@ class Ingest:
 
         Raises ClientGoneError, and what `decompress` and `decode` raise."""
         body = await self._body(headers, receive)
+        return await self.judged(
+            body,
+            encoding=headers.get(b"content-encoding", b"").decode("latin-1").strip().lower(),
+            content_type=headers.get(b"content-type", b"").decode("latin-1"),
+            ce_headers=ce_headers_of(headers),
+            tenant=tenant,
+        )
+
+    async def body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The body of a request that takes events, unpacked. Raises ClientGoneError, and what `decompress` raises."""
+        body = await self._body(headers, receive)
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        if not encoding or encoding == "identity":
+            return body
+        work = partial(decompress, body, encoding=encoding, bytes_max=self._body_bytes_max)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def stored(self, decoded: Decoded, *, tenant: str) -> Positions:
+        """Append the accepted events, in the tenant's share of the way in. They are durable then."""
+        weight = weight_of(b"%d" % sum(map(len, decoded.events.data)), compressed=False)
+        if not self._shares.enter(tenant, weight):
+            await self._shares.wait(tenant, weight)
+        try:
+            return await self._append(decoded)
+        finally:
+            self._shares.leave(tenant, weight)
+
+    async def judged(
+        self,
+        body: bytes,
+        *,
+        encoding: str = "",
+        content_type: str,
+        ce_headers: Mapping[str, str],
+        tenant: str,
+    ) -> Decoded:
+        """The events in a body, each judged. Counts the rejected ones. Raises what `decompress` and `decode` raise."""
         held = len(body)
         self._held_bytes += held
         try:
-            encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
-            content_type = headers.get(b"content-type", b"").decode("latin-1")
-            ce_headers = {
-                name.decode("latin-1"): value.decode("latin-1")
-                for name, value in headers.items()
-                if name[:3] == b"ce-"
-            }
             work = partial(
                 self._decode,
                 body,
@@ -358,6 +388,15 @@ class _Arrivals:
         self._sweeping = bool(self._until)
         if self._sweeping:
             asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def ce_headers_of(headers: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The headers of CloudEvents binary mode, as text of the bytes on the wire."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in headers.items()
+        if name[:3] == b"ce-"
+    }
 
 
 def _waits(query: bytes) -> bool:

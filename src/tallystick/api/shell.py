@@ -191,7 +191,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUESTIONS = (
     "/usage",
-    "/usage/query",
+    "/query",
     "/evaluate",
     "/preview",
     "/meter_preview",

@@ -56,6 +56,9 @@ OURS = {"portal": 200, "elsewhere": 403}
 CUT = {"portal": 200}
 """A question about everybody: every token is answered, for what it sees."""
 
+OURS_ALONE = ("/v1/", "/openmeter/")
+"""Paths whose errors are problem documents; other vendors' have their own (api/compat)."""
+
 ANY = "any"
 """Every valid key may ask, whatever its scopes."""
 
@@ -211,6 +214,9 @@ ROUTES = [
     Route("DELETE /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
     Route("GET /v1/usage", "usage:read", 200, **OURS, at="/v1/usage?customer=acme"),
     Route("POST /v1/usage/query", "usage:read", 422, portal=422),
+    Route("POST /openmeter/api/v1/events", "events:write", 400),
+    Route("GET /openmeter/api/v1/events", "events:read", 200, **CUT),
+    Route("GET /openmeter/api/v2/events", "events:read", 200, **CUT),
 ]  # fmt: skip
 PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
 """Routes that need no key."""
@@ -234,7 +240,8 @@ def test_who_may(world: World, route: Route) -> None:
         answers[who] = (answer.status_code, status)
         assert sees or SECRET not in answer.text, who
         if answer.status_code >= 400:
-            assert answer.headers["content-type"] == "application/problem+json", who
+            wanted = "application/problem+json" if route.path.startswith(OURS_ALONE) else "application/json"
+            assert answer.headers["content-type"] == wanted, who
         assert answer.headers["x-request-id"], who
 
     bare = world.live.send(route.name.split(" ")[0], route.path)
