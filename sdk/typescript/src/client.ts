@@ -195,11 +195,11 @@ export class Tallystick {
         });
         if (response.body === null) throw new TallystickError("The stream has no body.");
         options.onState?.("open");
-        for await (const message of messages(response.body)) {
+        const reached = (id: string): void => {
           waitMs = STREAM_RETRY_MS;
-          if (message.id !== "") last = message.id;
-          yield message;
-        }
+          last = id;
+        };
+        yield* messages(response.body, reached);
       } catch (error) {
         if (signal?.aborted) return;
         if (error instanceof Problem && error.status < 500 && error.status !== 429) throw error;

@@ -6,8 +6,8 @@ export interface Message {
   data: string;
 }
 
-/** Messages of a body, until it ends. */
-export async function* messages(body: ReadableStream<Uint8Array>): AsyncGenerator<Message> {
+/** Messages of a body, until it ends. `reached`: told of ids, also of those that come without data. */
+export async function* messages(body: ReadableStream<Uint8Array>, reached?: (id: string) => void): AsyncGenerator<Message> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
   let rest = "";
@@ -24,6 +24,7 @@ export async function* messages(body: ReadableStream<Uint8Array>): AsyncGenerato
       rest = lines.pop() ?? "";
       for (const line of lines) {
         if (line === "") {
+          if (id !== "") reached?.(id);
           if (data.length > 0) yield { id, event: event || "message", data: data.join("\n") };
           event = "";
           data = [];

@@ -29,7 +29,7 @@ export function CustomerPage({ parameters }: { parameters: Record<string, string
             </header>
             <dl class="facts across">
               <div><dt>Key</dt><dd><code>{customer.key}</code></dd></div>
-              <div><dt>Currency</dt><dd>{customer.currency}</dd></div>
+              <div><dt>Currency</dt><dd>{customer.currency ?? "none"}</dd></div>
               <div><dt>Zone</dt><dd>{customer.timezone}</dd></div>
               {customer.parent && <div><dt>Part of</dt><dd><a href={`/customers/${encodeURIComponent(customer.parent)}`}>{customer.parent}</a></dd></div>}
               {customer.email && <div><dt>Email</dt><dd>{customer.email}</dd></div>}
@@ -85,7 +85,7 @@ function Usage({ customer }: { customer: string }) {
                 { name: "", figure: true, wide: true, cell: (one) => <a href={withQuery("/explore", { meter: one.meter, customer, range })}>Explore</a> },
               ]}
             />
-            {drawn.answer !== null && (
+            {drawn.answer === null ? <div class="chart" /> : (
               <Chart
                 title={`${drawn.answer.meter} by ${window}`}
                 height={220}

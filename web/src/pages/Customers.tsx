@@ -43,7 +43,7 @@ export function Customers() {
             { name: "Customer", cell: (customer) => <a href={`/customers/${encodeURIComponent(customer.key)}`}>{customer.name || customer.key}</a> },
             { name: "Key", cell: (customer) => <code>{customer.key}</code> },
             { name: "Subjects", figure: true, wide: true, cell: (customer) => customer.subjects.length },
-            { name: "Currency", wide: true, cell: (customer) => customer.currency },
+            { name: "Currency", wide: true, cell: (customer) => customer.currency ?? "–" },
             { name: "Since", wide: true, cell: (customer) => <Time at={customer.created_at} /> },
           ]}
         />

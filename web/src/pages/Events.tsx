@@ -40,10 +40,24 @@ export function Events() {
         </div>
       </header>
       <Search />
-      {live ? <LiveTail type={query.get("type")} customer={query.get("customer")} open={open} /> : <Found open={open} />}
+      {live ? <LiveTail question={liveQuestion(query)} open={open} /> : <Found open={open} />}
       {opened !== null && <EventDetail key={opened} source={query.get("event_source") ?? "/"} id={opened} close={() => setQuery({ event: null, event_source: null })} />}
     </main>
   );
+}
+
+/** What the stream can tell apart: types, customers, and dimensions of a meter. */
+function liveQuestion(query: URLSearchParams): Record<string, string> {
+  const asked: Record<string, string> = { kind: "events" };
+  for (const name of ["type", "customer", "meter"]) {
+    const value = query.get(name);
+    if (value) asked[name] = value;
+  }
+  for (const [name, value] of query) {
+    const dimension = /^group\[(.+)\]$/.exec(name)?.[1];
+    if (dimension !== undefined && value !== "" && asked["meter"]) asked[`filter[${dimension}]`] = value;
+  }
+  return asked;
 }
 
 export const COLUMNS: readonly Column<FoundEvent>[] = [

@@ -7,9 +7,14 @@ import { Figure } from "../components/Figure";
 import { Answered, Empty, Failed } from "../components/States";
 import { Table } from "../components/Table";
 import { Time } from "../components/Times";
-import { withQuery } from "../router";
+import { Select } from "../components/Form";
+import { useZone } from "../preferences";
+import { useQuery, withQuery } from "../router";
 import { client, may } from "../session";
+import { rangeOf, RANGES } from "../time";
 import { valueText } from "./Meters";
+
+const SHOWN = ["24h", "7d", "30d", "90d", "12mo"];
 
 export function MeterPage({ parameters }: { parameters: Record<string, string> }) {
   const key = parameters["key"] ?? "";
@@ -70,10 +75,16 @@ export function MeterPage({ parameters }: { parameters: Record<string, string> }
 }
 
 function Why({ meterKey }: { meterKey: string }) {
-  const asked = useAsk(`why ${meterKey}`, (signal) => client.meters.explain(meterKey, {}, signal));
+  const [query, setQuery] = useQuery();
+  const zone = useZone();
+  const range = SHOWN.includes(query.get("range") ?? "") ? (query.get("range") as string) : "30d";
+  const asked = useAsk(`why ${meterKey} ${range} ${zone}`, (signal) => client.meters.explain(meterKey, rangeOf(range, zone, Date.now()), signal));
   return (
     <section class="panel">
-      <header><h2>What became of the events</h2><p class="muted">of its type, in the last 30 days</p></header>
+      <header>
+        <h2>What became of the events of its type</h2>
+        <Select aria-label="Range" value={range} options={SHOWN.map((one) => [one, RANGES[one]?.name ?? one] as const)} change={(value) => setQuery({ range: value })} />
+      </header>
       <Answered of={asked} what="Reading the latest events">
         {(told) => (
           <>

@@ -19,7 +19,7 @@ interface Shown {
   seen: number;
 }
 
-export function LiveTail({ type, customer, open }: { type: string | null; customer: string | null; open: (event: FoundEvent) => void }) {
+export function LiveTail({ question, open }: { question: Readonly<Record<string, string>>; open: (event: FoundEvent) => void }) {
   const [shown, setShown] = useState<Shown>({ rows: [], perSecond: 0, seen: 0 });
   const [state, setState] = useState<"connecting" | "open" | "lost">("connecting");
   const [error, setError] = useState<Error | null>(null);
@@ -37,8 +37,7 @@ export function LiveTail({ type, customer, open }: { type: string | null; custom
     setState("connecting");
     setShown({ rows: [], perSecond: 0, seen: 0 });
     const read = async (): Promise<void> => {
-      const query = { kind: "events", ...(type ? { type } : {}), ...(customer ? { customer } : {}) };
-      for await (const message of client.stream(query, { signal: stop.signal, onState: setState })) {
+      for await (const message of client.stream(question, { signal: stop.signal, onState: setState })) {
         arrived += 1;
         seen += 1;
         // Read only what will be shown.
@@ -67,7 +66,7 @@ export function LiveTail({ type, customer, open }: { type: string | null; custom
       stop.abort();
       clearInterval(timer);
     };
-  }, [type, customer]);
+  }, [JSON.stringify(question)]);
 
   if (error !== null) {
     const absent = error instanceof Problem && error.status === 404;
