@@ -180,6 +180,10 @@ CODES: dict[str, tuple[int, str]] = {
     "scope_not_allowed": (422, "Units of a meter pay for that meter alone."),
     "not_for_meters": (422, "Only money is topped up by itself."),
     "empty_range": (422, "The range [from, to) is empty."),
+    "too_many_windows": (
+        422,
+        "The range has more windows than `usage_windows_max`, or than a forecast may have.",
+    ),
     "too_many_rows": (422, "The answer would have more rows than `usage_rows_max`."),
     "no_corrections": (422, "The request neither retracts nor replaces anything."),
     "invalid_formula": (422, "The formula cannot be read; the detail names the column."),

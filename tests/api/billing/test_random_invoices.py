@@ -9,6 +9,7 @@ from tests.api.billing.test_invoices import invoices, preview, run
 from tests.api.billing.test_plans import plan, prepared, subscribed
 from tests.api.questions.live import Tenant
 
+THRESHOLDS = ["2000", {"amount": "3000", "recurring": True}]
 CURRENCIES = ("USD", "JPY", "BHD")
 
 
@@ -59,31 +60,44 @@ def usage(seed: random.Random, name: str, count: int) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_sums_previews_and_corrections_agree(tenant: Tenant, number: int) -> None:
+@pytest.mark.parametrize(("number", "late"), [(1, "next_invoice"), (2, "credit_note"), (3, "credit_note")])
+def test_sums_previews_and_corrections_agree(tenant: Tenant, number: int, late: str) -> None:
     seed = random.Random(number)
     prepared(tenant)
-    plan(tenant, currency=CURRENCIES[number % 3], charges=charges(seed))
+    plan(tenant, currency=CURRENCIES[number % 3], charges=charges(seed), late=late, thresholds=THRESHOLDS)
     subscribed(tenant, start=f"2026-05-{seed.randint(1, 28):02d}T00:00:00Z", end="2026-08-01T00:00:00Z")
     tenant.record(*usage(seed, "e", 20))
+    run(tenant, "2026-05-20T00:00:00Z")
+    run(tenant, "2026-05-29T00:00:00Z")
     expected = preview(tenant, at="2026-06-01T00:00:00Z")
     run(tenant, "2026-06-01T01:00:00Z")
-    (first,) = invoices(tenant)
+    first = invoices(tenant)[-1]
     assert first["lines"] == expected["lines"]
     assert first["total"] == expected["total"]
     tenant.record(*usage(seed, "late", 5))
     retracted = [{"source": "/", "id": f"e{each}"} for each in seed.sample(range(20), 4)]
     assert tenant.post("/v1/events/corrections", {"reason": "r", "retract": retracted}).status_code == 200
+    run(tenant, "2026-06-20T00:00:00Z")
     run(tenant, "2026-08-01T01:00:00Z")
     every = invoices(tenant)
+    notes = tenant.answer("/v1/credit_notes")["items"]
+    for note in notes:
+        assert tenant.answer(f"/v1/credit_notes/{note['id']}/verify")["verified"] is True
+    # Notes that people make are apart from usage, whatever they give back.
+    positive = [one for one in every if Decimal(one["total"]) > 0]
+    by_hand = {"reason": "r", "amount": seed.choice(positive)["total"]}
+    tenant.post(f"/v1/invoices/{seed.choice(positive)['id']}/credit_notes", by_hand)
     for one in every:
         lines = sum(Decimal(line["rounded"]) for line in one["lines"])
         assert lines == Decimal(one["subtotal"]) == Decimal(one["total"])
         assert tenant.answer(f"/v1/invoices/{one['id']}/verify")["verified"] is True
     # All that was billed is what would have been billed had everything been known from the beginning.
-    billed = sum(Decimal(one["total"]) for one in every)
+    billed = sum(Decimal(one["total"]) for one in every) - sum(Decimal(note["total"]) for note in notes)
     ends = ("2026-06-01T00:00:00Z", "2026-07-01T00:00:00Z", "2026-08-01T00:00:00Z")
     now = [preview(tenant, at=end)["lines"] for end in ends]
     assert billed == sum(
-        Decimal(line["rounded"]) for lines in now for line in lines if line["kind"] != "late"
+        Decimal(line["rounded"])
+        for lines in now
+        for line in lines
+        if line["kind"] not in ("late", "progressive")
     )

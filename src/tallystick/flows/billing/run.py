@@ -206,13 +206,15 @@ async def _close(
         return made
 
     closings = await in_questions(system, make)
+    kept_count = 0
     for start in range(0, len(closings), KEPT_AT_ONCE):
         part = closings[start : start + KEPT_AT_ONCE]
         made = await in_questions(
             system, lambda part=part: billing.keep_invoices(part, actor=actor, now_us=now_us)
         )
         report.note(made)
-    return len(closings)
+        kept_count += len(made)
+    return kept_count
 
 
 async def _answers(system: System, tenant: str, jobs: Sequence[Job], settled: Settled) -> Answers:
