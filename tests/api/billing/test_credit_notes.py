@@ -199,3 +199,28 @@ def test_an_invoice_of_items_alone(tenant: Tenant) -> None:
     assert faults(bad) == [("/items/0/name", "missing"), ("/items/0/quantity", "invalid_value")]
     tenant.post(f"/v1/invoices/{one['id']}/void")
     assert tenant.answer("/v1/customers/acme/credits?currency=EUR")["balance"] == "50.00"
+
+
+def test_customers_and_tenants_see_their_own_alone(tenant: Tenant) -> None:
+    one = billed(tenant)
+    note = credit(tenant, one, amount="1").json()
+    item(tenant, name="x", amount="1")
+    tenant.post("/v1/customers", {"key": "beta"})
+    tokens = {
+        key: tenant.post("/v1/portal_tokens", {"customer": key, "scopes": ["billing:read"]}).json()["token"]
+        for key in ("acme", "beta")
+    }
+    acme, beta = (Tenant(tenant.live, tenant.key, tokens[key]) for key in ("acme", "beta"))
+    assert [each["id"] for each in acme.answer("/v1/credit_notes")["items"]] == [note["id"]]
+    assert acme.answer(f"/v1/credit_notes/{note['id']}") == note
+    assert len(acme.answer("/v1/customers/acme/items")["items"]) == 1
+    assert beta.answer("/v1/credit_notes")["items"] == []
+    for path in (f"/v1/credit_notes/{note['id']}", f"/v1/credit_notes/{note['id']}.pdf"):
+        assert beta.get(path).status_code == 403
+    assert beta.get("/v1/customers/acme/items").status_code == 403
+    assert acme.post(f"/v1/credit_notes/{note['id']}/void").status_code == 403
+    stranger = tenant.live.tenant()
+    assert stranger.get(f"/v1/credit_notes/{note['id']}").status_code == 404
+    refused = stranger.post(f"/v1/invoices/{one['id']}/credit_notes", {"reason": "r", "amount": "1"})
+    assert refused.status_code == 404
+    assert stranger.get("/v1/customers/acme/items").status_code == 404
