@@ -5,6 +5,7 @@ Deciding the same figure twice changes nothing, so whoever stops half-way may si
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -107,5 +108,5 @@ def quiet_range(condition: Condition, level: int) -> tuple[Decimal | None, Decim
 
 def transition_id(state: Sequence[str | int], step: int, sequence: int) -> str:
     """The same transition always has the same id. `state`: everything that names the state it is of."""
-    text = "\x1f".join(str(part).replace("\x1f", "\x1f\x1f") for part in (*state, step, sequence))
+    text = json.dumps([*state, step, sequence])
     return f"tr_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:24]}"

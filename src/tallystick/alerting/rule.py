@@ -239,6 +239,8 @@ def parse_rule(raw: object) -> Rule:
     """An alert as API.md has it. Raises Invalid with every fault."""
     document = Document(raw)
     key = document.key("key") or ""
+    if key == "preview":
+        document.fault("invalid_key", "must not be preview: that is a route.", "key")
     name = document.text("name", characters_max=256)
     description = document.text("description")
     subject = _subject(document)

@@ -81,7 +81,7 @@ _ANY: Schema = {"type": "object", "additionalProperties": True}
 _CONDITION = objects(
     {
         "op": {"type": "string", "enum": [*Operation]},
-        "value": nullable(NUMBER) if False else {**NUMBER, "type": ["string", "number", "null"]},
+        "value": {**NUMBER, "type": ["string", "number", "null"]},
         "steps": array(NUMBER, maxItems=STEPS_MAX, description="Instead of `value`: each fires by itself."),
         "hysteresis": {
             **NUMBER,
@@ -165,7 +165,7 @@ EXAMPLE = {
     "condition": {"op": "gte", "steps": ["500000", "800000", "1000000"]},
     "channels": ["ops"],
 }
-_OWNER_PARAMETER = query(
+OWNER_PARAMETER = query(
     _OWNER, "An alert that this customer has set for itself. (A customer's token sees its own anyway.)"
 )
 
@@ -181,7 +181,8 @@ def owned(request: Connection, fields: Fields) -> tuple[System, str, str | None]
     return wire.system_of(request), who.tenant, owner
 
 
-def _owned_by(request: Connection) -> tuple[System, str, str | None]:
+def owned_by(request: Connection) -> tuple[System, str, str | None]:
+    """`owned`, for a request without other parameters."""
     fields = Fields.of_query(request)
     found = owned(request, fields)
     fields.finish()
@@ -228,7 +229,7 @@ async def create_alert(request: Connection) -> Response[dict[str, Any]]:
             summary="List alerts",
             tag="Alerts",
             description="All of the tenant, those of customers among them; a customer's token: its own.",
-            parameters=[*PAGE, _OWNER_PARAMETER],
+            parameters=[*PAGE, OWNER_PARAMETER],
             answer=listing(_ALERT),
         )
     },
@@ -255,7 +256,7 @@ async def list_alerts(request: Connection) -> dict[str, Any]:
         "operation": operation(
             summary="Read an alert",
             tag="Alerts",
-            parameters=[_OWNER_PARAMETER],
+            parameters=[OWNER_PARAMETER],
             answer=_ALERT,
             answers={304: {"description": "Not changed since the `ETag` in `If-None-Match`."}},
         )
@@ -263,7 +264,7 @@ async def list_alerts(request: Connection) -> dict[str, Any]:
 )
 async def get_alert(request: Connection) -> Response[Any]:
     """As it was set, and whether it is muted."""
-    system, tenant, owner = _owned_by(request)
+    system, tenant, owner = owned_by(request)
     key: str = request.path_params["key"]
     document = alert_document(await in_questions(system, lambda: alerts_of(system).alert(tenant, owner, key)))
     if listed_in(request.headers.get("if-none-match"), etag_of(document)):
@@ -272,7 +273,7 @@ async def get_alert(request: Connection) -> Response[Any]:
 
 
 async def _change(request: Connection, *, whole: bool) -> Response[dict[str, Any]]:
-    system, tenant, owner = _owned_by(request)
+    system, tenant, owner = owned_by(request)
     members = await wire.json_object(request)
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
@@ -302,7 +303,7 @@ async def _change(request: Connection, *, whole: bool) -> Response[dict[str, Any
             tag="Alerts",
             description="The members given replace the present ones. Where something that decides is changed (not names, "
             "channels, or whether it is enabled), its states begin anew. `If-Match` guards against a change in between.",
-            parameters=[_OWNER_PARAMETER],
+            parameters=[OWNER_PARAMETER],
             body=_CHANGE,
             body_example={"channels": ["ops", "finance"]},
             answer=_ALERT,
@@ -323,7 +324,7 @@ async def change_alert(request: Connection) -> Response[dict[str, Any]]:
             summary="Replace an alert",
             tag="Alerts",
             description="As PATCH, with all members: what is left out has its default.",
-            parameters=[_OWNER_PARAMETER],
+            parameters=[OWNER_PARAMETER],
             body=objects(_MEMBERS, required=("condition",), additionalProperties=False),
             body_example=EXAMPLE,
             answer=_ALERT,
@@ -345,7 +346,7 @@ async def replace_alert(request: Connection) -> Response[dict[str, Any]]:
             summary="Delete an alert",
             tag="Alerts",
             description="What has happened stays readable (GET /v1/transitions).",
-            parameters=[_OWNER_PARAMETER],
+            parameters=[OWNER_PARAMETER],
             status=204,
             errors=(412,),
         )
@@ -353,7 +354,7 @@ async def replace_alert(request: Connection) -> Response[dict[str, Any]]:
 )
 async def delete_alert(request: Connection) -> None:
     """It fires no more."""
-    system, tenant, owner = _owned_by(request)
+    system, tenant, owner = owned_by(request)
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
     await in_questions(
@@ -370,7 +371,7 @@ async def delete_alert(request: Connection) -> None:
 
 
 async def _mute(request: Connection, until_us: int | None) -> dict[str, Any]:
-    system, tenant, owner = _owned_by(request)
+    system, tenant, owner = owned_by(request)
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
     made = await in_questions(
@@ -390,7 +391,7 @@ async def _mute(request: Connection, until_us: int | None) -> dict[str, Any]:
             tag="Alerts",
             description="Until then its channels are told nothing; it is still decided. What has fired by then and still "
             "does is told when it ends.",
-            parameters=[_OWNER_PARAMETER],
+            parameters=[OWNER_PARAMETER],
             body=objects({"until": TIME}, additionalProperties=False),
             body_example={"until": "2026-08-01T00:00:00Z"},
             answer=_ALERT,
@@ -414,7 +415,7 @@ async def mute_alert(request: Connection) -> dict[str, Any]:
     status_code=200,
     opt={
         "operation": operation(
-            summary="Unmute an alert", tag="Alerts", parameters=[_OWNER_PARAMETER], answer=_ALERT
+            summary="Unmute an alert", tag="Alerts", parameters=[OWNER_PARAMETER], answer=_ALERT
         )
     },
 )
@@ -433,7 +434,7 @@ async def unmute_alert(request: Connection) -> dict[str, Any]:
             description="By customer (and group) and window: those where something has happened, the latest first.",
             parameters=[
                 *PAGE,
-                _OWNER_PARAMETER,
+                OWNER_PARAMETER,
                 query("state", "Those in it.", schema={"type": "string", "enum": ["firing", "ok"]}),
                 query("customer", "Of this customer."),
             ],

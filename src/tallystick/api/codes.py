@@ -50,6 +50,7 @@ CODES: dict[str, tuple[int, str]] = {
     "alert_exists": (409, "The key belongs to an alert already."),
     "too_many_alerts": (409, "The tenant, or the customer, has as many alerts as it may have."),
     "invalid_window": (422, "There is no such window, or not for this figure and condition."),
+    "preview_too_large": (422, "The preview of the alert would have to look at too much."),
     "unknown_channel": (422, "There is no such channel."),
     "unknown_limit": (422, "There is no such limit for that meter and customer."),
     "meter_not_found": (404, "There is no such meter."),

@@ -77,6 +77,8 @@ ROUTES = [
     Route("PUT /v1/alerts/{key}", "alerts:write", 404, portal=404, at="/v1/alerts/none"),
     Route("DELETE /v1/alerts/{key}", "alerts:write", 404, portal=404, at="/v1/alerts/none"),
     Route("POST /v1/alerts/{key}/mute", "alerts:write", 422, portal=422, at="/v1/alerts/none/mute"),
+    Route("POST /v1/alerts/preview", "alerts:read", 422, portal=422),
+    Route("POST /v1/alerts/{key}/preview", "alerts:read", 404, portal=404, at="/v1/alerts/none/preview"),
     Route("GET /v1/alerts/{key}/states", "alerts:read", 404, portal=404, at="/v1/alerts/none/states"),
     Route("POST /v1/alerts/{key}/unmute", "alerts:write", 404, portal=404, at="/v1/alerts/none/unmute"),
     Route("GET /v1/api_keys", "admin", 200),

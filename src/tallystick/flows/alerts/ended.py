@@ -218,6 +218,14 @@ class Ended:
             evidence=evidence,
         )
 
+    async def judge(
+        self, tick: Tick, alert: Armed, period: Period, *, zone: str, customers: Collection[str]
+    ) -> list[Finding]:
+        """What there is to say of one window, for a preview."""
+        assert alert.rule.window is not None  # it is judged at the end of one
+        one = _Judged(alert, alert.rule.window, period.to_us, zone)
+        return list((await self._judge(tick, one, period, customers)).values())
+
     def settled(self, results: Sequence[tuple[Finding, KeptState]]) -> None:
         """Remember who fires, and what is judged."""
         for name, judged_us in self.judged.items():

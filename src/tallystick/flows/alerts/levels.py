@@ -7,7 +7,7 @@ each customer it is known between which figures nothing changes, so that most of
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import structlog
@@ -25,7 +25,7 @@ from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for
 from tallystick.flows.alerts.tick import Tick, named_customers
 from tallystick.metering.meter import Aggregation
-from tallystick.money import ZERO, exactly, plain, quotient
+from tallystick.money import ZERO, exactly, plain, product, quotient
 from tallystick.store.interface import TouchedUsage
 
 _DAY_US = 86_400_000_000
@@ -34,6 +34,7 @@ _WINDOWS_MAX = 1000
 _KEPT_MAX = 1_000_000
 _REFRESH_US = 60_000_000
 _LEAST = Decimal("1e-18")
+_SHOWN = Context(prec=120)
 
 _logger = structlog.get_logger("alerts")
 
@@ -282,7 +283,7 @@ class Levels:
                         continue
                     if level.limit is not None and not _limited(level.limit, customer, plans):
                         continue
-                    made = _finding(level, period, customer, (scope, value, base), tick.now_us)
+                    made = level_finding(level, period, customer, (scope, value, base), tick.now_us)
                     if made is not None:
                         self._asked.append((made, key))
 
@@ -310,13 +311,14 @@ class Levels:
             self.forget()
 
 
-def _finding(
+def level_finding(
     level: Level,
     period: Period,
     customer: str,
     figure: tuple[str, Decimal | None, Decimal | None],
     now_us: int,
 ) -> Finding | None:
+    """`figure`: the group, the figure, and that of the window before. None: it cannot be compared."""
     scope, value, base = figure
     rule, limit = level.alert.rule, level.limit
     evidence: dict[str, Any] = {
@@ -370,18 +372,21 @@ def _above(condition: Condition, base: Decimal) -> Condition:
     )
 
 
-@exactly
 def percent(value: Decimal | None, amount: Decimal) -> str | None:
     """To two digits, for people; what decides is exact."""
     if value is None or not amount:
         return None
-    return plain(round(quotient(value * 100, amount), 2))
+    return plain(rounded(quotient(product(value, Decimal(100)), amount), 2))
 
 
-@exactly
 def change(value: Decimal | None, base: Decimal) -> str | None:
     """By how many percent it differs, for people."""
-    return None if value is None else percent(value - base, abs(base))
+    return None if value is None else percent(_sum(value, -base), abs(base))
+
+
+def rounded(value: Decimal, digits: int) -> Decimal:
+    """Half-even to so many digits after the point: for people only."""
+    return value.quantize(Decimal(1).scaleb(-digits), context=_SHOWN)
 
 
 @exactly

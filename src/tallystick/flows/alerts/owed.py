@@ -9,9 +9,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from tallystick.alerting.rule import ANY, Operation, SubjectKind
+from tallystick.billing.grant import CreditUnit
 from tallystick.billing.kept import canonical
 from tallystick.billing.period import Period
 from tallystick.catalog.alerting import KeptState
@@ -42,7 +44,8 @@ _PERIODS_MAX = 40
 
 @dataclass(slots=True)
 class _Tenant:
-    """The alerts of one tenant. `dirty`: who was touched, since which moment; `asked_us`: when each was asked for."""
+    """The alerts of one tenant. `dirty`: who was touched, since which moment; `asked_us`: when each was asked for.
+    `unsure`: anybody may have been touched."""
 
     alerts: list[Armed] = field(default_factory=list[Armed])
     limits: tuple[WatchedLimit, ...] = ()
@@ -50,6 +53,7 @@ class _Tenant:
     asked_us: dict[str, int] = field(default_factory=dict[str, int])
     firing: set[str] = field(default_factory=set[str])
     refresh_us: int = 0
+    unsure: bool = False
     begun: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
     def concerns(self, customer: str) -> bool:
@@ -108,6 +112,10 @@ class Owed:
 
     def touch(self, tick: Tick, tenants: dict[int, str]) -> None:
         """Note who was touched. `tenants`: of meters."""
+        for meter in tick.unsure:
+            one = self._tenants.get(tenants.get(meter, ""))
+            if one is not None:
+                one.unsure = True
         for meter, rows in tick.touched.items():
             one = self._tenants.get(tenants.get(meter, ""))
             if one is not None:
@@ -137,22 +145,23 @@ class Owed:
     async def _wake(self, tick: Tick, tenant: str, one: _Tenant) -> None:
         """Those who are to be asked for without having been touched."""
         system = tick.system
-        if not all(alert.kept.begun or _edition(alert) in one.begun for alert in one.alerts):
-            customers: set[str] = {a.rule.customer for a in one.alerts} - {ANY}
-            new = [
-                a
-                for a in one.alerts
-                if not a.kept.begun and _edition(a) not in one.begun and a.rule.customer == ANY
-            ]
-            if any(a.rule.subject.kind is SubjectKind.CREDITS for a in new):
-                customers |= set(
-                    await in_questions(system, lambda: alerts_of(system).customers_with_grants(tenant))
-                )
-            if any(a.rule.subject.kind is SubjectKind.COST for a in new):
-                customers |= await in_questions(system, lambda: _subscribers(system, tenant))
+        new = [
+            alert
+            for alert in one.alerts
+            if one.unsure or not (alert.kept.begun or _edition(alert) in one.begun)
+        ]
+        if new:
+            customers: set[str] = {alert.rule.customer for alert in new} - {ANY}
+            kinds = {alert.rule.subject.kind for alert in new if alert.rule.customer == ANY}
+            if SubjectKind.CREDITS in kinds:
+                read = partial(alerts_of(system).customers_with_grants, tenant)
+                customers |= set(await in_questions(system, read))
+            if SubjectKind.COST in kinds:
+                customers |= await in_questions(system, partial(subscribers, system, tenant))
             for customer in customers:
                 one.dirty.setdefault(customer, tick.after_us)
             one.begun |= {_edition(alert) for alert in one.alerts}
+            one.unsure = False
         if tick.now_us >= one.refresh_us:
             one.refresh_us = tick.now_us + REFRESH_US
             for customer in one.firing | ({a.rule.customer for a in one.alerts} - {ANY}):
@@ -189,40 +198,8 @@ class Owed:
             period = found.get(customer)
             if period is None:
                 continue
-            cost, currency = await cost_within(tick.system, tenant, customer, period, tick)
-            condition, compared, scope = rule.condition, cost, ""
-            evidence: dict[str, Any] = {"value": plain(cost), "currency": currency}
-            if limit is not None:
-                amount = limit.amount_for(customer)
-                condition = of_amount(condition, amount)
-                evidence |= {
-                    "limit": limit.key,
-                    "limit_amount": plain(amount),
-                    "percent": percent(cost, amount),
-                }
-                if rule.condition.limit is None:
-                    scope = canonical({"limit": limit.key})
-            elif condition.operation is Operation.PERCENT_CHANGE:
-                zones = await self._calendar.zones(tenant, [customer])
-                before = window.before(period, rule.timezone or zones[customer])
-                base, _ = await cost_within(tick.system, tenant, customer, before, tick)
-                if not base:
-                    continue
-                changed_by = changed(cost, base, condition.direction)
-                assert changed_by is not None
-                compared = changed_by
-                evidence |= {"previous": plain(base), "percent": change(cost, base)}
-            made.append(
-                Finding(
-                    alert=alert,
-                    place=alert.place(customer, window_start_us=period.from_us, scope=scope),
-                    condition=condition,
-                    figure=compared,
-                    window=period,
-                    over=period.to_us <= tick.now_us,
-                    evidence=evidence,
-                )
-            )
+            finding = await cost_finding(tick, alert, (customer, period, limit), self._calendar)
+            made += [finding] if finding is not None else []
         return made
 
     def settled(self, results: Sequence[tuple[Finding, KeptState]]) -> None:
@@ -242,29 +219,67 @@ def _edition(alert: Armed) -> tuple[str, int]:
     return alert.kept.id, alert.kept.edition
 
 
-def _subscribers(system: System, tenant: str) -> set[str]:
+def subscribers(system: System, tenant: str) -> set[str]:
+    """Customers an invoice will still be made for."""
     return {kept.customer for kept in billing_of(system).open_subscriptions(tenant)}
+
+
+async def cost_finding(
+    tick: Tick, alert: Armed, about: tuple[str, Period, WatchedLimit | None], calendar: Calendar
+) -> Finding | None:
+    """What a customer's window costs. None: it cannot be compared. Raises NotFound without a subscription."""
+    customer, period, limit = about
+    rule, tenant = alert.rule, alert.kept.tenant
+    cost, currency = await cost_within(tick.system, tenant, customer, period, tick)
+    condition, compared, scope = rule.condition, cost, ""
+    evidence: dict[str, Any] = {"value": plain(cost), "currency": currency}
+    if limit is not None:
+        amount = limit.amount_for(customer)
+        condition = of_amount(condition, amount)
+        evidence |= {"limit": limit.key, "limit_amount": plain(amount), "percent": percent(cost, amount)}
+        if rule.condition.limit is None:
+            scope = canonical({"limit": limit.key})
+    elif condition.operation is Operation.PERCENT_CHANGE:
+        assert rule.window is not None  # the rule sees to it
+        zones = await calendar.zones(tenant, [customer])
+        before = rule.window.before(period, rule.timezone or zones[customer])
+        base, _ = await cost_within(tick.system, tenant, customer, before, tick)
+        changed_by = changed(cost, base, condition.direction) if base else None
+        if changed_by is None:
+            return None
+        compared = changed_by
+        evidence |= {"previous": plain(base), "percent": change(cost, base)}
+    return Finding(
+        alert=alert,
+        place=alert.place(customer, window_start_us=period.from_us, scope=scope),
+        condition=condition,
+        figure=compared,
+        window=period,
+        over=period.to_us <= tick.now_us,
+        evidence=evidence,
+    )
 
 
 async def _credits(tick: Tick, alert: Armed, tenant: str, customer: str) -> list[Finding]:
     unit = alert.rule.subject.unit
     position = await credit_position(tick.system, tenant, customer, unit=unit)
     return [
-        Finding(
-            alert=alert,
-            place=alert.place(customer, scope="" if unit is not None else one.unit.text()),
-            condition=alert.rule.condition,
-            figure=one.balance,
-            evidence={
-                "value": plain(one.balance),
-                "currency": one.unit.currency,
-                "credit_meter": one.unit.meter,
-            },
-        )
+        credit_finding(alert, customer, one.unit, one.balance)
         for one in position.balances
         # Credits of "money" are all currencies, and no units of meters.
         if unit is not None or one.unit.meter is None
     ]
+
+
+def credit_finding(alert: Armed, customer: str, unit: CreditUnit, balance: Decimal) -> Finding:
+    """What is left of a customer's credits in one unit."""
+    return Finding(
+        alert=alert,
+        place=alert.place(customer, scope="" if alert.rule.subject.unit is not None else unit.text()),
+        condition=alert.rule.condition,
+        figure=balance,
+        evidence={"value": plain(balance), "currency": unit.currency, "credit_meter": unit.meter},
+    )
 
 
 async def cost_within(

@@ -19,10 +19,10 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.figures import Measured, Scopes, figures, group_of
 from tallystick.flows.alerts.finding import Armed, Finding
-from tallystick.flows.alerts.levels import change, of_amount, percent
+from tallystick.flows.alerts.levels import change, of_amount, percent, rounded
 from tallystick.flows.alerts.limits import WatchedLimit
 from tallystick.flows.alerts.tick import Tick, named_customers
-from tallystick.money import ZERO, exactly, plain, product, quotient
+from tallystick.money import exactly, plain, product, quotient
 
 _SECOND_US = 1_000_000
 _MINUTE_US = 60_000_000
@@ -31,7 +31,7 @@ _OF_STRETCHES = frozenset({Operation.LTE, Operation.PERCENT_CHANGE})
 
 
 @dataclass(slots=True)
-class _Rolling:
+class Rolling:
     """The alerts of one question."""
 
     measured: Measured
@@ -56,8 +56,8 @@ class Rollings:
     """See above."""
 
     def __init__(self) -> None:
-        self._rollings: list[_Rolling] = []
-        self._of_alert: dict[str, _Rolling] = {}
+        self._rollings: list[Rolling] = []
+        self._of_alert: dict[str, Rolling] = {}
         self.faults: dict[str, str] = {}
 
     @property
@@ -71,11 +71,11 @@ class Rollings:
         firing: Sequence[KeptState],
     ) -> None:
         """`limits`: those that look at a limit over a rolling window."""
-        grouped: dict[tuple[Measured, AlertWindow], _Rolling] = {}
+        grouped: dict[tuple[Measured, AlertWindow], Rolling] = {}
         self._of_alert = {}
 
         def add(alert: Armed, measured: Measured, window: AlertWindow, limit: WatchedLimit | None) -> None:
-            one = grouped.setdefault((measured, window), _Rolling(measured, window))
+            one = grouped.setdefault((measured, window), Rolling(measured, window))
             one.alerts.append((alert, limit))
             self._of_alert[alert.kept.id] = one
 
@@ -111,7 +111,7 @@ class Rollings:
                     self.faults[alert.kept.id] = error.detail
         return found
 
-    async def _look_at(self, tick: Tick, one: _Rolling) -> list[Finding]:
+    async def _look_at(self, tick: Tick, one: Rolling) -> list[Finding]:
         meter = one.measured.meter
         names = named_customers([alert for alert, _ in one.alerts])
         customers = {row.customer for row in tick.rows(meter.id, names)}
@@ -144,7 +144,7 @@ class Rollings:
             groups = {**one.measured.nothing, **dict.fromkeys(earlier.get(customer, {}), one.measured.zero)}
             for scope, value in {**groups, **now.get(customer, {})}.items():
                 base = earlier.get(customer, {}).get(scope)
-                made += _findings(one, customer, (scope, value, base), period)
+                made += rolling_findings(one, customer, (scope, value, base), period)
         return made
 
     def settled(self, results: Sequence[tuple[Finding, KeptState]]) -> None:
@@ -160,12 +160,13 @@ class Rollings:
                     (one.firing.add if fires else one.firing.discard)(customer)
 
 
-def _findings(
-    one: _Rolling,
+def rolling_findings(
+    one: Rolling,
     customer: str,
     figure: tuple[str, Decimal | None, Decimal | None],
     period: Period,
 ) -> list[Finding]:
+    """`figure`: the group, the figure, and that of the stretch before."""
     made: list[Finding] = []
     given_scope, value, base = figure
     for alert, limit in one.alerts:
@@ -233,4 +234,4 @@ def of_rate(condition: Condition, length_us: int) -> Condition:
 def rate(value: Decimal, length_us: int, per: str) -> Decimal:
     """A figure of a whole window, per unit of time; to twelve digits, for people."""
     shown = quotient(product(value, Decimal(PER_US[per])), Decimal(length_us))
-    return round(shown, 12) if shown else ZERO
+    return rounded(shown, 12)

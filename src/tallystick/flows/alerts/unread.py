@@ -15,7 +15,6 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.tick import Tick
 from tallystick.flows.recent import Unread, unread_between
-from tallystick.store.interface import TouchedFacts
 
 _CHUNK_US = 3_600_000_000
 """A window is read in stretches of an hour, so that no answer is cut."""
@@ -89,38 +88,17 @@ class UnreadEvents:
         one.period, one.upto_us = period, tick.moment_us
         if rolling:
             touched |= self._drop(one, period.from_us)
-        return [
-            Finding(
-                alert=one.alert,
-                place=one.alert.place("", window_start_us=0 if rolling else period.from_us, scope=name),
-                condition=one.alert.rule.condition,
-                figure=Decimal(one.counts[name]),
-                window=period,
-                evidence={"value": str(one.counts[name]), self._what(one): name},
-            )
-            for name in sorted(touched)
-        ]
-
-    @staticmethod
-    def _what(one: _Counting) -> str:
-        return "subject" if one.alert.rule.subject.fault is EventFault.UNKNOWN_CUSTOMER else "type"
+        return [count_finding(one.alert, name, one.counts[name], period) for name in sorted(touched)]
 
     @staticmethod
     def _add(one: _Counting, news: Unread, rolling: bool) -> set[str]:
-        rule = one.alert.rule
-        unknown = rule.subject.fault is EventFault.UNKNOWN_CUSTOMER
-        rows: Sequence[TouchedFacts] = news.unknown if unknown else news.unmetered
-        names: set[str] = set()
-        for row in rows:
-            if row.tenant != one.alert.kept.tenant:
-                continue
-            name = (row.subject_of_nobody or "") if unknown else row.type
-            names.add(name)
-            one.counts[name] += row.events
+        found = counted(one.alert, news)
+        for name, events in found.items():
+            one.counts[name] += events
             if rolling:
                 minute = news.until_us // _ROLLING_STEP_US
-                one.by_minute.setdefault(minute, defaultdict(int))[name] += row.events
-        return names
+                one.by_minute.setdefault(minute, defaultdict(int))[name] += events
+        return set(found)
 
     @staticmethod
     def _drop(one: _Counting, from_us: int) -> set[str]:
@@ -133,3 +111,28 @@ class UnreadEvents:
 
     def settled(self, results: Sequence[tuple[Finding, KeptState]]) -> None:
         """Nothing is remembered of states."""
+
+
+def counted(alert: Armed, news: Unread) -> dict[str, int]:
+    """Events by subject (of nobody) or by type (of no meter), of the alert's tenant."""
+    unknown = alert.rule.subject.fault is EventFault.UNKNOWN_CUSTOMER
+    made: defaultdict[str, int] = defaultdict(int)
+    for row in news.unknown if unknown else news.unmetered:
+        if row.tenant == alert.kept.tenant:
+            made[(row.subject_of_nobody or "") if unknown else row.type] += row.events
+    return dict(made)
+
+
+def count_finding(alert: Armed, name: str, events: int, period: Period) -> Finding:
+    """How many there were, of one subject or type."""
+    assert alert.rule.window is not None  # the rule sees to it
+    rolling = alert.rule.window.length_us is not None
+    unknown = alert.rule.subject.fault is EventFault.UNKNOWN_CUSTOMER
+    return Finding(
+        alert=alert,
+        place=alert.place("", window_start_us=0 if rolling else period.from_us, scope=name),
+        condition=alert.rule.condition,
+        figure=Decimal(events),
+        window=period,
+        evidence={"value": str(events), "subject" if unknown else "type": name},
+    )
