@@ -102,6 +102,21 @@ def test_credits_and_costs(ours: Tenant) -> None:
         assert found["fired"] == 1, found
 
 
+def test_a_share_of_a_limit(ours: Tenant) -> None:
+    assert ours.post("/v1/customers", {"key": "acme"}).status_code == 201
+    limit = {"key": "cap", "customer": "acme", "meter": "calls", "amount": "20", "period": "day"}
+    made = ours.post("/v1/limits", limit)
+    assert made.status_code == 201, made.text
+    alert(ours, window=None, condition={"op": "percent_of_limit", "steps": [50, 100]})
+    use(ours, "a", 9, at=now(ours.live))
+    use(ours, "b", 9, subject="beta", at=now(ours.live))
+    assert transitions(ours) == []
+    use(ours, "c", 2, at=now(ours.live))
+    until(lambda: transitions(ours) == [("fired", "acme", "50")], "half of it")
+    (one,) = ours.answer("/v1/transitions")["items"]
+    assert (one["percent"], one["limit"], one["threshold"], one["value"]) == ("55", "cap", "10", "11")
+
+
 def test_events_of_no_meter(ours: Tenant) -> None:
     condition = {"op": "gte", "value": 2}
     alert(ours, meter=None, events="unmetered_type", window="day", condition=condition)

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 
 from tallystick.alerting.rule import ANY, Rule, SubjectKind
 from tallystick.alerting.window import AlertWindow, parse_window
+from tallystick.catalog.limiting import LimitCatalog
 from tallystick.flows.system import System
 from tallystick.money import ZERO, exactly
 
@@ -32,9 +33,7 @@ class WatchedLimit:
 
 def limits_of(system: System, tenant: str, *, now_us: int) -> tuple[WatchedLimit, ...]:
     """All of a tenant. Synchronous."""
-    catalog = cast("Any", system.catalog)
-    if not hasattr(catalog, "all_limits"):
-        return ()
+    catalog = cast("LimitCatalog", system.catalog)
     raises: defaultdict[str, defaultdict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     for one in catalog.raises_of(tenant, now_us=now_us):
         raises[one.limit][one.customer] += one.amount

@@ -80,7 +80,7 @@ async def past_credits(system: System, alert: Armed, replay: "Replay", as_of: Ca
             balance = ZERO
             for entry in sorted(entries, key=lambda one: one.at_us):
                 balance = _after(balance, entry)
-                if entry.at_us < replay.to_us:
+                if entry.at_us <= replay.to_us:
                     finding = credit_finding(alert, customer, unit, balance)
                     replay.decide(finding, as_of(entry.at_us))
 
