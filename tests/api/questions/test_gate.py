@@ -1,11 +1,14 @@
 """Limits and the gate over HTTP: what is answered, and that figures agree with usage."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.api.questions.live import NOW, Live, Tenant, opened
+
+from tallystick.errors import Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -259,3 +262,96 @@ def test_batches(tenant: Tenant) -> None:
     assert [(one["rule"], one["used"], one["held"], one["remaining"]) for one in stands] == [
         ("daily", "0", "100", "0")
     ]
+
+
+TIERS = {
+    "model": "graduated",
+    "tiers": [
+        {"up_to": 100, "unit_amount": "0.10"},
+        {"up_to": 200, "unit_amount": "0.05"},
+        {"up_to": None, "unit_amount": "0.01"},
+    ],
+}
+
+
+def a_plan(tenant: Tenant, **charge: Any) -> None:
+    charges = [
+        {"key": "base", "price": {"model": "flat", "amount": "49"}},
+        {"key": "tokens", "meter": "tokens", "price": TIERS} | charge,
+    ]
+    made = tenant.post(
+        "/v1/plans", {"key": "pro", "currency": "USD", "billing_period": "month", "charges": charges}
+    )
+    assert made.status_code == 201, made.text
+    assert tenant.post("/v1/plans/pro/publish").status_code == 200
+    subscribed = tenant.post(
+        "/v1/subscriptions", {"customer": "acme", "plan": "pro", "start": "2026-07-01T00:00:00Z"}
+    )
+    assert subscribed.status_code == 201, subscribed.text
+
+
+def test_money_is_limited_through_tiers(live: Live, tenant: Tenant) -> None:
+    a_plan(tenant)
+    a_limit(tenant, key="money", meter=None, cost=True, amount="15.00", period="billing")
+    tenant.record(use("1", 150))
+    receipt = ask(tenant, 50)
+    assert figures(receipt) == (True, "15", "12.5", "0", "2.5", "money")
+    assert (receipt["currency"], receipt["reset_at"]) == ("USD", "2026-08-01T00:00:00Z")
+    assert ask(tenant, 51)["allowed"] is False  # 15.01
+    held = tenant.post("/v1/reservations", {"customer": "acme", "meter": "tokens", "amount": 30}).json()
+    assert (held["used"], held["held"], held["remaining"]) == ("12.5", "1.5", "1")
+    assert ask(tenant, 21)["allowed"] is False
+    assert ask(tenant, 20)["allowed"]
+    settled = tenant.post(f"/v1/reservations/{held['id']}/settle", {"amount": 10}).json()
+    assert (settled["used"], settled["held"]) == ("13", "0")
+    tenant.answer(f"/v1/meters/tokens/usage?min_position={settled['position']}")
+    assert figures(ask(tenant, 40)) == (True, "15", "13", "0", "2", "money")
+    assert ask(tenant, 41)["allowed"] is False
+    live.clock.advance(seconds=1)  # a preview counts what lies before now
+    preview = tenant.post("/v1/customers/acme/invoices/preview", {}).json()
+    assert '"13.00"' in json.dumps(preview, separators=(",", ":"))
+
+
+def test_money_of_a_day_is_what_it_adds_to_the_period(tenant: Tenant) -> None:
+    a_plan(tenant)
+    a_limit(tenant, key="money", meter=None, cost=True, amount="6", period="day")
+    tenant.record(use("1", 90, time="2026-07-14T10:00:00Z"), use("2", 20))
+    # 90 at 0.10 the day before; today 10 at 0.10 and 10 at 0.05
+    assert figures(ask(tenant, 80)) == (True, "6", "1.5", "0", "4.5", "money")
+    assert ask(tenant, 90)["allowed"]  # at 0.05, up to 15.00 in all, of which 9.00 were the day before's
+    assert ask(tenant, 91)["allowed"] is False
+
+
+def test_a_limit_of_a_plan_holds_for_who_has_it(tenant: Tenant) -> None:
+    a_plan(tenant)
+    a_limit(tenant, key="of-plan", customer=None, plan="pro", amount=10, period="billing")
+    assert figures(ask(tenant, 11)) == (False, "10", "0", "0", "10", "of-plan")
+    assert ask(tenant, 11, customer="beta")["reason"] == "no_limit"
+
+
+def test_carry_over_adds_what_was_left(live: Live, tenant: Tenant) -> None:
+    a_limit(tenant, key="carry", carry_over=30)
+    tenant.record(use("1", 80))
+    assert ask(tenant, 21)["limit"] == "100"
+    live.clock.advance(seconds=86_400)
+    try:
+        assert figures(ask(tenant, 120)) == (True, "120", "0", "0", "120", "carry")
+        assert ask(tenant, 121)["allowed"] is False
+    finally:
+        live.clock.advance(seconds=-86_400)
+
+
+def test_what_is_not_known_is_decided_by_the_limit(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_limit(tenant, key="closed", customer="acme")
+    a_limit(tenant, key="open", customer="beta", fail="open")
+
+    def refuse(*given: Any, **named: Any) -> Any:
+        raise Unavailable("The store is not there (test).")
+
+    monkeypatch.setattr(type(tenant.live.system.store), "usage", refuse)
+    monkeypatch.setattr(type(tenant.live.system.store), "events_of", refuse)
+    closed, opened_to = ask(tenant, 1), ask(tenant, 1, customer="beta")
+    assert (closed["allowed"], closed["reason"]) == (False, "usage_unknown_closed")
+    assert (opened_to["allowed"], opened_to["reason"]) == (True, "usage_unknown_open")
+    refused = tenant.post("/v1/reservations", {"customer": "acme", "meter": "tokens", "amount": 1})
+    assert (refused.status_code, refused.json()["code"]) == (503, "usage_unknown")

@@ -185,7 +185,7 @@ class RuleBook:
         wanted = [*of_tenant.by_customer.get(key, ()), *of_tenant.every]
         subscribed: tuple[Subscribed, ...] = ()
         if system.billing is not None and (
-            of_tenant.by_plan or any(one.limit.period.kind == "billing" for one in wanted)
+            of_tenant.by_plan or any(one.limit.cost or one.limit.period.kind == "billing" for one in wanted)
         ):
             page = system.billing.subscriptions(tenant, customers=(key,), limit=SUBSCRIPTIONS_MAX)
             own = {kept.id: subscription_of(kept.content) for kept in page.items}

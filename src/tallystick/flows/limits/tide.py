@@ -17,7 +17,7 @@ from tallystick.limits.reservation import Reservation, State
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import Vector, partition_of
 
-CATCH_UP_S_MAX = 0.25
+CATCH_UP_S_MAX = 2.0
 """A question waits so long for what was published when it came."""
 BEHIND_S_MAX = 30.0
 """Where recording is further behind than this, usage counts as unknown."""
