@@ -57,7 +57,9 @@ def closing(
         to_us=boundary_us,
         status=status,
         grace_until_us=boundary_us + 10,
-        document=canonical({"total": "1.00", "ü": number}),
+        document=canonical(
+            {"total": "1.00", "currency": "USD", "subscription": one.id, "period": {}, "ü": number}
+        ),
         basis="{}",
         created_at_us=NOW_US,
         finalized_at_us=NOW_US if status == "finalized" else None,
