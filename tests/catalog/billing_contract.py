@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tallystick.catalog.billing import (
     KeptSubscription,
     LateLine,
 )
+from tallystick.catalog.charging import KeptItem, NoteContent
 from tallystick.errors import Conflict, NotFound
 
 from .contract import ANN, NOW_US, code_of, new, race
@@ -182,3 +184,29 @@ class BillingContract:
         assert catalog.billing_terms(T, ["acme", "nobody"]) == {"acme": '{"a":2}'}
         with pytest.raises(NotFound):
             catalog.set_billing_terms(T, "nobody", "{}", actor=ANN, now_us=NOW_US)
+
+    def test_items_payments_and_notes_go_with_what_is_finalized(self, catalog: Any) -> None:
+        one = subscribed(catalog)
+        item = KeptItem(T, "item_1", "acme", "USD", "{}", NOW_US)
+        catalog.add_items([item], actor=ANN, now_us=NOW_US)
+        assert catalog.waiting_items(T, ["acme"]) == {"acme": (item,)}
+        first, second = (replace(closing(one, number), items=("item_1",), collect=True) for number in (1, 2))
+        (kept,) = catalog.keep_invoices([first], now_us=NOW_US)
+        assert catalog.keep_invoices([second], now_us=NOW_US) == ()
+        (billed,) = catalog.items(T, "acme", waiting=False).items
+        assert billed.invoice == kept.id
+        (payment,) = catalog.due_payments(NOW_US, limit=10)
+        assert (payment.invoice, payment.status, payment.amount) == (kept.id, "pending", "1.00")
+        sent = replace(payment, status="sent", attempts=1, next_us=None)
+        assert catalog.advance_payment(payment, sent, actor=ANN, now_us=NOW_US)
+        assert not catalog.advance_payment(payment, sent, actor=ANN, now_us=NOW_US)
+        text = canonical({"currency": "USD", "total": "0.50"})
+        content = NoteContent("credit", text, "{}", "USD", Decimal("0.50"))
+        note = catalog.add_credit_note(T, kept.id, lambda *_: content, actor=ANN, now_us=NOW_US)
+        assert (note.sequence, catalog.credit_notes_of(T, [kept.id])) == (1, {kept.id: (note,)})
+        with pytest.raises(Conflict) as error:
+            catalog.void_invoice(T, kept.id, actor=ANN, now_us=NOW_US)
+        assert code_of(error) == "invoice_has_credit_notes"
+        assert catalog.void_credit_note(T, note.id, actor=ANN, now_us=NOW_US).status == "void"
+        catalog.void_invoice(T, kept.id, actor=ANN, now_us=NOW_US)
+        assert (catalog.payment(T, kept.id).status, catalog.payment(T, kept.id).next_us) == ("void", NOW_US)
