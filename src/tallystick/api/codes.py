@@ -180,7 +180,6 @@ CODES: dict[str, tuple[int, str]] = {
     "too_precise": (422, "The amount has more digits after the point than its currency."),
     "scope_not_allowed": (422, "Units of a meter pay for that meter alone."),
     "not_for_meters": (422, "Only money is topped up by itself."),
-    "too_many_windows": (422, "The range has more windows than one question may have."),
     "empty_range": (422, "The range [from, to) is empty."),
     "too_many_windows": (
         422,
