@@ -51,6 +51,7 @@ class Route:
 ACME = "/v1/customers/acme"
 NONE = "/v1/backfills/none"
 CALLS = "/v1/meters/calls"
+OM = "/openmeter/api/v1"
 OURS = {"portal": 200, "elsewhere": 403}
 """A question about acme: its own token may ask it, another customer's may not."""
 CUT = {"portal": 200}
@@ -219,6 +220,26 @@ ROUTES = [
     Route("POST /openmeter/api/v1/events", "events:write", 400),
     Route("GET /openmeter/api/v1/events", "events:read", 200, **CUT),
     Route("GET /openmeter/api/v2/events", "events:read", 200, **CUT),
+    Route("GET /openmeter/api/v1/customers", "customers:read", 200, **CUT),
+    Route("POST /openmeter/api/v1/customers", "customers:write", 400),
+    Route("GET /openmeter/api/v1/customers/{id_or_key}", "customers:read", 200, other=404, **OURS, at=f"{OM}/customers/acme"),
+    Route("PUT /openmeter/api/v1/customers/{id_or_key}", "customers:write", 400, at=f"{OM}/customers/acme"),
+    Route("DELETE /openmeter/api/v1/customers/{id_or_key}", "customers:write", 404, at=f"{OM}/customers/none"),
+    Route("GET /openmeter/api/v1/meters", "meters:read", 200, **CUT),
+    Route("POST /openmeter/api/v1/meters", "meters:write", 400),
+    Route("GET /openmeter/api/v1/meters/{id_or_slug}", "meters:read", 200, other=404, **CUT, at=f"{OM}/meters/calls"),
+    Route("PUT /openmeter/api/v1/meters/{id_or_slug}", "meters:write", 404, at=f"{OM}/meters/none"),
+    Route("DELETE /openmeter/api/v1/meters/{id_or_slug}", "meters:write", 404, at=f"{OM}/meters/none"),
+    Route("GET /openmeter/api/v1/meters/{id_or_slug}/query", "usage:read", 200, other=404, **CUT, at=f"{OM}/meters/calls/query"),
+    Route("POST /openmeter/api/v1/meters/{id_or_slug}/query", "usage:read", 200, other=404, **CUT, at=f"{OM}/meters/calls/query"),
+    Route("GET /openmeter/api/v1/meters/{id_or_slug}/subjects", "usage:read", 200, other=404, **CUT,
+          at=f"{OM}/meters/calls/subjects"),
+    Route("GET /openmeter/api/v1/meters/{id_or_slug}/group-by/{group}/values", "usage:read", 200, other=404, portal=200,
+          at=f"{OM}/meters/calls/group-by/who/values"),
+    Route("GET /openmeter/api/v1/subjects", "customers:read", 200),
+    Route("POST /openmeter/api/v1/subjects", "customers:write", 400),
+    Route("GET /openmeter/api/v1/subjects/{id_or_key}", "customers:read", 404, at=f"{OM}/subjects/none"),
+    Route("DELETE /openmeter/api/v1/subjects/{id_or_key}", "customers:write", 404, at=f"{OM}/subjects/none"),
 ]  # fmt: skip
 PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
 """Routes that need no key."""

@@ -5,6 +5,7 @@ of a batch; here a batch with a bad event stores nothing, so that it may be mend
 """
 
 import json
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +14,9 @@ from litestar import Request, Response, get, post
 from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.compat import taking
+from tallystick.api.compat.openmeter.customers import customers_of
 from tallystick.api.compat.openmeter.shape import BASE, operation_of, time_text
+from tallystick.api.compat.vendor import ulid_of
 from tallystick.api.fields import Fields
 from tallystick.api.ingest import ce_headers_of
 from tallystick.api.openapi import EVENT, EVENT_EXAMPLE, STRING, TIME, array, nullable, objects, query
@@ -120,19 +123,22 @@ async def list_events(request: Connection) -> Response[bytes]:
     """The newest events."""
     system, who = wire.system_of(request), caller(request)
     fields = Fields.of_query(request)
-    fields.know("clientId", "ingestedAtFrom", "ingestedAtTo")
+    fields.know("clientId")
+    owners = fields.texts("customerId")
     limit = fields.integer("limit", least=1, most=LIMIT_MAX) or LIMIT_MAX
     wanted = EventSearch(
         tenant=who.tenant,
         id=fields.text("id"),
         subject=fields.text("subject"),
-        customers=fields.texts("customerId"),
         from_us=fields.time_us("from"),
         to_us=fields.time_us("to"),
         limit=limit,
     )
     received_from_us, received_to_us = fields.time_us("ingestedAtFrom"), fields.time_us("ingestedAtTo")
     fields.finish()
+    if owners is not None:
+        named = await customers_of(system, who.tenant, owners)
+        wanted = replace(wanted, customers=tuple(one.key for one in named))
     await taking.caught_up(system)
     found = await lookup.search(system, wanted, "recorded", bound=who.customer)
     events = [
@@ -233,13 +239,14 @@ def _document(event: StoredEvent, meters: list[Meter]) -> dict[str, Any]:
             "time": time_text(event.time_us),
             "data": msgspec.Raw(event.data) if event.data else None,
         },
+        "customerId": ulid_of("customer", event.tenant, event.customer) if event.customer else None,
         "ingestedAt": time_text(event.received_at_us),
         "storedAt": time_text(event.recorded_at_us),
     }
     fault = _validation_error(event, meters)
     if fault is not None:
         made["validationError"] = fault
-    return made
+    return {name: value for name, value in made.items() if value is not None}
 
 
 def _validation_error(event: StoredEvent, meters: list[Meter]) -> str | None:
