@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -241,6 +242,23 @@ def test_events_arrive_live(desk: Desk) -> None:
     desk.send(*(call(number) for number in range(30)))
     expect(page.get_by_role("table").locator("tbody tr")).to_have_count(30)
     expect(page.get_by_role("table")).to_contain_text("call-29")
+
+
+def test_a_thousand_events_a_second_are_kept_up_with(desk: Desk) -> None:
+    page = desk.open("/events?live=1")
+    expect(page.get_by_role("heading", name="Live", exact=True)).to_be_visible()
+    began = time.monotonic()
+    for second in range(3):
+        desk.send(*(call(number) | {"id": f"{second}-{number}"} for number in range(1000)))
+        time.sleep(max(0.0, began + second + 1 - time.monotonic()))
+    expect(page.locator("main [data-own='3000']")).to_be_visible(timeout=5000)
+    # Not behind, and not full: the latest are on top, and no more than are kept.
+    expect(page.get_by_role("table")).to_contain_text("2-999")
+    assert page.get_by_role("table").locator("tbody tr").count() <= 200
+    answered_ms = page.evaluate(
+        "() => new Promise(done => { const at = performance.now(); setTimeout(() => done(performance.now() - at)) })"
+    )
+    assert answered_ms < 300
 
 
 def test_a_meter_is_tried_before_it_is_saved(desk: Desk) -> None:

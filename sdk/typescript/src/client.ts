@@ -146,6 +146,8 @@ export class Tallystick {
     create: (body: BodyOf<"POST /v1/customers">) => this.call("POST /v1/customers", { body }),
     change: (key: string, body: BodyOf<"PATCH /v1/customers/{key}">) => this.call("PATCH /v1/customers/{key}", { path: { key }, body }),
     archive: (key: string) => this.call("DELETE /v1/customers/{key}", { path: { key } }),
+    /** How every limit of the customer stands. */
+    limits: (key: string, signal?: AbortSignal) => this.call("GET /v1/customers/{key}/limits", { path: { key }, ...given(signal) }),
     credits: (key: string) => this.call("GET /v1/customers/{key}/credits", { path: { key } }),
   };
 
@@ -171,7 +173,11 @@ export class Tallystick {
     void: (id: string) => this.call("POST /v1/invoices/{id}/void", { path: { id } }),
   };
 
-  readonly alerts = this.resource("/v1/alerts", "key");
+  readonly alerts = {
+    ...this.resource("/v1/alerts", "key"),
+    /** When alerts fired and recovered, newest first. */
+    transitions: (query: QueryOf<"GET /v1/transitions"> = {}, signal?: AbortSignal) => this.call("GET /v1/transitions", { query, ...given(signal) }),
+  };
   readonly channels = this.resource("/v1/channels", "key");
 
   /**

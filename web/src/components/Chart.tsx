@@ -61,7 +61,7 @@ export function Chart({ series, labels, before, kind, height = 280, unit, title,
     } else if (event.key === "Enter" && at !== null) pick?.(at, null);
     else if (event.key === "Escape") setAt(null);
   };
-  const labelEvery = Math.max(1, Math.ceil(count / Math.max(1, Math.floor(inner / 92))));
+  const labelEvery = Math.max(1, Math.ceil(count / Math.max(1, Math.floor(inner / 100))));
 
   return (
     <div class={pick ? "chart pickable" : "chart"} ref={box}>
@@ -223,7 +223,7 @@ function short(value: number): string {
 
 function anchor(index: number, step: number, width: number): "start" | "middle" | "end" {
   const middle = index * step + step / 2;
-  return middle < 36 ? "start" : middle > width - 36 ? "end" : "middle";
+  return middle > width - 30 ? "end" : "middle";
 }
 
 /** A small line without axes. */

@@ -1,12 +1,13 @@
 /** One customer: usage, limits, credits, plan and invoices, on one page. */
 
-import type { AnswerOf } from "tallystick";
+import type { AnswerOf, ItemOf } from "tallystick";
 import { Problem } from "tallystick";
-import { useAsk, type Asked } from "../ask";
+import { useAsk } from "../ask";
 import { Chart } from "../components/Chart";
 import { Figure } from "../components/Figure";
+import { PageLink } from "../components/PageLink";
 import { Select } from "../components/Form";
-import { Answered, Empty, Loading } from "../components/States";
+import { Answered, Empty, Failed } from "../components/States";
 import { Table } from "../components/Table";
 import { Time } from "../components/Times";
 import { useZone } from "../preferences";
@@ -37,7 +38,7 @@ export function CustomerPage({ parameters }: { parameters: Record<string, string
               <div><dt>Subjects</dt><dd>{customer.subjects.length === 0 ? "its key" : customer.subjects.join(", ")}</dd></div>
             </dl>
             {may("usage:read") && <Usage customer={key} />}
-            <Limits customer={key} />
+            {may("limits:check") && <Limits customer={key} />}
             {features.has("billing") && may("billing:read") && (
               <>
                 <div class="columns"><Plan customer={key} /><Credits customer={key} /></div>
@@ -102,66 +103,28 @@ function Usage({ customer }: { customer: string }) {
   );
 }
 
-/** Null where this server has no such route, or this key may not ask. */
-async function orNothing<T>(work: Promise<T>): Promise<T | null> {
-  try {
-    return await work;
-  } catch (error) {
-    if (error instanceof Problem && (error.status === 404 || error.status === 403)) return null;
-    throw error;
-  }
-}
-
-interface Limit {
-  key: string;
-  customer: string | null;
-  plan: string | null;
-  meter: string | null;
-  amount: string;
-  period: string;
-  enforce: string;
-}
-
-interface Checked {
-  limit: string | null;
-  used: string | null;
-  held: string | null;
-  remaining: string | null;
-  reset_at: string | null;
-  rule: string | null;
-}
+type Standing = ItemOf<"GET /v1/customers/{key}/limits">;
 
 function Limits({ customer }: { customer: string }) {
-  const asked = useAsk(`limits ${customer}`, async (): Promise<{ limit: Limit; now: Checked | null }[] | null> => {
-    const found = (await orNothing(client.limits.list({ limit: 200 }))) as { items: Limit[] } | null;
-    if (found === null) return null;
-    const own = found.items.filter((limit) => limit.customer === customer);
-    return Promise.all(
-      own.map(async (limit) => ({
-        limit,
-        now: limit.meter === null ? null : ((await orNothing(client.limits.check({ customer, meter: limit.meter, amount: "0" } as never))) as Checked | null),
-      })),
-    );
-  });
-  if (asked.answer === null && asked.error === null) return null;
+  const asked = useAsk(`limits ${customer}`, (signal) => client.customers.limits(customer, signal));
   return (
     <section class="panel">
       <header><h2>Limits</h2></header>
-      <Answered of={asked as Asked<{ limit: Limit; now: Checked | null }[]>}>
-        {(rows) => rows.length === 0 ? <Empty title="No limit of its own" /> : (
-          <Table
+      <Answered of={asked}>
+        {(answer) => answer.items.length === 0 ? <Empty title="No limit" /> : (
+          <Table<Standing>
             caption="Limits"
-            rows={rows}
-            rowKey={({ limit }) => limit.key}
+            rows={answer.items}
+            rowKey={(one) => one.rule}
             columns={[
-              { name: "Limit", cell: ({ limit }) => <code>{limit.key}</code> },
-              { name: "Of", cell: ({ limit }) => limit.meter ?? "cost" },
-              { name: "Each", cell: ({ limit }) => limit.period },
-              { name: "Amount", figure: true, cell: ({ limit }) => <Figure value={limit.amount} /> },
-              { name: "Used", figure: true, cell: ({ now }) => <Figure value={now?.used} /> },
-              { name: "Held", figure: true, wide: true, cell: ({ now }) => <Figure value={now?.held} /> },
-              { name: "Left", figure: true, cell: ({ now }) => <Figure value={now?.remaining} /> },
-              { name: "Until", wide: true, cell: ({ now }) => <Time at={now?.reset_at} /> },
+              { name: "Rule", cell: (one) => <code>{one.rule}</code> },
+              { name: "Of", cell: (one) => one.meter ?? (one.cost ? "cost" : "–") },
+              { name: "Holds", wide: true, cell: (one) => (one.enforce === "hard" ? "hard: refused beyond" : "soft: told of") },
+              { name: "Limit", figure: true, cell: (one) => <Figure value={one.limit} unit={one.currency} /> },
+              { name: "Used", figure: true, cell: (one) => <Figure value={one.used} none={one.known ? "–" : "not known now"} /> },
+              { name: "Held", figure: true, wide: true, cell: (one) => <Figure value={one.held} /> },
+              { name: "Left", figure: true, cell: (one) => <Figure value={one.remaining} /> },
+              { name: "Until", wide: true, cell: (one) => <Time at={one.reset_at} /> },
             ]}
           />
         )}
@@ -171,47 +134,21 @@ function Limits({ customer }: { customer: string }) {
 }
 
 function Plan({ customer }: { customer: string }) {
-  const asked = useAsk(`plan ${customer}`, () => orNothing(client.call("GET /v1/subscriptions", { query: { customer } as never })));
+  const asked = useAsk(`plan ${customer}`, () => client.call("GET /v1/subscriptions", { query: { customer } }));
   return (
     <section class="panel">
       <header><h2>Plan</h2></header>
-      {asked.answer === null && asked.error === null ? (asked.loading ? <Loading /> : <Empty title="Not to be seen with this key" />) : (
-        <Answered of={asked as Asked<AnswerOf<"GET /v1/subscriptions">>}>
-          {(answer) => answer.items.length === 0 ? <Empty title="No subscription" /> : (
-            <Table
-              caption="Subscriptions"
-              rows={[...answer.items] as unknown as Record<string, string | number | null>[]}
-              rowKey={(one) => String(one["id"])}
-              columns={[
-                { name: "Plan", cell: (one) => <a href={`/plans/${encodeURIComponent(String(one["plan"]))}`}>{String(one["plan"])}</a> },
-                { name: "Version", figure: true, cell: (one) => one["version"] ?? one["plan_version"] ?? "–" },
-                { name: "State", cell: (one) => one["status"] ?? "–" },
-                { name: "Since", cell: (one) => <Time at={one["start"] as string} /> },
-              ]}
-            />
-          )}
-        </Answered>
-      )}
-    </section>
-  );
-}
-
-function Credits({ customer }: { customer: string }) {
-  const asked = useAsk(`credits ${customer}`, () => orNothing(client.customers.credits(customer)));
-  const answer = asked.answer as { balances?: Record<string, unknown>[]; balance?: unknown } | null;
-  const rows = (answer?.balances ?? (Array.isArray(answer?.balance) ? (answer?.balance as Record<string, unknown>[]) : [])) as Record<string, string | null>[];
-  return (
-    <section class="panel">
-      <header><h2>Credits</h2></header>
-      <Answered of={asked as Asked<unknown>}>
-        {() => rows.length === 0 ? <Empty title="No credits" /> : (
+      <Answered of={asked}>
+        {(answer) => answer.items.length === 0 ? <Empty title="No subscription" /> : (
           <Table
-            caption="Balances"
-            rows={rows}
-            rowKey={(row) => `${row["currency"] ?? ""} ${row["meter"] ?? ""}`}
+            caption="Subscriptions"
+            rows={answer.items}
+            rowKey={(one) => one.id}
             columns={[
-              { name: "In", cell: (row) => row["currency"] ?? row["meter"] },
-              { name: "Balance", figure: true, cell: (row) => <Figure value={row["balance"] ?? row["amount"]} /> },
+              { name: "Plan", cell: (one) => <><PageLink to={`/plans/${encodeURIComponent(one.plan)}`}>{one.plan}</PageLink> version {one.version}</> },
+              { name: "State", cell: (one) => one.status },
+              { name: "Since", cell: (one) => <Time at={one.start} /> },
+              { name: "Period ends", wide: true, cell: (one) => <Time at={one.current_period?.to} /> },
             ]}
           />
         )}
@@ -220,10 +157,45 @@ function Credits({ customer }: { customer: string }) {
   );
 }
 
+function Credits({ customer }: { customer: string }) {
+  const asked = useAsk(`credits ${customer}`, () => client.customers.credits(customer));
+  return (
+    <section class="panel">
+      <header><h2>Credits</h2></header>
+      <Answered of={asked}>
+        {(answer) => answer.balances.length === 0 ? <Empty title="No credits" /> : (
+          <Table
+            caption="Balances"
+            rows={answer.balances}
+            rowKey={(one) => `${one.currency ?? ""} ${one.meter ?? ""}`}
+            columns={[
+              { name: "In", cell: (one) => one.currency ?? one.meter },
+              { name: "Balance", figure: true, cell: (one) => <Figure value={one.balance} /> },
+              { name: "Granted", figure: true, wide: true, cell: (one) => <Figure value={one.granted} /> },
+              { name: "Used", figure: true, wide: true, cell: (one) => <Figure value={one.consumed} /> },
+            ]}
+          />
+        )}
+      </Answered>
+    </section>
+  );
+}
+
+/** Null where nothing is subscribed to. */
+async function openPeriod(customer: string): Promise<AnswerOf<"POST /v1/customers/{key}/invoices/preview"> | null> {
+  try {
+    return await client.invoices.preview(customer);
+  } catch (error) {
+    if (error instanceof Problem && error.code === "no_subscription") return null;
+    throw error;
+  }
+}
+
 function Open({ customer }: { customer: string }) {
-  const asked = useAsk(`open ${customer}`, () => orNothing(client.invoices.preview(customer)));
-  const invoice = asked.answer as unknown as Preview | null;
-  if (invoice === null || invoice.lines === undefined) return null;
+  const asked = useAsk(`open ${customer}`, () => openPeriod(customer));
+  if (asked.error !== null) return <section class="panel"><Failed error={asked.error} again={asked.again} /></section>;
+  const invoice = asked.answer;
+  if (invoice === null) return null;
   return (
     <section class="panel">
       <header><h2>This period so far</h2><p class="muted"><Time at={invoice.period.from} /> to <Time at={invoice.period.to} /></p></header>
@@ -242,15 +214,8 @@ function Open({ customer }: { customer: string }) {
   );
 }
 
-interface Preview {
-  period: { from: string; to: string };
-  currency: string;
-  amount_due: string;
-  lines: { id: string; name: string; quantity: string | null; rounded: string }[];
-}
-
 function Invoices({ customer }: { customer: string }) {
-  const asked = useAsk(`invoices ${customer}`, () => client.invoices.list({ customer, limit: 24 } as never));
+  const asked = useAsk(`invoices ${customer}`, () => client.invoices.list({ customer, limit: 24 }));
   return (
     <section class="panel">
       <header><h2>Invoices</h2></header>
@@ -258,12 +223,13 @@ function Invoices({ customer }: { customer: string }) {
         {(answer) => answer.items.length === 0 ? <Empty title="No invoice yet" /> : (
           <Table
             caption="Invoices"
-            rows={[...answer.items] as unknown as InvoiceRow[]}
-            rowKey={(one) => one.id}
+            rows={answer.items}
+            rowKey={(one, index) => one.id ?? String(index)}
             columns={[
-              { name: "Invoice", cell: (one) => <a href={`/invoices/${encodeURIComponent(one.id)}`}>{one.number ?? one.id}</a> },
-              { name: "Period", cell: (one) => <><Time at={one.period.from} /> to <Time at={one.period.to} /></> },
+              { name: "Invoice", cell: (one) => <PageLink to={`/invoices/${encodeURIComponent(one.id ?? "")}`}>{one.number ?? one.id}</PageLink> },
+              { name: "Period", wide: true, cell: (one) => <><Time at={one.period.from} /> to <Time at={one.period.to} /></> },
               { name: "State", cell: (one) => one.status },
+              { name: "Total", figure: true, wide: true, cell: (one) => <Figure value={one.total} unit={one.currency} /> },
               { name: "Due", figure: true, cell: (one) => <Figure value={one.amount_due} unit={one.currency} /> },
             ]}
           />
@@ -271,13 +237,4 @@ function Invoices({ customer }: { customer: string }) {
       </Answered>
     </section>
   );
-}
-
-interface InvoiceRow {
-  id: string;
-  number: string | null;
-  period: { from: string; to: string };
-  status: string;
-  currency: string;
-  amount_due: string;
 }

@@ -17,6 +17,8 @@ import { rangeOf, RANGES } from "../time";
 const SHOWN = ["1h", "24h", "7d", "30d"];
 const REFRESH_MS = 15_000;
 const PACE_MS = 1000;
+const LATELY_MS = 3_600_000;
+const LATELY_REFRESH_MS = 60_000;
 const METERS_COMPARED_MAX = 8;
 
 type Usage = AnswerOf<"GET /v1/meters/{key}/usage">;
@@ -42,7 +44,10 @@ export function Overview() {
           <TopMeters range={range} />
           <div class="columns">
             <TopCustomers range={range} />
-            {may("events:read") && <NotCounted />}
+            <div class="stack">
+              {may("events:read") && <NotCounted />}
+              {may("alerts:read") && <Transitions />}
+            </div>
           </div>
         </>
       )}
@@ -194,24 +199,51 @@ function TopCustomers({ range }: { range: string }) {
   );
 }
 
+function Transitions() {
+  const asked = useAsk("transitions", (signal) => client.alerts.transitions({ limit: 8 }, signal), REFRESH_MS);
+  return (
+    <section class="panel">
+      <header><h2>Alerts lately</h2></header>
+      <Answered of={asked} what="Asking for alerts">
+        {(answer) => answer.items.length === 0 ? <Empty title="No alert has fired" /> : (
+          <Table
+            caption="Alerts that fired or recovered"
+            rows={answer.items}
+            rowKey={(one) => one.id}
+            columns={[
+              { name: "Alert", cell: (one) => <><span class={`dot ${one.kind === "fired" ? "degraded" : "ok"}`} aria-hidden="true" /> {one.alert}</> },
+              { name: "", cell: (one) => one.kind },
+              { name: "Customer", cell: (one) => (one.customer === null ? "everybody" : <a href={`/customers/${encodeURIComponent(one.customer)}`}>{one.customer}</a>) },
+              { name: "Value", figure: true, cell: (one) => <Figure value={one.value} /> },
+              { name: "When", wide: true, cell: (one) => <Time at={one.at} /> },
+            ]}
+          />
+        )}
+      </Answered>
+    </section>
+  );
+}
+
 type FoundEvent = ItemOf<"GET /v1/events">;
 
 function NotCounted() {
   const asked = useAsk("not counted", async (signal) => {
+    // To find an invalid event the server reads them all.
+    const from = new Date(Date.now() - LATELY_MS).toISOString();
     const [conflict, invalid, quarantined] = await Promise.all(
-      (["conflict", "invalid", "quarantined"] as const).map((status) => client.events.search({ status, limit: 4 }, signal)),
+      (["conflict", "invalid", "quarantined"] as const).map((status) => client.events.search({ status, from, limit: 4 }, signal)),
     );
     const rows: { event: FoundEvent; why: string }[] = [];
     for (const event of conflict?.items ?? []) rows.push({ event, why: "conflict" });
     for (const event of invalid?.items ?? []) rows.push({ event, why: event.excluded?.map((one) => `${one.excluded} (${one.meter})`).join(", ") || "invalid" });
     for (const event of quarantined?.items ?? []) rows.push({ event, why: "no customer yet" });
     return rows.sort((left, right) => (left.event.recorded_at < right.event.recorded_at ? 1 : -1)).slice(0, 8);
-  }, REFRESH_MS);
+  }, LATELY_REFRESH_MS);
   return (
     <section class="panel">
       <header><h2>Lately not counted</h2><a href="/events?status=invalid">All</a></header>
       <Answered of={asked} what="Looking for events that do not count">
-        {(rows) => rows.length === 0 ? <Empty title="Every recent event counts" /> : (
+        {(rows) => rows.length === 0 ? <Empty title="Every event of the last hour counts" /> : (
           <Table
             caption="Events that did not count"
             rows={rows}

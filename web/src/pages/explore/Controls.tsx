@@ -38,37 +38,36 @@ export function Controls({ meters, meter, explored, query, change }: {
       <Field label="Window">
         <Select value={explored.window} change={(window) => change({ window })} options={WINDOWS.map((one) => [one, WINDOW_NAMES[one] ?? one] as const)} />
       </Field>
-      <Field label="Group by">
-        <Select
-          value={explored.group[0] ?? ""}
-          change={(name) => change({ group: name === "" ? null : [name, ...explored.group.slice(1).filter((one) => one !== name)].join(",") })}
-          options={[["", "Nothing"], ...names.map((name) => [name, name] as const)]}
-        />
-      </Field>
-      {explored.group.length > 0 && (
-        <Field label="And by">
-          <Select
-            value={explored.group[1] ?? ""}
-            change={(name) => change({ group: [explored.group[0], name].filter(Boolean).join(",") })}
-            options={[["", "Nothing"], ...names.filter((name) => name !== explored.group[0]).map((name) => [name, name] as const)]}
-          />
-        </Field>
-      )}
-      {explored.group.length > 0 && (
-        <Field label="Top">
-          <Select value={String(explored.top)} change={(top) => change({ top })} options={TOPS.map((one) => [one, one] as const)} />
-        </Field>
-      )}
+      {!query.has("formula") && <Groups names={names} explored={explored} change={change} />}
       <div class="field">
         <span class="field-name">Also</span>
         <div class="toggles">
-          <label><input type="checkbox" checked={explored.compare} onChange={(event) => change({ compare: event.currentTarget.checked ? "previous" : null })} /> Period before</label>
-          <label><input type="checkbox" checked={explored.kind === "lines"} onChange={(event) => change({ chart: event.currentTarget.checked ? "lines" : null })} /> Lines</label>
+          {!query.has("formula") && <label><input type="checkbox" checked={explored.compare} onChange={(event) => change({ compare: event.currentTarget.checked ? "previous" : null })} /> Period before</label>}
+          {!query.has("formula") && <label><input type="checkbox" checked={explored.kind === "lines"} onChange={(event) => change({ chart: event.currentTarget.checked ? "lines" : null })} /> Lines</label>}
           <label><input type="checkbox" checked={query.has("formula")} onChange={(event) => change({ formula: event.currentTarget.checked ? "a / b" : null })} /> Formula</label>
         </div>
       </div>
       <Filters meter={meter} names={names} explored={explored} change={change} />
     </section>
+  );
+}
+
+function Groups({ names, explored, change }: { names: readonly string[]; explored: Explored; change: Change }) {
+  const [first = "", second = ""] = explored.group;
+  return (
+    <>
+      <Field label="Group by">
+        <Select value={first} change={(name) => change({ group: [name, second === name ? "" : second].filter(Boolean).join(",") })} options={[["", "Nothing"], ...names.map((name) => [name, name] as const)]} />
+      </Field>
+      {first !== "" && (
+        <>
+          <Field label="And by">
+            <Select value={second} change={(name) => change({ group: [first, name].filter(Boolean).join(",") })} options={[["", "Nothing"], ...names.filter((name) => name !== first).map((name) => [name, name] as const)]} />
+          </Field>
+          <Field label="Top"><Select value={String(explored.top)} change={(top) => change({ top })} options={TOPS.map((one) => [one, one] as const)} /></Field>
+        </>
+      )}
+    </>
   );
 }
 

@@ -50,7 +50,7 @@ export function FormulaPanel({ meters, meter, explored, query, change }: {
             onChange={(event) => change({ formula: event.currentTarget.value || "a" }, { replace: true })}
           />
         </Field>
-        {ALIASES.map((alias) => (
+        {ALIASES.slice(0, Math.max(2, ...used.map((alias) => ALIASES.indexOf(alias) + 2))).map((alias) => (
           <Field key={alias} label={alias}>
             <Select value={chosen[alias] ?? ""} change={(key) => change({ [alias]: key })} options={meters.map((one) => [one.key, one.name] as const)} />
           </Field>
