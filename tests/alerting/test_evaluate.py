@@ -19,15 +19,15 @@ from tallystick.errors import Invalid
 
 D = Decimal
 numbers = st.integers(-200, 200).map(lambda n: D(n) / 2)
+
+
+def condition_of(steps: set[Decimal], margin: int, *, falls: bool) -> Condition:
+    operation = Operation.LTE if falls else Operation.GTE
+    return Condition(operation, tuple(sorted(steps, reverse=falls)), margin=D(margin))
+
+
 conditions = st.builds(
-    lambda falls, steps, margin: Condition(
-        Operation.LTE if falls else Operation.GTE,
-        tuple(sorted(steps, reverse=falls)),
-        margin=D(margin),
-    ),
-    st.booleans(),
-    st.sets(numbers, min_size=1, max_size=4),
-    st.integers(0, 10),
+    condition_of, st.sets(numbers, min_size=1, max_size=4), st.integers(0, 10), falls=st.booleans()
 )
 
 

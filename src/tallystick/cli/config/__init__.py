@@ -5,6 +5,7 @@ A further noun is a module with a class like those here, and its place in NOUNS.
 
 from collections.abc import Sequence
 
+from tallystick.cli.config.alerts import Alerts
 from tallystick.cli.config.api_keys import ApiKeys
 from tallystick.cli.config.channels import Channels
 from tallystick.cli.config.customers import Customers
@@ -20,6 +21,7 @@ NOUNS: Sequence[Noun] = (
     Plans(),
     Subscriptions(),
     Channels(),
+    Alerts(),
     ApiKeys(),
     Retention(),
 )
