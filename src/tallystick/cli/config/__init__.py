@@ -9,6 +9,7 @@ from tallystick.cli.config.alerts import Alerts
 from tallystick.cli.config.api_keys import ApiKeys
 from tallystick.cli.config.channels import Channels
 from tallystick.cli.config.customers import Customers
+from tallystick.cli.config.limits import Limits
 from tallystick.cli.config.meters import Meters
 from tallystick.cli.config.noun import Noun
 from tallystick.cli.config.plans import Plans
@@ -20,6 +21,7 @@ NOUNS: Sequence[Noun] = (
     Customers(),
     Plans(),
     Subscriptions(),
+    Limits(),
     Channels(),
     Alerts(),
     ApiKeys(),
