@@ -16,7 +16,7 @@ import httpx
 import pytest
 from tests.faults.server import KEY, Server
 
-OPERATIONS = int(os.environ.get("TALLYSTICK_GATE_OPERATIONS", "4000"))
+OPERATIONS = int(os.environ.get("TALLYSTICK_GATE_OPERATIONS", "1500"))
 CALLERS = 64
 LIMITS = {"c0": 200, "c1": 1500, "c2": 4000}
 _HEADERS = {"authorization": f"Bearer {KEY}"}
