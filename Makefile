@@ -8,10 +8,10 @@ help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 demo: install    ## start Tallystick on the embedded default with live traffic
-	@./tools/build-web --if-possible
 	.venv/bin/tallystick demo
 
-install: .venv/.installed    ## create .venv with pinned packages
+install: .venv/.installed    ## create .venv with pinned packages, and the web pages where there is Node
+	@./tools/build-web --if-possible
 
 .venv/.installed: pyproject.toml requirements-dev.txt
 	$(PYTHON) -m venv .venv
@@ -40,7 +40,7 @@ lint: install    ## style and import directions
 types: install    ## pyright, strict
 	.venv/bin/pyright
 
-web: install    ## the web pages, into src/tallystick/web_dist (Node 20 or newer)
+web: .venv/.installed    ## the web pages, into src/tallystick/web_dist (Node 20 or newer)
 	@./tools/build-web
 
 bench: install system-packages    ## measure this machine; see docs/benchmarks.md
