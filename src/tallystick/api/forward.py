@@ -1,5 +1,6 @@
 """Requests to the gate, handed on to the process of the cluster that owns it: as they came, with the caller's own key."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import httpx
 from litestar import Request, Response
 
 from tallystick.api import wire
-from tallystick.errors import Unavailable
+from tallystick.errors import BadRequest, Unavailable
 from tallystick.flows.limits.gate import LimitGate
 from tallystick.flows.limits.owner import Elsewhere, Limiting
 
@@ -17,6 +18,17 @@ FORWARDED = "x-tallystick-forwarded"
 _ANSWER_S_MAX = 15.0
 _ON_THE_WAY = ("authorization", "content-type", "x-request-id", "if-match", "idempotency-key")
 _BACK = ("content-type", "location", "retry-after", "etag")
+
+
+async def body_of(request: Connection) -> dict[str, Any]:
+    """The JSON object of a request, all of whose texts can be kept. Raises BadRequest (invalid_json) beside what json_object
+    does."""
+    raw = await wire.json_object(request)
+    try:
+        json.dumps(raw, default=str, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise BadRequest("The body holds half of a surrogate pair.", code="invalid_json") from None
+    return raw
 
 
 def limiting_of(request: Connection) -> Limiting:

@@ -12,7 +12,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.forward import at_owner, limiting_of
+from tallystick.api.forward import at_owner, body_of, limiting_of
 from tallystick.api.openapi import (
     DECIMAL,
     KEY,
@@ -140,7 +140,7 @@ def _read_position(document: Document) -> Vector | None:
 
 async def _items(request: Connection) -> list[Any]:
     wire.check_parameters(request, ())
-    document = Document(await wire.json_object(request))
+    document = Document(await body_of(request))
     items = document.list_of("items", items_max=BATCH_MAX, required=True)
     document.finish()
     return items
@@ -201,7 +201,7 @@ async def check(request: Connection) -> Response[Any]:
     """The receipt of a use that is not made."""
     wire.check_parameters(request, ())
     system, tenant = wire.system_of(request), caller(request).tenant
-    document = Document(await wire.json_object(request))
+    document = Document(await body_of(request))
     ask = _read_ask(document, tenant)
     position = _read_position(document)
     document.finish()
@@ -296,7 +296,7 @@ async def reserve(request: Connection) -> Response[Any]:
     """A reservation with its receipt."""
     _, tenant = administered(request)
     wire.check_parameters(request, ())
-    document = Document(await wire.json_object(request))
+    document = Document(await body_of(request))
     ask, ttl_s = _read_ask(document, tenant), _read_ttl(document)
     document.finish()
 
@@ -448,7 +448,7 @@ async def settle(request: Connection) -> Response[Any]:
     """With what was really used."""
     _, tenant = administered(request)
     wire.check_parameters(request, ())
-    document = Document(await wire.json_object(request))
+    document = Document(await body_of(request))
     amount: Decimal | None = document.decimal("amount", above=ZERO)
     raw = document.take("event")
     if raw is not None and not isinstance(raw, dict):

@@ -11,7 +11,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.forward import at_owner, limiting_of
+from tallystick.api.forward import at_owner, body_of, limiting_of
 from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
 from tallystick.api.openapi import (
     DECIMAL,
@@ -190,7 +190,7 @@ async def create_limit(request: Connection) -> Response[dict[str, Any]]:
     """A new limit."""
     system, tenant = administered(request)
     wire.check_parameters(request, ())
-    limit = read_limit(await wire.json_object(request))
+    limit = read_limit(await body_of(request))
     limiting = limiting_of(request)
     await _check(system, limiting, tenant, limit)
     actor, now_us = actor_of(request), system.clock.now_us()
@@ -277,7 +277,7 @@ async def change_limit(request: Connection) -> Response[dict[str, Any]]:
     """The members given, merged into the limit and checked as a whole."""
     system, tenant = administered(request)
     wire.check_parameters(request, ())
-    raw = await wire.json_object(request)
+    raw = await body_of(request)
     key: str = request.path_params["key"]
     if raw.get("key", key) != key:
         raise wire.invalid("/key", "key_immutable", "The key of a limit cannot be changed.")
@@ -361,7 +361,7 @@ async def raise_limit(request: Connection) -> Response[dict[str, Any]]:
     system, tenant = administered(request)
     wire.check_parameters(request, ())
     now_us = system.clock.now_us()
-    document = Document(await wire.json_object(request))
+    document = Document(await body_of(request))
     customer = document.required_text("customer", characters_max=256)
     amount = document.required_decimal("amount", above=ZERO)
     until = document.required_text("until", characters_max=64)
