@@ -191,6 +191,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUESTIONS = (
     "/usage",
+    "/usage/batch",
+    "/usage/sparse",
+    "/usage/sparse/batch",
     "/query",
     "/evaluate",
     "/preview",

@@ -63,6 +63,13 @@ OURS_ALONE = ("/v1/", "/openmeter/")
 ANY = "any"
 """Every valid key may ask, whatever its scopes."""
 
+AMBERFLO = {
+    "meterApiName": "calls",
+    "timeGroupingInterval": "MONTH",
+    "timeRange": {"startTimeInSeconds": 1_767_225_600},
+    "filter": {"customerId": ["acme"]},
+}
+
 ROUTES = [
     Route("GET /v1/admin/backups", "admin", 403, root=404),
     Route("POST /v1/admin/backups", "admin", 403, root=422),
@@ -240,6 +247,25 @@ ROUTES = [
     Route("POST /openmeter/api/v1/subjects", "customers:write", 400),
     Route("GET /openmeter/api/v1/subjects/{id_or_key}", "customers:read", 404, at=f"{OM}/subjects/none"),
     Route("DELETE /openmeter/api/v1/subjects/{id_or_key}", "customers:write", 404, at=f"{OM}/subjects/none"),
+    Route("POST /amberflo", "events:write", 400),
+    Route("POST /amberflo/ingest", "events:write", 400),
+    Route("GET /amberflo/meters", "meters:read", 200, **CUT),
+    Route("POST /amberflo/meters", "meters:write", 400),
+    Route("PUT /amberflo/meters", "meters:write", 400),
+    Route("GET /amberflo/meters/{id}", "meters:read", 404, portal=404, at="/amberflo/meters/none"),
+    Route("DELETE /amberflo/meters/{id}", "meters:write", 404, at="/amberflo/meters/none"),
+    Route("GET /amberflo/customers", "customers:read", 200),
+    Route("POST /amberflo/customers", "customers:write", 400),
+    Route("PUT /amberflo/customers", "customers:write", 400),
+    Route("PUT /amberflo/customers/stage", "customers:write", 400),
+    Route("GET /amberflo/customers/{id}", "customers:read", 404, at="/amberflo/customers/none"),
+    Route("DELETE /amberflo/customers/{id}", "customers:write", 404, at="/amberflo/customers/none"),
+    Route("POST /amberflo/usage", "usage:read", 200, other=404, **OURS, at="/amberflo/usage", body=AMBERFLO),
+    Route("POST /amberflo/usage/sparse", "usage:read", 200, other=404, **OURS, body=AMBERFLO),
+    Route("POST /amberflo/usage/batch", "usage:read", 200, other=404, **OURS, body=[AMBERFLO]),
+    Route("POST /amberflo/usage/sparse/batch", "usage:read", 200, other=404, **OURS, body=[AMBERFLO]),
+    Route("GET /amberflo/usage/all", "usage:read", 200, **OURS,
+          at="/amberflo/usage/all?startTimeInSeconds=0&timeGroupingInterval=MONTH&customerId=acme"),
 ]  # fmt: skip
 PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
 """Routes that need no key."""

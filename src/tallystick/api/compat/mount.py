@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from tallystick.api.compat import openmeter
+from tallystick.api.compat import amberflo, openmeter
 from tallystick.api.compat.vendor import Problem, Vendor
 from tallystick.api.problem import PROBLEM_TYPE
 from tallystick.config import Settings
 from tallystick.errors import Invalid
 
-VENDORS: Sequence[Vendor] = (openmeter.VENDOR,)
+VENDORS: Sequence[Vendor] = (openmeter.VENDOR, amberflo.VENDOR)
 NAMES = ("openmeter", "lago", "amberflo", "stripe")
 NONE = "none"
 
