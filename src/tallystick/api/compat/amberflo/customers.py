@@ -7,15 +7,15 @@ from litestar import Request, delete, get, post, put
 
 from tallystick.api import wire
 from tallystick.api.auth import actor_of, caller, require
+from tallystick.api.compat import people
 from tallystick.api.compat.amberflo.shape import BASE, operation_of
 from tallystick.api.compat.vendor import uuid_of
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import STRING, array, nullable, objects, query
 from tallystick.catalog.customer_values import checked_values
-from tallystick.catalog.interface import LIMIT_MAX, STAGES, Customer, CustomerChange
-from tallystick.errors import Conflict, NotFound
+from tallystick.catalog.interface import STAGES, Customer, CustomerChange
+from tallystick.errors import NotFound
 from tallystick.flows.customers import check_unbound
-from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 
 Connection = Request[Any, Any, Any]
@@ -106,17 +106,6 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | bool | int | None) else str(value)
 
 
-def is_bare(customer: Customer) -> bool:
-    """Whether it was made for a subject that belonged to nobody, and nobody has said anything of it since."""
-    return (
-        customer.name == customer.key
-        and not customer.email
-        and not customer.traits
-        and not customer.external_ids
-        and customer.parent is None
-    )
-
-
 @post(
     f"{BASE}/customers",
     guards=[require("customers:write")],
@@ -138,15 +127,12 @@ async def create_customer(request: Connection) -> dict[str, Any]:
     key, change = await _given(request)
     actor, now_us = actor_of(request), system.clock.now_us()
 
-    def create() -> Customer:
-        try:
-            return system.catalog.create_customer(who.tenant, key, change, actor=actor, now_us=now_us)
-        except Conflict as error:
-            if error.code != "customer_exists" or not is_bare(system.catalog.customer(who.tenant, key)):
-                raise
-            return system.catalog.change_customer(who.tenant, key, change, actor=actor, now_us=now_us)
-
-    made = await in_questions(system, create)
+    made = await in_questions(
+        system,
+        lambda: people.saved(
+            system.catalog, who.tenant, key, change, upsert=False, actor=actor, now_us=now_us
+        ),
+    )
     if system.quarantine is not None:
         await system.quarantine.settle()
     return customer_document(made)
@@ -207,17 +193,6 @@ async def move_customer(request: Connection) -> dict[str, Any]:
     )
 
 
-def _all(system: System, tenant: str) -> list[Customer]:
-    customers: list[Customer] = []
-    cursor: str | None = None
-    while True:
-        page = system.catalog.customers(tenant, cursor=cursor, limit=LIMIT_MAX)
-        customers += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return customers
-
-
 @get(
     f"{BASE}/customers",
     guards=[require("customers:read")],
@@ -241,7 +216,7 @@ async def list_customers(request: Connection) -> Any:
 
     def read() -> Any:
         if key is None:
-            return [customer_document(customer) for customer in _all(system, who.tenant)]
+            return [customer_document(customer) for customer in people.every(system.catalog, who.tenant)]
         try:
             customer = system.catalog.customer(who.tenant, key)
         except NotFound:
