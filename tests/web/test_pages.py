@@ -280,6 +280,40 @@ def test_a_meter_is_tried_before_it_is_saved(desk: Desk) -> None:
     assert desk.answer("/v1/meters/mine")["value"] == "$.tokens"
 
 
+def test_a_meter_is_changed_into_a_new_version(desk: Desk) -> None:
+    desk.make("/v1/meters", TOKENS | {"filter": 'data.status == "ok"'})
+    desk.send(call(1), call(2, status="failed"))
+    page = desk.open("/meters/tokens")
+    page.get_by_role("link", name="Change").click()
+    expect(page.get_by_label("Only where")).to_have_value('data.status == "ok"')
+    page.get_by_label("Only where").fill("")
+    expect(page.locator(".counts")).to_contain_text("2 of 2 count")
+    page.get_by_role("button", name="Save the meter").click()
+    expect(page.get_by_role("table", name="Versions").locator("tbody tr")).to_have_count(2)
+    now = desk.answer("/v1/meters/tokens")
+    assert (now["version"], now["filter"], now["dimensions"]) == (2, None, {"model": "$.model"})
+
+
+def test_a_customer_is_made_and_takes_a_subject_over(desk: Desk) -> None:
+    desk.make("/v1/customers", {"key": "old", "subjects": ["key-1"]})
+    page = desk.open("/customers")
+    page.get_by_role("button", name="New customer").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Key").fill("a/b")
+    dialog.get_by_label("Subjects").fill("key-1\nkey-2")
+    dialog.get_by_role("button", name="Create").click()
+    expect(dialog.get_by_role("alert").first).to_be_visible()
+    dialog.get_by_role("button", name="Take the subject over, from now on").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("a/b")
+    assert desk.answer("/v1/customers/a%2Fb")["subjects"] == ["key-1", "key-2"]
+    page.get_by_role("button", name="Change").click()
+    page.get_by_role("dialog").get_by_label("Name").fill("Acme")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Acme")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Acme")
+
+
 def test_a_key_is_made_and_revoked(desk: Desk) -> None:
     page = desk.open("/access")
     page.get_by_role("button", name="New key").click()

@@ -86,6 +86,7 @@ export function followLinks(event: MouseEvent): void {
   const link = event.target instanceof Element ? event.target.closest("a") : null;
   if (link === null || link.origin !== location.origin || link.target !== "" || link.hasAttribute("download")) return;
   if (match(link.pathname) === null) return;
+  if (link.hash !== "" && link.pathname === location.pathname && link.search === location.search) return; // within the page
   event.preventDefault();
   go(link.pathname + link.search + link.hash);
   scrollTo(0, 0);

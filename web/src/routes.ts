@@ -9,7 +9,7 @@ import { Events } from "./pages/Events";
 import { Explore } from "./pages/Explore";
 import { MeterPage } from "./pages/Meter";
 import { Meters } from "./pages/Meters";
-import { NewMeter } from "./pages/NewMeter";
+import { ChangeMeter, NewMeter } from "./pages/NewMeter";
 import { Overview } from "./pages/Overview";
 import { SignIn } from "./pages/SignIn";
 import { Start } from "./pages/Start";
@@ -38,6 +38,7 @@ export const PAGES: readonly Page[] = [
   { path: "/customers/:key", title: "Customer", view: CustomerPage, scope: "customers:read" },
   { path: "/meters", title: "Meters", view: Meters, group: "Configuration", scope: "meters:read" },
   { path: "/meters/new", title: "New meter", view: NewMeter, scope: "meters:write" },
+  { path: "/meters/:key/change", title: "Change a meter", view: ChangeMeter, scope: "meters:write" },
   { path: "/meters/:key", title: "Meter", view: MeterPage, scope: "meters:read" },
   { path: "/access", title: "Keys and tokens", view: Access, group: "Operation", scope: "admin" },
   { path: "/audit", title: "Audit", view: Audit, group: "Operation", scope: "admin" },

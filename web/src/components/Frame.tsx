@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { usePlace } from "../router";
 import { PAGES, type Page } from "../routes";
 import { client, features, may, signOut, type Me } from "../session";
@@ -14,7 +14,18 @@ const GROUPS = ["Usage", "Billing", "Configuration", "Operation"] as const;
 export function Frame({ me, children }: { me: Me; children: ComponentChildren }) {
   const { path } = usePlace();
   const [open, setOpen] = useState(false);
-  useEffect(() => setOpen(false), [path]);
+  const came = useRef(path);
+  useEffect(() => {
+    setOpen(false);
+    if (came.current === path) return;
+    came.current = path;
+    // As a browser does it with a new page: reading and tabbing begin at its top.
+    const main = document.getElementById("main");
+    if (main !== null) {
+      main.tabIndex = -1;
+      main.focus({ preventScroll: true });
+    }
+  }, [path]);
   useEffect(() => {
     if (!open) return undefined;
     const close = (event: KeyboardEvent): void => {

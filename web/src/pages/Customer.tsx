@@ -2,6 +2,7 @@
 
 import type { AnswerOf, ItemOf } from "tallystick";
 import { Problem } from "tallystick";
+import { useState } from "preact/hooks";
 import { useAsk } from "../ask";
 import { Chart } from "../components/Chart";
 import { Figure } from "../components/Figure";
@@ -14,10 +15,12 @@ import { useZone } from "../preferences";
 import { useQuery, withQuery } from "../router";
 import { client, features, may } from "../session";
 import { rangeOf, RANGES, windowText } from "../time";
+import { CustomerForm } from "./customers/CustomerForm";
 
 export function CustomerPage({ parameters }: { parameters: Record<string, string> }) {
   const key = parameters["key"] ?? "";
   const asked = useAsk(key, () => client.customers.get(key));
+  const [changing, setChanging] = useState(false);
   return (
     <main id="main" class="page">
       <p class="crumbs"><a href="/customers">Customers</a></p>
@@ -26,8 +29,16 @@ export function CustomerPage({ parameters }: { parameters: Record<string, string
           <>
             <header class="page-head">
               <h1>{customer.name || customer.key}</h1>
-              <div class="actions"><a class="button" href={withQuery("/events", { customer: key })}>Events</a></div>
+              <div class="actions">
+                <a class="button" href={withQuery("/events", { customer: key })}>Events</a>
+                {may("customers:write") && customer.archived_at === null && <button type="button" onClick={() => setChanging(true)}>Change</button>}
+              </div>
             </header>
+            {customer.archived_at !== null && <p class="note">Archived <Time at={customer.archived_at} />.</p>}
+            {changing && <CustomerForm of={customer} close={() => setChanging(false)} done={() => {
+              setChanging(false);
+              asked.again();
+            }} />}
             <dl class="facts across">
               <div><dt>Key</dt><dd><code>{customer.key}</code></dd></div>
               <div><dt>Currency</dt><dd>{customer.currency ?? "none"}</dd></div>

@@ -1,14 +1,11 @@
 import { useState } from "preact/hooks";
 import type { ItemOf } from "tallystick";
-import { asError } from "../ask";
-import { Dialog } from "../components/Dialog";
-import { Field, faultOf } from "../components/Form";
 import { Icon } from "../components/Icon";
 import { List } from "../components/List";
-import { Failed } from "../components/States";
 import { Time } from "../components/Times";
 import { go, useQuery } from "../router";
 import { client, may } from "../session";
+import { CustomerForm } from "./customers/CustomerForm";
 
 type Customer = ItemOf<"GET /v1/customers">;
 
@@ -48,44 +45,7 @@ export function Customers() {
           ]}
         />
       </section>
-      {making && <NewCustomer close={() => setMaking(false)} />}
+      {making && <CustomerForm close={() => setMaking(false)} done={(made) => go(`/customers/${encodeURIComponent(made.key)}`)} />}
     </main>
-  );
-}
-
-function NewCustomer({ close }: { close: () => void }) {
-  const [key, setKey] = useState("");
-  const [name, setName] = useState("");
-  const [subjects, setSubjects] = useState("");
-  const [currency, setCurrency] = useState("USD");
-  const [failure, setFailure] = useState<Error | null>(null);
-  const make = async (): Promise<void> => {
-    setFailure(null);
-    try {
-      const made = await client.customers.create({
-        key,
-        ...(name === "" ? {} : { name }),
-        currency,
-        subjects: subjects.split("\n").map((one) => one.trim()).filter((one) => one !== ""),
-      } as never);
-      go(`/customers/${encodeURIComponent(made.key)}`);
-    } catch (error) {
-      setFailure(asError(error));
-    }
-  };
-  return (
-    <Dialog title="New customer" close={close}>
-      <form onSubmit={(event) => {
-        event.preventDefault();
-        void make();
-      }}>
-        <Field label="Key" hint="What your own systems call it. It cannot be changed." fault={faultOf(failure, "key")}><input required value={key} onInput={(event) => setKey(event.currentTarget.value)} /></Field>
-        <Field label="Name" fault={faultOf(failure, "name")}><input value={name} onInput={(event) => setName(event.currentTarget.value)} /></Field>
-        <Field label="Subjects" hint="One a line: what its events name. The key itself belongs to it in any case." fault={faultOf(failure, "subjects")}><textarea rows={3} value={subjects} onInput={(event) => setSubjects(event.currentTarget.value)} /></Field>
-        <Field label="Currency" fault={faultOf(failure, "currency")}><input maxLength={3} value={currency} onInput={(event) => setCurrency(event.currentTarget.value.toUpperCase())} /></Field>
-        {failure && <Failed error={failure} />}
-        <div class="actions"><button type="submit" class="primary">Create</button><button type="button" onClick={close}>Cancel</button></div>
-      </form>
-    </Dialog>
   );
 }

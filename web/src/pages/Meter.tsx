@@ -31,7 +31,12 @@ export function MeterPage({ parameters }: { parameters: Record<string, string> }
               <h1>{meter.name}</h1>
               <div class="actions">
                 <a class="button" href={withQuery("/explore", { meter: key })}>Explore</a>
-                {may("meters:write") && meter.archived_at === null && <button type="button" onClick={() => setArchiving(true)}>Archive…</button>}
+                {may("meters:write") && meter.archived_at === null && (
+                  <>
+                    {meter.of === null && <a class="button" href={`/meters/${encodeURIComponent(key)}/change`}>Change</a>}
+                    <button type="button" onClick={() => setArchiving(true)}>Archive…</button>
+                  </>
+                )}
               </div>
             </header>
             {meter.archived_at !== null && <p class="note">Archived <Time at={meter.archived_at} />: it counts nothing that came later.</p>}
