@@ -46,6 +46,9 @@ class SmallRecorder:
         found = list(self._status.values())
         return Totals(found.count("recorded"), found.count("duplicate"), found.count("conflict"))
 
+    def unbuilt(self) -> frozenset[int]:
+        return frozenset()
+
     def lag(self) -> Lag:
         return Lag(self._log.behind(self.position), 0.0 if self._log.end == self.position else 60.0)
 
