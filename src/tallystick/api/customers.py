@@ -83,18 +83,18 @@ def _object(fields: Fields, name: str) -> Mapping[str, Any]:
                 fields.fault(name, "invalid_value", f"{name}: {member[:60]!r} must be a string.", member)
         return {member: text for member, text in made.items() if isinstance(text, str)}
     try:
-        return _plain(made)
+        return plain(made)
     except OverflowError:
         fields.fault(name, "number_out_of_range", f"{name} holds a number that no double can.")
         return {}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Traits describe a customer and are no quantities: their numbers are kept as any JSON reader would see them."""
     if isinstance(value, dict):
-        return {member: _plain(inner) for member, inner in cast("dict[str, Any]", value).items()}
+        return {member: plain(inner) for member, inner in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in cast("list[Any]", value)]
+        return [plain(inner) for inner in cast("list[Any]", value)]
     if not isinstance(value, Decimal):
         return value
     number = float(value)

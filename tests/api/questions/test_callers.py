@@ -52,6 +52,7 @@ ACME = "/v1/customers/acme"
 NONE = "/v1/backfills/none"
 CALLS = "/v1/meters/calls"
 OM = "/openmeter/api/v1"
+LAGO = "/lago/api/v1"
 OURS = {"portal": 200, "elsewhere": 403}
 """A question about acme: its own token may ask it, another customer's may not."""
 CUT = {"portal": 200}
@@ -226,6 +227,29 @@ ROUTES = [
     Route("POST /v1/usage/query", "usage:read", 422, portal=422),
     Route("POST /openmeter/api/v1/events", "events:write", 400),
     Route("GET /openmeter/api/v1/events", "events:read", 200, **CUT),
+    Route("GET /lago/api/v1/events", "events:read", 200, **CUT),
+    Route("POST /lago/api/v1/events", "events:write", 400),
+    Route("POST /lago/api/v1/events/batch", "events:write", 400),
+    Route("GET /lago/api/v1/events/{transaction_id}", "events:read", 404, portal=404, at=f"{LAGO}/events/none"),
+    Route("GET /lago/api/v1/billable_metrics", "meters:read", 200, **CUT),
+    Route("POST /lago/api/v1/billable_metrics", "meters:write", 400),
+    Route("GET /lago/api/v1/billable_metrics/{code}", "meters:read", 200, other=404, **CUT, at=f"{LAGO}/billable_metrics/calls"),
+    Route("PUT /lago/api/v1/billable_metrics/{code}", "meters:write", 400, at=f"{LAGO}/billable_metrics/none"),
+    Route("DELETE /lago/api/v1/billable_metrics/{code}", "meters:write", 404, at=f"{LAGO}/billable_metrics/none"),
+    Route("GET /lago/api/v1/customers", "customers:read", 200, **CUT),
+    Route("POST /lago/api/v1/customers", "customers:write", 400),
+    Route("GET /lago/api/v1/customers/{external_id}", "customers:read", 200, other=404, **OURS, at=f"{LAGO}/customers/acme"),
+    Route("DELETE /lago/api/v1/customers/{external_id}", "customers:write", 404, at=f"{LAGO}/customers/none"),
+    Route("GET /lago/api/v1/customers/{external_id}/current_usage", "usage:read", 405, other=404, portal=405, elsewhere=403, at=f"{LAGO}/customers/acme/current_usage"),
+    Route("GET /lago/api/v1/customers/{external_id}/past_usage", "usage:read", 405, other=404, portal=405, elsewhere=403, at=f"{LAGO}/customers/acme/past_usage"),
+    Route("GET /lago/api/v1/plans", "billing:read", 200),
+    Route("POST /lago/api/v1/plans", "billing:write", 400),
+    Route("GET /lago/api/v1/plans/{code}", "billing:read", 404, at=f"{LAGO}/plans/none"),
+    Route("DELETE /lago/api/v1/plans/{code}", "billing:write", 404, at=f"{LAGO}/plans/none"),
+    Route("GET /lago/api/v1/subscriptions", "billing:read", 200, **CUT),
+    Route("POST /lago/api/v1/subscriptions", "billing:write", 400),
+    Route("GET /lago/api/v1/subscriptions/{external_id}", "billing:read", 404, portal=404, at=f"{LAGO}/subscriptions/none"),
+    Route("DELETE /lago/api/v1/subscriptions/{external_id}", "billing:write", 404, at=f"{LAGO}/subscriptions/none"),
     Route("GET /openmeter/api/v2/events", "events:read", 200, **CUT),
     Route("GET /openmeter/api/v1/customers", "customers:read", 200, **CUT),
     Route("POST /openmeter/api/v1/customers", "customers:write", 400),

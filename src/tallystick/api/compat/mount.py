@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from tallystick.api.compat import amberflo, openmeter
+from tallystick.api.compat import amberflo, lago, openmeter
 from tallystick.api.compat.vendor import Problem, Vendor
 from tallystick.api.problem import PROBLEM_TYPE
 from tallystick.config import Settings
 from tallystick.errors import Invalid
 
-VENDORS: Sequence[Vendor] = (openmeter.VENDOR, amberflo.VENDOR)
+VENDORS: Sequence[Vendor] = (openmeter.VENDOR, lago.VENDOR, amberflo.VENDOR)
 NAMES = ("openmeter", "lago", "amberflo", "stripe")
 NONE = "none"
 
@@ -38,7 +38,12 @@ def vendors_of(settings: Settings) -> Sequence[Vendor]:
 
 def compat_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
     """The routes of the vendors that are on."""
-    return [route for vendor in vendors_of(settings) for route in vendor.routes]
+    billing = settings.billing == "on"
+    return [
+        route
+        for vendor in vendors_of(settings)
+        for route in (*vendor.routes, *(vendor.billing_routes if billing else ()))
+    ]
 
 
 class Compat:

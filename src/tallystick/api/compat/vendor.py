@@ -45,6 +45,8 @@ class ErrorAnswer:
 class Vendor:
     """One vendor's API. `name` is also the prefix of its paths (`/lago/api/v1/…`) and its word in the setting `compat`.
 
+    `billing_routes` need plans and subscriptions, and are absent with `billing` off.
+
     `secret_of` finds the key in the headers (names in lower case) where it is not `Authorization: Bearer`; that is
     understood everywhere. `error_of` words an error; its second argument is the path of the request.
     """
@@ -53,6 +55,7 @@ class Vendor:
     routes: Sequence[ControllerRouterHandler]
     error_of: Callable[[Problem, str], ErrorAnswer]
     secret_of: Callable[[Mapping[bytes, bytes]], bytes | None] = lambda headers: None
+    billing_routes: Sequence[ControllerRouterHandler] = ()
 
 
 def described(
