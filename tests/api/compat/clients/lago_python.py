@@ -41,7 +41,10 @@ def refused(ask: object) -> object:
     try:
         ask()  # type: ignore[operator]
     except LagoApiError as error:
-        return [error.status_code, (error.response or {}).get("error_details") or (error.response or {}).get("code")]
+        return [
+            error.status_code,
+            (error.response or {}).get("error_details") or (error.response or {}).get("code"),
+        ]
     return None
 
 
@@ -86,7 +89,12 @@ def main(base: str, key: str) -> None:
                         properties={
                             "graduated_ranges": [
                                 {"from_value": 0, "to_value": 2, "per_unit_amount": "1", "flat_amount": "5"},
-                                {"from_value": 3, "to_value": None, "per_unit_amount": "0.5", "flat_amount": "0"},
+                                {
+                                    "from_value": 3,
+                                    "to_value": None,
+                                    "per_unit_amount": "0.5",
+                                    "flat_amount": "0",
+                                },
                             ]
                         },
                     ),
@@ -106,19 +114,27 @@ def main(base: str, key: str) -> None:
     )
     sent = events(now)
     answer = client.events.create(sent[0])
-    result: dict[str, object] = {"event": [answer.transaction_id, answer.code, answer.external_subscription_id]}
+    result: dict[str, object] = {
+        "event": [answer.transaction_id, answer.code, answer.external_subscription_id]
+    }
     result["repeated"] = refused(lambda: client.events.create(sent[0]))
     client.events.batch_create(BatchEvent(events=sent[1:30]))
     result["repeated batch"] = refused(lambda: client.events.batch_create(BatchEvent(events=sent[28:32])))
-    result["twice in one"] = refused(lambda: client.events.batch_create(BatchEvent(events=[sent[30], sent[30]])))
+    result["twice in one"] = refused(
+        lambda: client.events.batch_create(BatchEvent(events=[sent[30], sent[30]]))
+    )
     client.events.batch_create(BatchEvent(events=sent[30:]))
     for number in range(4):
         client.events.create(
-            Event(transaction_id=f"r-{number}", external_subscription_id="sub_1", code="requests", timestamp=now)
+            Event(
+                transaction_id=f"r-{number}", external_subscription_id="sub_1", code="requests", timestamp=now
+            )
         )
     result["too many"] = refused(lambda: client.events.batch_create(BatchEvent(events=sent * 3)))
     result["no code"] = refused(
-        lambda: client.events.create(Event(transaction_id="x", external_subscription_id="s", code="", timestamp="2026"))
+        lambda: client.events.create(
+            Event(transaction_id="x", external_subscription_id="s", code="", timestamp="2026")
+        )
     )
     result["found"] = client.events.find("t-7").properties
     usage = client.customers.current_usage("acme", "sub_1")
@@ -133,13 +149,26 @@ def main(base: str, key: str) -> None:
     )
     result["total"] = [usage.amount_cents, usage.currency]
     result["past"] = client.customers.past_usage("acme", "sub_1")["usage_periods"]
-    result["customer"] = [customer.external_id, customer.applicable_timezone, client.customers.find("acme").email, client.customers.find("acme").city]
+    result["customer"] = [
+        customer.external_id,
+        customer.applicable_timezone,
+        client.customers.find("acme").email,
+        client.customers.find("acme").city,
+    ]
     result["plan"] = [plan.code, plan.amount_cents, [one.charge_model for one in plan.charges.__root__]]
     result["subscription"] = [subscription.external_id, subscription.status, subscription.plan_code]
-    result["metric"] = [metric.field_name, metric.aggregation_type, [one.key for one in metric.filters.__root__]]
+    result["metric"] = [
+        metric.field_name,
+        metric.aggregation_type,
+        [one.key for one in metric.filters.__root__],
+    ]
     result["metrics"] = sorted(one.code for one in client.billable_metrics.find_all()["billable_metrics"])
     result["refused"] = {
-        "duplicate code": refused(lambda: client.billable_metrics.create(BillableMetric(name="T", code="tokens", aggregation_type="count_agg"))),
+        "duplicate code": refused(
+            lambda: client.billable_metrics.create(
+                BillableMetric(name="T", code="tokens", aggregation_type="count_agg")
+            )
+        ),
         "unknown metric": refused(lambda: client.billable_metrics.find("none")),
         "unknown customer": refused(lambda: client.customers.find("nobody")),
         "no subscription": refused(lambda: client.customers.current_usage("acme", "none")),
