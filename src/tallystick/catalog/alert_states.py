@@ -21,6 +21,7 @@ from tallystick.catalog.alerting import (
     TransitionSearch,
 )
 from tallystick.catalog.alerts import alert_of
+from tallystick.catalog.channel_tables import channels
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Database, among, from_json, to_json
 from tallystick.catalog.deliveries import enqueue
@@ -156,6 +157,10 @@ class AlertStates:
         column = _states.c
         return self._states_of(alerts, and_(column.closed.is_(False), column.level > 0))
 
+    def fired_states(self, alerts: Collection[str], window_start_us: int) -> tuple[KeptState, ...]:
+        column = _states.c
+        return self._states_of(alerts, and_(column.window_start_us == window_start_us, column.level > 0))
+
     def unsaid_states(self, alerts: Collection[str]) -> tuple[KeptState, ...]:
         column = _states.c
         said, open_ = column.said_level, column.closed.is_(False)
@@ -212,11 +217,19 @@ class AlertStates:
             names = {move.state.place.alert for move in advance.moves}
             names |= {name for name, _ in (*advance.begun, *advance.judged)}
             alerts = _alerts_by_id(connection, names)
+            telling = _with_channels(connection, {one.tenant for one in alerts.values()})
+            states: list[dict[str, Any]] = []
+            moved: list[dict[str, Any]] = []
             try:
                 for move in advance.moves:
                     alert = alerts.get(move.state.place.alert)
                     if alert is not None and alert.edition == move.state.place.edition:
-                        _move(connection, alert, move, now_us)
+                        is_told = alert.tenant in telling
+                        states += _moved_state(connection, alert, move, now_us)
+                        moved += _transitions(connection, alert, move, now_us, is_told=is_told)
+                for table, rows in ((_states, states), (_moved, moved)):
+                    if rows:
+                        connection.execute(insert(table), rows)
             except IntegrityError as error:
                 raise AlertsMovedError("A state has been moved by somebody else.") from error
             column = _alerts.c
@@ -278,9 +291,17 @@ def _muted(alert: KeptAlert, now_us: int) -> bool:
     return alert.muted_until_us is not None and alert.muted_until_us > now_us
 
 
-def _move(connection: Connection, alert: KeptAlert, move: Move, now_us: int) -> None:
-    state, muted = move.state, _muted(alert, now_us)
-    said = state.said_level if muted else 0 if state.closed else state.level
+def _with_channels(connection: Connection, tenants: Collection[str]) -> set[str]:
+    """Those of the tenants that have a channel at all."""
+    column = channels.c.tenant
+    query = select(column).where(among(connection, column, tenants)).distinct()
+    return set(connection.execute(query).scalars())
+
+
+def _moved_state(connection: Connection, alert: KeptAlert, move: Move, now_us: int) -> list[dict[str, Any]]:
+    """The state's row where it is new; otherwise it is moved at once."""
+    state = move.state
+    said = state.said_level if _muted(alert, now_us) else 0 if state.closed else state.level
     values = {
         "window_end_us": state.window_end_us,
         "level": state.level,
@@ -294,16 +315,24 @@ def _move(connection: Connection, alert: KeptAlert, move: Move, now_us: int) -> 
     }
     if state.version:
         _set(connection, state, values)
-    else:
-        place = state.place
-        row = {
-            "alert": place.alert,
-            "edition": place.edition,
-            "window_start_us": place.window_start_us,
-            "customer": place.customer,
-            "scope": place.scope,
-        }
-        connection.execute(insert(_states), {**row, **values})
+        return []
+    place = state.place
+    row = {
+        "alert": place.alert,
+        "edition": place.edition,
+        "window_start_us": place.window_start_us,
+        "customer": place.customer,
+        "scope": place.scope,
+    }
+    return [{**row, **values}]
+
+
+def _transitions(
+    connection: Connection, alert: KeptAlert, move: Move, now_us: int, *, is_told: bool
+) -> list[dict[str, Any]]:
+    """Their rows; channels are told at once (`is_told`: there are any)."""
+    state, muted = move.state, _muted(alert, now_us)
+    made: list[dict[str, Any]] = []
     for one in move.transitions:
         row = {
             "id": one.id,
@@ -320,9 +349,10 @@ def _move(connection: Connection, alert: KeptAlert, move: Move, now_us: int) -> 
             "muted": muted,
             "content": to_json({**one.content, "summary": one.summary}),
         }
-        connection.execute(insert(_moved), row)
-        if not muted:
+        made.append(row)
+        if is_told and not muted:
             _tell(connection, alert, state.place.customer, one, now_us)
+    return made
 
 
 def _set(connection: Connection, state: KeptState, values: dict[str, Any]) -> None:

@@ -250,6 +250,10 @@ class AlertCatalog(Protocol):
         """That fire, of the present edition of these alerts."""
         ...
 
+    def fired_states(self, alerts: Collection[str], window_start_us: int) -> tuple[KeptState, ...]:
+        """Above level 0, closed or not, of one window and of the present edition of these alerts."""
+        ...
+
     def unsaid_states(self, alerts: Collection[str]) -> tuple[KeptState, ...]:
         """Of which channels know something else than what is."""
         ...

@@ -15,9 +15,9 @@ from tallystick.errors import Invalid
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.figures import Measured, Scopes, figures, group_of, series
 from tallystick.flows.alerts.finding import Armed, Finding
-from tallystick.flows.alerts.levels import change
 from tallystick.flows.alerts.rolling import changed
 from tallystick.flows.alerts.tick import SETTLE_US, Tick
+from tallystick.flows.alerts.watched import change
 from tallystick.flows.usage import in_questions
 from tallystick.forecast.anomaly import DAYS, HOURS, Sensitivity, Verdict, baseline
 from tallystick.money import plain

@@ -21,10 +21,10 @@ from tallystick.errors import Invalid, NotFound
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.definitions import alerts_of
 from tallystick.flows.alerts.finding import Armed, Finding
-from tallystick.flows.alerts.levels import change, of_amount, percent
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for
 from tallystick.flows.alerts.rolling import changed
 from tallystick.flows.alerts.tick import Tick
+from tallystick.flows.alerts.watched import change, of_amount, percent
 from tallystick.flows.billing.build import Built
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.preview import preview

@@ -20,12 +20,12 @@ from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.ended import Ended
 from tallystick.flows.alerts.figures import Measured, figures, series
 from tallystick.flows.alerts.finding import Armed, AsOf, Finding, decided, ended
-from tallystick.flows.alerts.levels import Level, level_finding
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for, limits_of
 from tallystick.flows.alerts.past_events import past_events
 from tallystick.flows.alerts.past_money import past_costs, past_credits
 from tallystick.flows.alerts.rolling import Rolling, rolling_findings
 from tallystick.flows.alerts.tick import Tick
+from tallystick.flows.alerts.watched import Level, level_finding
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions

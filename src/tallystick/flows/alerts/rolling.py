@@ -19,9 +19,9 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.figures import Measured, Scopes, figures, group_of
 from tallystick.flows.alerts.finding import Armed, Finding
-from tallystick.flows.alerts.levels import change, of_amount, percent, rounded
 from tallystick.flows.alerts.limits import WatchedLimit
 from tallystick.flows.alerts.tick import Tick, named_customers
+from tallystick.flows.alerts.watched import change, of_amount, percent, rounded
 from tallystick.money import exactly, plain, product, quotient
 
 _SECOND_US = 1_000_000
