@@ -317,7 +317,7 @@ def test_what_happened_is_counted(start: Any) -> None:
                 'tallystick_http_requests_total{method="GET",route="/health/live",status="200"} 1.0',
                 'tallystick_http_requests_total{method="GET",route="unknown",status="404"} 1.0',
             } <= lines
-            assert "made" not in answer.text
+            assert "/made/up" not in answer.text
 
     run(check())
 
