@@ -64,6 +64,9 @@ OURS_ALONE = ("/v1/", "/openmeter/")
 ANY = "any"
 """Every valid key may ask, whatever its scopes."""
 
+STRIPE_CALLS = "mtr_mnqwy3dt"
+"""The id of the meter `calls`."""
+
 AMBERFLO = {
     "meterApiName": "calls",
     "timeGroupingInterval": "MONTH",
@@ -290,6 +293,25 @@ ROUTES = [
     Route("POST /amberflo/usage/sparse/batch", "usage:read", 200, other=404, **OURS, body=[AMBERFLO]),
     Route("GET /amberflo/usage/all", "usage:read", 200, **OURS,
           at="/amberflo/usage/all?startTimeInSeconds=0&timeGroupingInterval=MONTH&customerId=acme"),
+    Route("POST /stripe/v1/billing/meters", "meters:write", 400),
+    Route("GET /stripe/v1/billing/meters", "meters:read", 200, **CUT),
+    Route("GET /stripe/v1/billing/meters/{id}", "meters:read", 404, portal=404, at="/stripe/v1/billing/meters/none"),
+    Route("POST /stripe/v1/billing/meters/{id}", "meters:write", 400, at="/stripe/v1/billing/meters/none"),
+    Route("POST /stripe/v1/billing/meters/{id}/deactivate", "meters:write", 404, at="/stripe/v1/billing/meters/none/deactivate"),
+    Route("POST /stripe/v1/billing/meters/{id}/reactivate", "meters:write", 404, at="/stripe/v1/billing/meters/none/reactivate"),
+    Route("GET /stripe/v1/billing/meters/{id}/event_summaries", "usage:read", 200, other=404, **OURS,
+          at=f"/stripe/v1/billing/meters/{STRIPE_CALLS}/event_summaries?customer=acme&start_time=60&end_time=120"),
+    Route("POST /stripe/v1/billing/meter_events", "events:write", 400),
+    Route("POST /stripe/v2/billing/meter_events", "events:write", 400),
+    Route("POST /stripe/v2/billing/meter_event_stream", "events:write", 400),
+    Route("POST /stripe/v2/billing/meter_event_session", "events:write", 200),
+    Route("POST /stripe/v1/billing/meter_event_adjustments", "events:write", 400),
+    Route("POST /stripe/v2/billing/meter_event_adjustments", "events:write", 400),
+    Route("GET /stripe/v1/customers", "customers:read", 200),
+    Route("POST /stripe/v1/customers", "customers:write", 400),
+    Route("GET /stripe/v1/customers/{id}", "customers:read", 404, at="/stripe/v1/customers/none"),
+    Route("POST /stripe/v1/customers/{id}", "customers:write", 404, at="/stripe/v1/customers/none"),
+    Route("DELETE /stripe/v1/customers/{id}", "customers:write", 404, at="/stripe/v1/customers/none"),
 ]  # fmt: skip
 PUBLIC = {"GET /docs", "GET /health/live", "GET /health/ready", "GET /metrics", "GET /openapi.json"}
 """Routes that need no key."""

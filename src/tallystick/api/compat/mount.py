@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, Scope, Send
 
-from tallystick.api.compat import amberflo, lago, openmeter
+from tallystick.api.compat import amberflo, lago, openmeter, stripe
 from tallystick.api.compat.vendor import Problem, Vendor
 from tallystick.api.problem import PROBLEM_TYPE
 from tallystick.config import Settings
 from tallystick.errors import Invalid
 
-VENDORS: Sequence[Vendor] = (openmeter.VENDOR, lago.VENDOR, amberflo.VENDOR)
+VENDORS: Sequence[Vendor] = (openmeter.VENDOR, lago.VENDOR, amberflo.VENDOR, stripe.VENDOR)
 NAMES = ("openmeter", "lago", "amberflo", "stripe")
 NONE = "none"
 
