@@ -117,7 +117,9 @@ def test_errors_name_their_codes(document: dict[str, Any]) -> None:
     named = " ".join(response["description"] for response in responses.values())
     missing = [code for code in [*CODES, *BODY_CODES] if f"`{code}`" not in named]
     assert set(missing) <= {"method_not_allowed"}
-    for response in responses.values():
+    for name, response in responses.items():
+        if not name.startswith("Problem"):
+            continue  # another vendor's
         one = response["content"]["application/problem+json"]
         assert list(validator(document, one["schema"]).iter_errors(one["example"])) == []
 

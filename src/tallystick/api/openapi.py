@@ -6,6 +6,7 @@ any route can answer, path parameters, Idempotency-Key) are added here, so that 
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from operator import attrgetter
@@ -338,9 +339,20 @@ _IDEMPOTENCY = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """How a route answers these statuses that does not answer them with a problem document; a component of the contract,
+    under its name. A route has it as `x-refused` of its operation."""
+
+    name: str
+    response: Mapping[str, Any]
+    statuses: Sequence[int]
+
+
 def document(app: Litestar) -> dict[str, Any]:
     """The OpenAPI 3.1 document of all routes. Raises LookupError for a route that says nothing of itself."""
     paths: dict[str, dict[str, Any]] = {}
+    refused: dict[str, dict[str, Any]] = {}
     for route in sorted(app.routes, key=attrgetter("path_format")):
         if not isinstance(route, HTTPRoute):
             continue
@@ -354,6 +366,9 @@ def document(app: Litestar) -> dict[str, Any]:
                 scopes = [
                     scope for guard in handler.resolve_guards() if (scope := getattr(guard, "scope", None))
                 ]
+                own: Refused | None = said.get("x-refused")
+                if own is not None and own.name not in refused:
+                    refused[own.name] = _refused_response(own)
                 item = paths.setdefault(route.path_format, {})
                 item[method.lower()] = _complete(said, method, route.path_format, scopes)
     return {
@@ -367,7 +382,10 @@ def document(app: Litestar) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": {"Problem": PROBLEM},
-            "responses": {f"Problem{status}": _problem_response(status) for status in sorted(_MEANING)},
+            "responses": {
+                **{f"Problem{status}": _problem_response(status) for status in sorted(_MEANING)},
+                **refused,
+            },
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -416,6 +434,14 @@ def _problem_response(status: int) -> dict[str, Any]:
             }
         },
         "headers": headers,
+    }
+
+
+def _refused_response(refused: Refused) -> dict[str, Any]:
+    return {
+        **refused.response,
+        "content": _with_examples(refused.response["content"]),
+        "headers": {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}},
     }
 
 
@@ -468,6 +494,10 @@ def _complete(said: Mapping[str, Any], method: str, path: str, scopes: Sequence[
         }
         for name, _ in said.get("x-headers", ()):
             response["headers"][name.decode().title()] = {"schema": STRING}
+    refused: Refused | None = said.get("x-refused")
+    if refused is not None:
+        for status in refused.statuses:
+            responses.setdefault(str(status), {"$ref": f"#/components/responses/{refused.name}"})
     for status in sorted(statuses):
         if str(status) not in responses:
             responses[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}

@@ -9,7 +9,7 @@ import msgspec
 from litestar.types import ControllerRouterHandler
 from xxhash import xxh3_128_digest
 
-from tallystick.api.openapi import Schema, operation
+from tallystick.api.openapi import Refused, Schema, operation
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -68,9 +68,13 @@ def described(
     **said: Any,
 ) -> dict[str, Any]:
     """`openapi.operation` for a vendor's route: every error has the vendor's shape `error`."""
-    shaped = {"description": "Refused.", "content": {error_media_type: {"schema": error}}}
-    statuses = {400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504, *errors} - {said.get("status", 200)}
-    return operation(tag=tag, answers={**dict.fromkeys(sorted(statuses), shaped), **(answers or {})}, **said)
+    made = operation(tag=tag, answers=answers, **said)
+    made["x-refused"] = Refused(
+        name=f"{tag}Refused",
+        response={"description": "Refused.", "content": {error_media_type: {"schema": error}}},
+        statuses=(400, 401, 403, 404, 413, 415, 422, 429, 500, 503, 504, *errors),
+    )
+    return made
 
 
 def uuid_of(*parts: str) -> str:
