@@ -1,6 +1,7 @@
 """The look-ups of many thresholds at once, beside deciding each alert for each figure."""
 
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ METER = Meter(1, "t", "calls", 1, "Calls", "call", Aggregation.SUM, "$.n")
 PERIOD = Period(1_000_000_000, 2_000_000_000)
 AS_OF = AsOf(1_500_000_000, 1_500_000_000, "0")
 STEPS = st.lists(st.integers(-5, 12).map(str), min_size=1, max_size=3, unique=True)
-CONDITIONS: st.SearchStrategy[dict[str, object]] = st.one_of(
+CONDITIONS: st.SearchStrategy[Any] = st.one_of(
     st.fixed_dictionaries({"op": st.just("gte"), "steps": STEPS, "hysteresis": st.integers(0, 4)}),
     st.fixed_dictionaries(
         {

@@ -110,7 +110,8 @@ def _backtest(found: Backtest | None, level: float) -> dict[str, Any] | None:
     }
 
 
-def _reach(found: Reach) -> dict[str, Any]:
+def reach_document(found: Reach) -> dict[str, Any]:
+    """When an amount is reached, on the wire."""
     return {
         "amount": wire.decimal_text(found.amount),
         "since": wire.time_text(found.since_us),
@@ -129,7 +130,7 @@ _ROW = objects(
     }
 )
 _RATIO: Schema = {"type": "string", "description": "A ratio, rounded to four digits."}
-_FORECAST = objects(
+METER_FORECAST = objects(
     {
         "meter": STRING,
         "unit": nullable(STRING),
@@ -257,7 +258,7 @@ def _read_amount(fields: Fields) -> Decimal | None:
                 ),
                 *(parameter for name, parameter in PARAMETERS.items() if name not in {*_WITHOUT, "compare"}),
             ],
-            answer=_FORECAST,
+            answer=METER_FORECAST,
             errors=(504,),
         )
     },
@@ -304,7 +305,7 @@ async def forecast_of_meter(request: Connection) -> dict[str, Any]:
     document = forecast_document(made, asked, level)
     if amount is not None:
         found = await reach(system, replace(wanted, min_position=None), made, amount, since_us)
-        document["reach"] = _reach(found)
+        document["reach"] = reach_document(found)
     return document
 
 

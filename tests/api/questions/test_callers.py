@@ -211,6 +211,8 @@ ROUTES = [
     Route("GET /v1/limits/{key}", "limits:check", 404, at="/v1/limits/none"),
     Route("PATCH /v1/limits/{key}", "limits:write", 404, at="/v1/limits/none"),
     Route("DELETE /v1/limits/{key}", "limits:write", 404, at="/v1/limits/none"),
+    Route("GET /v1/limits/{key}/forecast", "limits:check", 404, portal=404, elsewhere=403,
+          at="/v1/limits/none/forecast?customer=acme"),
     Route("GET /v1/limits/{key}/raises", "limits:check", 404, at="/v1/limits/none/raises"),
     Route("POST /v1/limits/{key}/raises", "limits:write", 422, at="/v1/limits/none/raises"),
     Route("GET /v1/reservations", "limits:check", 200, **OURS, at="/v1/reservations?customer=acme"),

@@ -183,3 +183,31 @@ def test_a_filter_narrows_and_a_token_sees_its_own(tenant: Tenant, live: Live) -
     own = portal.answer("/v1/meters/tokens/forecast?horizon=P1D")
     assert own["method"] == "mean"
     assert max(Decimal(row["value"]) for row in own["rows"]) < 3
+
+
+def test_when_a_limit_is_reached(tenant: Tenant) -> None:
+    month = "from=2026-07-01T00:00:00Z&to=2026-08-01T00:00:00Z"
+    rows = tenant.answer(f"/v1/meters/tokens/usage?customer=acme&{month}")["rows"]
+    used = Decimal(rows[0]["value"])
+    for key, amount in (("soon", used + 15_000), ("never", used * 10), ("over", 1)):
+        limit = {"key": key, "customer": "acme", "meter": "tokens", "amount": str(amount), "period": "month"}
+        assert tenant.post("/v1/limits", limit).status_code == 201
+    answer = tenant.answer("/v1/limits/soon/forecast?customer=acme")
+    assert (answer["limit"], answer["customer"], answer["meter"]) == ("soon", "acme", "tokens")
+    assert answer["period"] == {"from": "2026-07-01T00:00:00Z", "to": "2026-08-01T00:00:00Z"}
+    assert Decimal(answer["reach"]["used"]) == used
+    # A day comes to 22,600: the limit is reached within the next.
+    assert shown(NOW) < answer["reach"]["earliest"] <= answer["reach"]["at"] <= "2026-07-16T12:00:00Z"
+    assert tenant.answer("/v1/limits/never/forecast?customer=acme")["reach"]["at"] is None
+    assert tenant.answer("/v1/limits/over/forecast?customer=acme")["reach"]["at"] == shown(NOW)
+
+
+def test_limits_without_a_forecast(tenant: Tenant) -> None:
+    rolling = {"key": "r", "customer": "*", "meter": "tokens", "amount": 9, "period": "rolling:PT5H"}
+    assert tenant.post("/v1/limits", rolling).status_code == 201
+    assert faults(tenant.get("/v1/limits/r/forecast")) == [("customer", "missing")]
+    assert faults(tenant.get("/v1/limits/r/forecast?customer=acme")) == [("key", "not_additive")]
+    only = {"key": "only", "customer": "beta", "meter": "tokens", "amount": 9, "period": "day"}
+    assert tenant.post("/v1/limits", only).status_code == 201
+    response = tenant.get("/v1/limits/only/forecast?customer=acme")
+    assert (response.status_code, response.json()["code"]) == (404, "limit_not_found")
