@@ -280,6 +280,32 @@ def test_a_meter_is_tried_before_it_is_saved(desk: Desk) -> None:
     assert desk.answer("/v1/meters/mine")["value"] == "$.tokens"
 
 
+def test_a_backfill_counts_when_it_is_closed_and_can_be_taken_back(desk: Desk) -> None:
+    desk.make("/v1/meters", TOKENS)
+    desk.send(call(1), call(2))
+    page = desk.open("/backfills")
+    page.get_by_role("button", name="Open a backfill").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Key").fill("july")
+    dialog.get_by_label("Reason").fill("lost by the gateway")
+    dialog.get_by_label("Take away what counts in a range").check()
+    dialog.get_by_label("From (UTC)").fill("2026-07-02T00:00")
+    dialog.get_by_label("To (exclusive)").fill("2026-07-03T00:00")
+    dialog.get_by_role("button", name="Open").click()
+    effect = page.get_by_role("table", name="Usage before and now")
+    expect(effect.locator("[data-own]")).to_have_text("0")
+    lines = [json.dumps(call(1, tokens=5) | {"id": "new"}), json.dumps({"id": "bad", "type": "t"})]
+    page.get_by_label("Events", exact=True).fill("\n".join(lines))
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("status")).to_contain_text("1 laid aside, 1 rejected")
+    page.get_by_role("button", name="Close…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Close", exact=True).last.click()
+    expect(effect.locator("[data-figure]")).to_have_text(["1.000000000000000001", "5"])
+    page.get_by_role("button", name="Revert…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Revert").click()
+    expect(effect.locator("[data-figure]")).to_have_text(["1.000000000000000001"] * 2)
+
+
 def test_a_meter_is_changed_into_a_new_version(desk: Desk) -> None:
     desk.make("/v1/meters", TOKENS | {"filter": 'data.status == "ok"'})
     desk.send(call(1), call(2, status="failed"))

@@ -3,6 +3,8 @@
 import type { ComponentType } from "preact";
 import { Access } from "./pages/Access";
 import { Audit } from "./pages/Audit";
+import { BackfillPage } from "./pages/Backfill";
+import { Backfills } from "./pages/Backfills";
 import { CustomerPage } from "./pages/Customer";
 import { Customers } from "./pages/Customers";
 import { Events } from "./pages/Events";
@@ -34,6 +36,8 @@ export const PAGES: readonly Page[] = [
   { path: "/", title: "Overview", view: Overview, group: "Usage", scope: "usage:read" },
   { path: "/explore", title: "Explore", view: Explore, group: "Usage", scope: "usage:read" },
   { path: "/events", title: "Events", view: Events, group: "Usage", scope: "events:read" },
+  { path: "/backfills", title: "Backfills", view: Backfills, group: "Usage", scope: "events:read" },
+  { path: "/backfills/:key", title: "Backfill", view: BackfillPage, scope: "events:read" },
   { path: "/customers", title: "Customers", view: Customers, group: "Usage", scope: "customers:read" },
   { path: "/customers/:key", title: "Customer", view: CustomerPage, scope: "customers:read" },
   { path: "/meters", title: "Meters", view: Meters, group: "Configuration", scope: "meters:read" },

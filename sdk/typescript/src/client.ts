@@ -112,6 +112,23 @@ export class Tallystick {
       this.call("POST /v1/correction_preview", { body, ...given(signal) }),
   };
 
+  /** Many events of the past: laid aside first, counted all at once. */
+  readonly backfills = {
+    list: (query: QueryOf<"GET /v1/backfills"> = {}, signal?: AbortSignal) => this.call("GET /v1/backfills", { query, ...given(signal) }),
+    get: (key: string) => this.call("GET /v1/backfills/{key}", { path: { key } }),
+    open: (body: BodyOf<"POST /v1/backfills">) => this.call("POST /v1/backfills", { body }),
+    /** Lay events aside: any body that ingest takes, with its type. */
+    send: async (key: string, body: string, type = "application/x-ndjson"): Promise<AnswerOf<"POST /v1/backfills/{key}/events">> => {
+      const path = pathText("/v1/backfills/{key}/events", { key });
+      const headers = { "content-type": type, accept: "application/json" };
+      return (await (await this.transport.send("POST", path, { body, headers })).json()) as AnswerOf<"POST /v1/backfills/{key}/events">;
+    },
+    close: (key: string) => this.call("POST /v1/backfills/{key}/close", { path: { key } }),
+    revert: (key: string) => this.call("POST /v1/backfills/{key}/revert", { path: { key } }),
+    /** Throw away one that is open. */
+    discard: (key: string) => this.call("DELETE /v1/backfills/{key}", { path: { key } }),
+  };
+
   readonly meters = {
     ...this.resource("/v1/meters", "key"),
     list: (query: QueryOf<"GET /v1/meters"> = {}) => this.call("GET /v1/meters", { query }),

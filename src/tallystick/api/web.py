@@ -21,6 +21,7 @@ PAGES = frozenset(
         "access",
         "alerts",
         "audit",
+        "backfills",
         "channels",
         "customers",
         "events",
