@@ -70,6 +70,12 @@ CODES: dict[str, tuple[int, str]] = {
     "invoice_not_final": (409, "The invoice is not finalized."),
     "invoice_has_credit_notes": (409, "Credit notes of the invoice are in force."),
     "credit_note_spent": (409, "Credits that the note gave are spent or gone."),
+    "invoice_of_credits": (
+        409,
+        "The invoice is of credits that were topped up: its credits are made void instead.",
+    ),
+    "invoice_credits_spent": (409, "Credits that the invoice gave are spent or gone."),
+    "not_collected": (422, "Nothing here collects money: see the setting payments."),
     "credit_note_late": (409, "The note gives back what usage has become less by."),
     "changed_meanwhile": (409, "What the request builds on was changed at this moment; try again."),
     "unknown_line": (422, "The invoice has no such line that money can be given back of."),

@@ -24,12 +24,12 @@ from tallystick.api.openapi import (
 )
 from tallystick.billing.credit import Account, Entry
 from tallystick.billing.grant import PRIORITY_DEFAULT, PRIORITY_MAX, CreditUnit, Source, read_grant
-from tallystick.billing.top_up import read_top_up
+from tallystick.billing.top_up import GRANTED, read_top_up
 from tallystick.catalog.crediting import KeptEntry, KeptGrant
 from tallystick.catalog.interface import Customer
 from tallystick.catalog.secret import new_id
 from tallystick.flows import customers
-from tallystick.flows.credits import Balance, credit_position, credits_of
+from tallystick.flows.credits import CHARGING, Balance, credit_position, credits_of
 from tallystick.flows.position import position_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -193,6 +193,12 @@ _TOP_UP: dict[str, Schema] = {
     "per": {"type": "string", "default": "month"},
     "expires_after": nullable(STRING),
     "priority": _TERMS["priority"],
+    "grant": {
+        "type": "string",
+        "enum": list(GRANTED),
+        "description": "when_paid: what is added has an invoice, is collected, and counts once that is paid. at_once: it counts "
+        "at once, and is collected where invoices are. Default: when_paid where `payments` can collect, otherwise at_once.",
+    },
 }
 
 
@@ -411,7 +417,8 @@ async def set_top_up(request: Connection) -> dict[str, Any]:
     """In place of the rule there was for this currency."""
     system, who = wire.system_of(request), caller(request)
     customers.check_unbound(who.customer)
-    rule = read_top_up(await wire.json_object(request))
+    payments = system.settings.payments
+    rule = read_top_up(await wire.json_object(request), collects=bool(payments), charges=payments in CHARGING)
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
     await in_questions(

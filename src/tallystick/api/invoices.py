@@ -44,11 +44,11 @@ from tallystick.flows.billing.verify import verify
 from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
-from tallystick.money import ZERO, money_text, plain, round_money
+from tallystick.money import ZERO, exactly, money_text, plain, round_money
 
 Connection = Request[Any, Any, Any]
 STATUSES = ("grace", "finalized", "void")
-KINDS = ("period", "one_off", "threshold", "closing")
+KINDS = ("period", "one_off", "threshold", "closing", "top_up")
 
 
 def invoice_document(
@@ -66,6 +66,7 @@ def invoice_document(
         "finalized_at": wire.optional_time_text(invoice.finalized_at_us),
         "voided_at": wire.optional_time_text(invoice.voided_at_us),
         "payment": None if payment is None else payment_document(payment),
+        "waits_for": invoice.waits_for,
     }
 
 
@@ -84,7 +85,7 @@ def payment_document(payment: KeptPayment) -> dict[str, Any]:
 
 def preview_document(frozen: Mapping[str, Any], applied: Decimal) -> dict[str, Any]:
     """As `invoice_document`, of an invoice that is not kept. `applied`: what credits would pay."""
-    unset = dict.fromkeys(("grace_until", "created_at", "finalized_at", "voided_at", "payment"))
+    unset = dict.fromkeys(("grace_until", "created_at", "finalized_at", "voided_at", "payment", "waits_for"))
     return {
         "id": None,
         "number": None,
@@ -95,14 +96,16 @@ def preview_document(frozen: Mapping[str, Any], applied: Decimal) -> dict[str, A
     }
 
 
+@exactly
 def _members(frozen: Mapping[str, Any], paid: Decimal) -> dict[str, Any]:
     lines = [{name: value for name, value in line.items() if name != "steps"} for line in frozen["lines"]]
-    applied = round_money(paid, frozen["currency"])
+    applied, total = round_money(paid, frozen["currency"]), Decimal(frozen["total"])
     return {
         **frozen,
         "lines": lines,
         "credits_applied": money_text(applied),
-        "amount_due": money_text(round_money(Decimal(frozen["total"]) - applied, frozen["currency"])),
+        "credit_balance": money_text(round_money(max(ZERO, -total), frozen["currency"])),
+        "amount_due": money_text(round_money(max(ZERO, total - applied), frozen["currency"])),
     }
 
 
@@ -122,7 +125,17 @@ _LINE = objects(
         "id": STRING,
         "kind": {
             "type": "string",
-            "enum": ["usage", "fee", "true_up", "overage", "minimum", "item", "progressive", "late"],
+            "enum": [
+                "usage",
+                "fee",
+                "true_up",
+                "overage",
+                "minimum",
+                "item",
+                "progressive",
+                "late",
+                "top_up",
+            ],
         },
         "charge": STRING,
         "name": STRING,
@@ -155,6 +168,10 @@ INVOICE = objects(
         "tax": DECIMAL,
         "total": DECIMAL,
         "credits_applied": DECIMAL,
+        "credit_balance": {
+            **DECIMAL,
+            "description": "Of a total below zero: what becomes credits of the customer when it is finalized.",
+        },
         "amount_due": DECIMAL,
         "plans": array(STRING),
         "position": POSITION,
@@ -164,6 +181,7 @@ INVOICE = objects(
         "created_at": nullable(TIME),
         "finalized_at": nullable(TIME),
         "voided_at": nullable(TIME),
+        "waits_for": {**nullable(STRING), "description": "Why it is not final although its grace is over."},
         "payment": {
             **nullable(
                 objects(

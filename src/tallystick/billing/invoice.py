@@ -40,7 +40,7 @@ from tallystick.rating.rate import Level, rate, rate_groups, rate_levels
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HUNDREDTH = Decimal("0.01")
 
-_NOT_COMPUTED = frozenset({"late", "item", "progressive"})
+_NOT_COMPUTED = frozenset({"late", "item", "progressive", "top_up"})
 """Lines that do not follow from the plan and what was used: they never change."""
 
 Group = tuple[tuple[str, str | None], ...]
@@ -48,7 +48,7 @@ Group = tuple[tuple[str, str | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`kind`: usage, fee, true_up, overage, minimum, item, progressive (billed on `of`, within the period), or late (a
+    """`kind`: usage, fee, true_up, overage, minimum, item, top_up, progressive (billed on `of`, within the period), or late (a
     change of `of`, a line of an earlier invoice)."""
 
     id: str

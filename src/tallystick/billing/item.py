@@ -87,7 +87,7 @@ def read_currency(document: Document) -> str | None:
     return currency
 
 
-def item_lines(items: Iterable[Item], currency: str, period: Period) -> tuple[Line, ...]:
+def item_lines(items: Iterable[Item], currency: str, period: Period, *, kind: str = KIND) -> tuple[Line, ...]:
     """Their lines, on an invoice of a period."""
     made: list[Line] = []
     for item in items:
@@ -96,8 +96,8 @@ def item_lines(items: Iterable[Item], currency: str, period: Period) -> tuple[Li
         made.append(
             Line(
                 item.id,
-                KIND,
-                KIND,
+                kind,
+                kind,
                 item.name,
                 item.quantity,
                 amount,

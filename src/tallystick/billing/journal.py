@@ -2,7 +2,8 @@
 
 Finalizing debits receivables, and credits revenue (after the discount) and taxes. Credits that paid it debit the customer's
 credits, a liability, and credit receivables. Voiding is the same with the sides exchanged. An amount below zero changes
-sides, so that no column ever has a negative number.
+sides, so that no column ever has a negative number. Credits that are bought are no revenue yet: they credit the customer's
+credits; and so does what a total below zero leaves the customer.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from tallystick.money import ZERO, exactly, money_text, round_money
 COLUMNS = ("date", "entry", "account", "debit", "credit", "currency", "customer", "memo")
 RECEIVABLES, REVENUE, TAXES, CREDITS = "receivables", "revenue", "taxes_payable", "customer_credits"
 REFUNDS = "refunds_payable"
+TOP_UP = "top_up"
+"""The kind of their line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +53,14 @@ def postings(
 ) -> list[Posting]:
     """The entries of one finalized invoice; where it is void, the opposite ones too (its credits are given back already)."""
     total, tax = Decimal(document["total"]), Decimal(document["tax"])
-    amounts = [(RECEIVABLES, total), (REVENUE, tax - total), (TAXES, -tax)]
+    bought = sum((Decimal(line["rounded"]) for line in document["lines"] if line.get("kind") == TOP_UP), ZERO)
+    amounts = [(RECEIVABLES, total), (REVENUE, tax - total + bought), (CREDITS, -bought), (TAXES, -tax)]
     made = _entry(document, number, finalized_at, amounts, f"Invoice {number}")
     if voided_at is not None:
         opposite = [(account, -amount) for account, amount in amounts]
         return made + _entry(document, f"{number}-void", voided_at, opposite, f"Void of invoice {number}")
-    paid = [(CREDITS, credits_applied), (RECEIVABLES, -credits_applied)]
+    moved = credits_applied if total >= 0 else total
+    paid = [(CREDITS, moved), (RECEIVABLES, -moved)]
     return made + _entry(document, f"{number}-credits", finalized_at, paid, f"Credits on invoice {number}")
 
 

@@ -13,8 +13,9 @@ from tallystick.catalog.charging import ChargingCatalog, LateNote
 from tallystick.catalog.interface import SYSTEM, Actor, Page
 
 InvoiceStatus = Literal["grace", "finalized", "void"]
-InvoiceKind = Literal["period", "one_off", "threshold", "closing"]
-"""Of a period; of items alone; within a period, at a threshold; of what changed after a subscription's last period."""
+InvoiceKind = Literal["period", "one_off", "threshold", "closing", "top_up"]
+"""Of a period; of items alone; within a period, at a threshold; of what changed after a subscription's last period; of
+credits that were topped up."""
 PLANS_PER_TENANT_MAX = 10_000
 """Versions of all plans of a tenant."""
 
@@ -73,6 +74,8 @@ class KeptInvoice:
     finalized_at_us: int | None = None
     voided_at_us: int | None = None
     kind: InvoiceKind = "period"
+    waits_for: str | None = None
+    """Why it is not final although its grace is over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,16 @@ def tell_credits(
     currency: str,
     amount: Decimal,
     now_us: int,
+    more: dict[str, Any] | None = None,
 ) -> None:
-    """`credits.depleted` (`amount`: 0), `credits.top_up` (`amount`: what was added)."""
-    data = {"customer": customer, "currency": currency, "amount": money_text(round_money(amount, currency))}
+    """`credits.depleted` (`amount`: 0), `credits.top_up` (`amount`: what was added), `credits.top_up_failed` (`amount`: what
+    was not paid)."""
+    data = {
+        "customer": customer,
+        "currency": currency,
+        "amount": money_text(round_money(amount, currency)),
+        **(more or {}),
+    }
     summary = f"Credits of {customer}: {what} ({money_text(round_money(amount, currency))} {currency})"
     _tell(
         connection, tenant, customer, kind=f"credits.{what}", place=place, told=(summary, data), now_us=now_us

@@ -80,6 +80,7 @@ invoices = Table(
     Column("finalized_at_us", BigInteger),
     Column("voided_at_us", BigInteger),
     Column("kind", Text, nullable=False, server_default="period"),
+    Column("waits_for", UserText),
     UniqueConstraint("tenant", "id"),
     UniqueConstraint("tenant", "sequence"),
     UniqueConstraint("tenant", "subscription", "boundary_us"),

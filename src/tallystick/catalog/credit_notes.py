@@ -10,7 +10,7 @@ from tallystick.catalog import billing_tables
 from tallystick.catalog.billing import KeptInvoice
 from tallystick.catalog.billing_events import tell_note
 from tallystick.catalog.charging import KeptNote, LateNote, MakeNote
-from tallystick.catalog.credits import grant_within, paid_under, void_within
+from tallystick.catalog.credit_ledger import grant_within, paid_under, void_within
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Change, Database, among
 from tallystick.catalog.interface import Actor, Page
@@ -122,6 +122,9 @@ def issue(change: Change, invoice: KeptInvoice, make: MakeNote) -> KeptNote:
     if invoice.status != "finalized":
         detail = f"The invoice is {invoice.status}: only a finalized one can be credited."
         raise Conflict(detail, code="invoice_not_final")
+    if invoice.kind == "top_up":
+        detail = "The invoice is of credits: make them void, or the invoice as long as none of them is spent."
+        raise Conflict(detail, code="invoice_of_credits")
     connection, tenant, now_us = change.connection, invoice.tenant, change.now_us
     there = issued(connection, tenant, [invoice.id]).get(invoice.id, ())
     applied = paid_under(connection, tenant, [invoice.id]).get(invoice.id, ZERO)

@@ -6,6 +6,7 @@ from sqlalchemy import (
     Column,
     ForeignKeyConstraint,
     Index,
+    Integer,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -75,3 +76,26 @@ credit_top_ups = Table(
     ForeignKeyConstraint(["tenant", "customer"], ["customers.tenant", "customers.key"]),
 )
 """Rules of automatic top-up, as JSON."""
+
+credit_purchases = Table(
+    "credit_purchases",
+    metadata,
+    row_number(),
+    Column("tenant", UserText, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("customer", UserText, nullable=False),
+    Column("unit", UserText, nullable=False),
+    Column("amount", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("expires_after", Text),
+    Column("grant", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("granted", Boolean, nullable=False),
+    Column("ordered_at_us", BigInteger, nullable=False),
+    UniqueConstraint("tenant", "id"),
+    ForeignKeyConstraint(["tenant", "customer"], ["customers.tenant", "customers.key"]),
+    Index(None, "tenant", "customer"),
+    Index(None, "state"),
+    sqlite_autoincrement=True,
+)
+"""What rules of top-up have ordered (catalog/top_ups.py). `id`: that of its invoice; `grant`: of the grant it becomes."""

@@ -54,6 +54,24 @@ class Payment:
     by_payable: dict[str, Decimal]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptPurchase:
+    """Credits that a rule of top-up has ordered and that are to be paid for. `invoice`, `grant`: their ids, which may not
+    exist yet; `state`: ordered, billed, cancelled; `granted`: the customer has them; `expires_after`: Length.text()."""
+
+    tenant: str
+    invoice: str
+    customer: str
+    unit: CreditUnit
+    amount: Decimal
+    priority: int
+    expires_after: str | None
+    grant: str
+    state: str
+    granted: bool
+    ordered_at_us: int
+
+
 class CreditCatalog(Protocol):
     """See above."""
 
@@ -121,3 +139,11 @@ class CreditCatalog(Protocol):
         ...
 
     def top_ups(self, tenant: str, customer: str) -> tuple[TopUp, ...]: ...
+
+    def purchases_to_bill(self, tenant: str | None, *, limit: int) -> tuple[KeptPurchase, ...]:
+        """Ordered by top-ups, and not on an invoice yet, the oldest first. None: of all tenants."""
+        ...
+
+    def purchase(self, tenant: str, invoice: str) -> KeptPurchase | None:
+        """What an invoice of kind top_up bills."""
+        ...

@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import msgspec
 
-from tallystick.billing.grant import CreditUnit
+from tallystick.billing.grant import CreditUnit, Grant, Source
 from tallystick.billing.invoice import add
 from tallystick.catalog.billing import Closing, KeptInvoice
 from tallystick.catalog.billing_events import anybody_listens, tell_invoice, tell_payment
 from tallystick.catalog.charging import KeptPayment
+from tallystick.catalog.credit_ledger import grant_within, holders, pay_within
 from tallystick.catalog.credit_notes import issue_late
-from tallystick.catalog.credits import holders, pay_within
 from tallystick.catalog.database import Change
 from tallystick.catalog.invoice_rows import read_invoice
 from tallystick.catalog.payments import begin_payment
@@ -55,6 +55,9 @@ def settle_kept(change: Change, kept: Sequence[Finished]) -> None:
         with_credits = holders(connection, tenant, {one.invoice.customer for one, _ in ones}, unit)
         for one, total in ones:
             paid = ZERO
+            if total < 0:
+                _owe(change, one.invoice, currency, -total)
+                with_credits.add(one.invoice.customer)
             if one.invoice.customer in with_credits:
                 paid = _pay(change, one, currency)
             due = add(total, -paid)
@@ -71,6 +74,26 @@ def settle_kept(change: Change, kept: Sequence[Finished]) -> None:
             for what, happened in (("created", one.created), ("finalized", one.finalized)):
                 if happened:
                     tell_invoice(connection, one.invoice, what, now_us=now_us)
+
+
+def balance_grant(invoice: str) -> str:
+    """The id of the credits that a total below zero becomes."""
+    return f"credit_{invoice.removeprefix('inv_')}"
+
+
+def _owe(change: Change, invoice: KeptInvoice, currency: str, amount: Decimal) -> None:
+    """What is owed to the customer pays later invoices."""
+    grant = Grant(
+        id=balance_grant(invoice.id),
+        customer=invoice.customer,
+        unit=CreditUnit(currency=currency),
+        amount=amount,
+        effective_us=change.now_us,
+        created_us=change.now_us,
+        source=Source.PREPAID,
+        name=f"Balance of INV-{invoice.sequence:06d}",
+    )
+    grant_within(change.connection, invoice.tenant, grant, now_us=change.now_us)
 
 
 def _pay(change: Change, one: Finished, currency: str) -> Decimal:

@@ -40,6 +40,7 @@ def invoice_of(row: Row[Any]) -> KeptInvoice:
         finalized_at_us=row.finalized_at_us,
         voided_at_us=row.voided_at_us,
         kind=row.kind,
+        waits_for=row.waits_for,
     )
 
 
@@ -61,4 +62,5 @@ def invoice_values(one: KeptInvoice) -> dict[str, Any]:
         "finalized_at_us": one.finalized_at_us,
         "voided_at_us": one.voided_at_us,
         "kind": one.kind,
+        "waits_for": one.waits_for,
     }

@@ -15,15 +15,16 @@ from tallystick.catalog.billing import (
     LateLine,
 )
 from tallystick.catalog.billing_events import tell_invoice
+from tallystick.catalog.credit_ledger import return_within, take_back
 from tallystick.catalog.credit_notes import issued
-from tallystick.catalog.credits import return_within
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Database, among, from_json
-from tallystick.catalog.finishing import Finished, settle_kept
+from tallystick.catalog.finishing import Finished, balance_grant, settle_kept
 from tallystick.catalog.interface import SYSTEM, Actor, Page
 from tallystick.catalog.invoice_rows import invoice_of, invoice_values, read_invoice
 from tallystick.catalog.items import bill_items
 from tallystick.catalog.payments import end_payment
+from tallystick.catalog.top_ups import bill_purchase, cancel_purchase
 from tallystick.errors import Conflict, NotFound
 
 _table = billing_tables.invoices
@@ -67,6 +68,7 @@ class Invoices:
             if issued(change.connection, tenant, [name]):
                 detail = "Make the credit notes of the invoice void before it."
                 raise Conflict(detail, code="invoice_has_credit_notes")
+            _take_back(change.connection, present, now_us)
             change.connection.execute(
                 update(_table)
                 .where(_column.tenant == tenant, _column.id == name)
@@ -216,6 +218,20 @@ class Invoices:
             )
 
 
+def _take_back(connection: Connection, invoice: KeptInvoice, now_us: int) -> None:
+    """The credits that an invoice gave. Raises Conflict (invoice_credits_spent)."""
+    given: list[str] = []
+    if invoice.kind == "top_up":
+        purchase = cancel_purchase(connection, invoice.tenant, invoice.customer, invoice.id)
+        given += [purchase.grant] if purchase.granted else []
+    elif invoice.status == "finalized":
+        given.append(balance_grant(invoice.id))
+    for grant in given:
+        if not take_back(connection, invoice.tenant, grant, now_us=now_us):
+            detail = "Some of the credits that the invoice gave are spent or gone already."
+            raise Conflict(detail, code="invoice_credits_spent")
+
+
 def _apart(closings: Sequence[Closing]) -> Iterator[list[Closing]]:
     """Runs in which each subscription stands once: within one, nothing depends on what comes before it."""
     some: list[Closing] = []
@@ -294,6 +310,8 @@ def _is_still_true(
 ) -> bool:
     """Whether the subscription, and what was billed within its period, are as the invoice was made from."""
     wanted = closing.invoice
+    if wanted.kind == "top_up":
+        return bill_purchase(connection, wanted.tenant, wanted.id)
     if closing.content is None:
         return True
     row = subscribed[wanted.tenant, wanted.subscription]

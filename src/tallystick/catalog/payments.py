@@ -7,10 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from tallystick.catalog import billing_tables
-from tallystick.catalog.billing_events import tell_payment
+from tallystick.catalog.billing_events import tell_credits, tell_payment
 from tallystick.catalog.charging import KeptPayment
+from tallystick.catalog.credit_rows import lock_customer
 from tallystick.catalog.database import Database, among
 from tallystick.catalog.interface import Actor
+from tallystick.catalog.top_ups import grant_purchase, read_purchase
 
 _table = billing_tables.payments
 _column = _table.c
@@ -28,6 +30,10 @@ class Payments:
 
     def advance_payment(self, present: KeptPayment, made: KeptPayment, *, actor: Actor, now_us: int) -> bool:
         with self._database.changing(actor, now_us) as change:
+            moved = made.status != present.status
+            if moved and made.status == "paid":
+                # Before its row: whoever makes an invoice void locks in this order.
+                lock_customer(change.connection, made.tenant, made.customer)
             done = change.connection.execute(
                 update(_table)
                 .where(
@@ -43,7 +49,7 @@ class Payments:
             )
             if done.rowcount != 1:
                 return False
-            if made.status != present.status:
+            if moved:
                 change.record(
                     (),
                     made.tenant,
@@ -53,6 +59,7 @@ class Payments:
                     after={"status": made.status, "detail": made.detail},
                 )
                 tell_payment(change.connection, made, now_us=now_us)
+                _top_up(change.connection, made, now_us)
         return True
 
     def payment(self, tenant: str, invoice: str) -> KeptPayment | None:
@@ -64,6 +71,29 @@ class Payments:
                 _column.tenant == tenant, among(connection, _column.invoice, invoices)
             )
             return {row.invoice: _payment(row) for row in connection.execute(query)}
+
+
+def _top_up(connection: Connection, payment: KeptPayment, now_us: int) -> None:
+    """Credits that the payment is for are given with it, or news is that they are not."""
+    if payment.status not in ("paid", "failed"):
+        return
+    purchase = read_purchase(connection, payment.tenant, payment.invoice)
+    if purchase is None:
+        return
+    if payment.status == "paid":
+        grant_purchase(connection, payment.tenant, purchase, now_us=now_us)
+        return
+    tell_credits(
+        connection,
+        payment.tenant,
+        payment.customer,
+        "top_up_failed",
+        place=f"{payment.invoice}/{payment.attempts}",
+        currency=payment.currency,
+        amount=purchase.amount,
+        now_us=now_us,
+        more={"invoice": payment.invoice, "detail": payment.detail},
+    )
 
 
 def begin_payment(connection: Connection, payment: KeptPayment) -> None:

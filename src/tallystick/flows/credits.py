@@ -17,6 +17,9 @@ from tallystick.flows.usage import UsageRequest, in_questions, usage
 from tallystick.metering.position import Vector
 from tallystick.money import ZERO, exactly
 
+CHARGING = frozenset({"stripe"})
+"""Where of the setting `payments` money can be collected, not only booked."""
+
 
 def credits_of(system: System) -> CreditCatalog:
     """The catalog, as far as it keeps credits. (Metering's own interface does not name them: it runs without.)"""

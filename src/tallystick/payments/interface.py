@@ -23,6 +23,14 @@ class Outgoing:
     document: Mapping[str, Any]
     credits_applied: Decimal
     voided_at: str | None = None
+    charge: bool = False
+    """Taken from the customer's stored means of payment now, rather than asked for."""
+    again: bool = False
+    """It may have been sent before, whatever became of it."""
+    attempt: str = "1"
+    """Another one for each time it is sent."""
+    external_id: str | None = None
+    """What it became over there the last time."""
 
     @property
     def currency(self) -> str:
@@ -36,6 +44,8 @@ class Sent:
     external_id: str
     status: str
     url: str | None = None
+    detail: str | None = None
+    """Why it is refused: with status refused."""
 
 
 class InvoiceReceiver(Protocol):
@@ -48,5 +58,5 @@ class InvoiceReceiver(Protocol):
         ...
 
     def void(self, invoice: Outgoing, external_id: str) -> Sent:
-        """Of one that was sent. Idempotent."""
+        """Of one that was sent. Idempotent. One that is paid already stays so: status paid."""
         ...

@@ -17,6 +17,8 @@ from tallystick.money import exponent_of, money_text
 from tallystick.payments.interface import Outgoing, Sent
 
 RETRIES_MAX = 2
+INVOICES_SEEN_MAX = 1_000
+"""Of a customer, the newest first, among which one is looked for that was made already."""
 _TWO_DIGITS_AT_STRIPE = frozenset({"ISK", "UGX"})
 
 
@@ -41,40 +43,82 @@ class StripeInvoices:
 
     def send(self, invoice: Outgoing) -> Sent:
         try:
-            made = self._client.v1.invoices.create(
-                {
-                    "customer": invoice.account,
-                    "currency": invoice.currency.lower(),
-                    "collection_method": "send_invoice",
-                    "days_until_due": self._days_until_due,
-                    "auto_advance": False,
-                    "pending_invoice_items_behavior": "exclude",
-                    "description": invoice.number,
-                    "metadata": {"tallystick_invoice": invoice.id, "tallystick_number": invoice.number},
-                },
-                {"idempotency_key": f"{invoice.id}-invoice"},
-            )
-            made_id = str(made.id)
-            for name, description, amount in _items(invoice):
-                self._client.v1.invoice_items.create(
-                    {
-                        "customer": invoice.account,
-                        "invoice": made_id,
-                        "currency": invoice.currency.lower(),
-                        "amount": stripe_amount(amount, invoice.currency),
-                        "description": description,
-                        "metadata": {"tallystick_line": name},
-                    },
-                    {"idempotency_key": f"{invoice.id}-{name}"},
+            made_id = invoice.external_id or (self._found(invoice) if invoice.again else None)
+            known = made_id is not None
+            made_id = made_id or self._create(invoice)
+            done = self._client.v1.invoices.retrieve(made_id) if known else None
+            if done is None or done.status == "draft":
+                self._fill(invoice, made_id, known=known)
+                done = self._client.v1.invoices.finalize_invoice(
+                    made_id,
+                    {"auto_advance": not invoice.charge},
+                    {"idempotency_key": f"{invoice.id}-finalize"},
                 )
-            done = self._client.v1.invoices.finalize_invoice(
-                made_id, {"auto_advance": True}, {"idempotency_key": f"{invoice.id}-finalize"}
-            )
+            if invoice.charge and done.status == "open":
+                return self._charge(invoice, made_id)
         except stripe.StripeError as error:
             raise _ours(error) from error
         return Sent(made_id, str(done.status), done.hosted_invoice_url)
 
-    def look(self, invoice: Outgoing, external_id: str) -> Sent | None:
+    def _found(self, invoice: Outgoing) -> str | None:
+        """What an earlier attempt made of it, whose answer was lost. (Stripe forgets idempotency keys after a day.)"""
+        known = self._client.v1.invoices.list({"customer": invoice.account, "limit": 100})
+        for index, one in enumerate(known.auto_paging_iter()):
+            if _named(one.metadata, "tallystick_invoice") == invoice.id:
+                return str(one.id)
+            if index >= INVOICES_SEEN_MAX:
+                break
+        return None
+
+    def _create(self, invoice: Outgoing) -> str:
+        asked: Any = {
+            "customer": invoice.account,
+            "currency": invoice.currency.lower(),
+            "auto_advance": False,
+            "pending_invoice_items_behavior": "exclude",
+            "description": invoice.number,
+            "metadata": {"tallystick_invoice": invoice.id, "tallystick_number": invoice.number},
+        }
+        if invoice.charge:
+            asked["collection_method"] = "charge_automatically"
+        else:
+            asked |= {"collection_method": "send_invoice", "days_until_due": self._days_until_due}
+        made = self._client.v1.invoices.create(asked, {"idempotency_key": f"{invoice.id}-invoice"})
+        return str(made.id)
+
+    def _fill(self, invoice: Outgoing, made_id: str, *, known: bool) -> None:
+        there: set[str] = set()
+        if known:
+            items = self._client.v1.invoice_items.list({"invoice": made_id, "limit": 100})
+            there = {_named(one.metadata, "tallystick_line") for one in items.auto_paging_iter()}
+        for name, description, amount in _items(invoice):
+            if name in there:
+                continue
+            self._client.v1.invoice_items.create(
+                {
+                    "customer": invoice.account,
+                    "invoice": made_id,
+                    "currency": invoice.currency.lower(),
+                    "amount": stripe_amount(amount, invoice.currency),
+                    "description": description,
+                    "metadata": {"tallystick_line": name},
+                },
+                {"idempotency_key": f"{invoice.id}-{name}"},
+            )
+
+    def _charge(self, invoice: Outgoing, made_id: str) -> Sent:
+        """An invoice is paid once at Stripe, whatever the key; another key for each attempt, since a refusal is repeated
+        under the same."""
+        try:
+            done = self._client.v1.invoices.pay(
+                made_id, {}, {"idempotency_key": f"{invoice.id}-pay-{invoice.attempt}"}
+            )
+        except stripe.CardError as error:
+            reason = error.user_message or error.code or "the means of payment was refused"
+            return Sent(made_id, "refused", detail=f"Stripe: {reason}")
+        return Sent(made_id, str(done.status), done.hosted_invoice_url)
+
+    def look(self, invoice: Outgoing, external_id: str) -> Sent:
         try:
             found = self._client.v1.invoices.retrieve(external_id)
         except stripe.StripeError as error:
@@ -86,6 +130,11 @@ class StripeInvoices:
             done = self._client.v1.invoices.void_invoice(
                 external_id, {}, {"idempotency_key": f"{invoice.id}-void"}
             )
+        except stripe.InvalidRequestError as error:
+            found = self.look(invoice, external_id)
+            if found.status not in ("paid", "void"):
+                raise _ours(error) from error
+            return found
         except stripe.StripeError as error:
             raise _ours(error) from error
         return Sent(external_id, str(done.status), done.hosted_invoice_url)
@@ -104,6 +153,10 @@ def _items(invoice: Outgoing) -> Iterator[tuple[str, str, Decimal]]:
             yield f"tax-{index}", f"{tax['name']} {tax['percent']} %", Decimal(tax["amount"])
     if invoice.credits_applied:
         yield "credits", "Credits", -invoice.credits_applied
+
+
+def _named(metadata: Any, name: str) -> str:
+    return str(metadata[name]) if metadata and name in metadata else ""
 
 
 def _ours(error: stripe.StripeError) -> Invalid | Unavailable:

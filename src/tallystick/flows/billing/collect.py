@@ -18,6 +18,7 @@ from tallystick.errors import Invalid, TallystickError
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.paying import paid
 from tallystick.flows.billing.prepare import number_of
+from tallystick.flows.credits import credits_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.instant import instant_text
@@ -32,7 +33,10 @@ RETRIES_US = (60_000_000, 300_000_000, 1_800_000_000, 7_200_000_000, 21_600_000_
 """After that, a day apart."""
 DAY_US = 86_400_000_000
 ATTEMPTS_MAX = 30
-_FAILED = ("void", "uncollectible", "failed")
+TOP_UP_RETRY_US = DAY_US
+TOP_UP_ATTEMPTS_MAX = 7
+"""Credits that were refused are tried again a day later, so often; then they wait for a person."""
+_FAILED = ("void", "uncollectible", "failed", "refused")
 
 _logger = structlog.get_logger("payments")
 
@@ -57,11 +61,17 @@ async def collect(
 
 async def _advance(system: System, receiver: InvoiceReceiver, present: KeptPayment) -> None:
     now_us = system.clock.now_us()
-    claimed = replace(present, attempts=present.attempts + 1, next_us=now_us + CLAIM_US)
+    again = present.attempts > 0 or present.changed_at_us != present.created_at_us
+    claimed = replace(
+        present,
+        status="pending" if present.status == "failed" else present.status,
+        attempts=present.attempts + 1,
+        next_us=now_us + CLAIM_US,
+    )
     if not await _keep(system, present, claimed):
         return
     try:
-        made = await _act(system, receiver, claimed, now_us)
+        made = await _act(system, receiver, claimed, now_us, again=again)
     except Invalid as error:
         status = "void" if present.status == "void" else "failed"
         made = replace(claimed, status=status, next_us=None, detail=error.detail)
@@ -70,6 +80,8 @@ async def _advance(system: System, receiver: InvoiceReceiver, present: KeptPayme
     except Exception as error:
         _logger.warning("payment_broke", tenant=present.tenant, invoice=present.invoice, error=repr(error))
         made = _later(claimed, "The payment system's adapter failed.", now_us)
+    if made.status == "failed" and await _is_tried_again(system, made):
+        made = replace(made, next_us=now_us + TOP_UP_RETRY_US)
     if await _keep(system, claimed, made) or made.external_id is None:
         return
     # The invoice became void while it was being sent: over there it is to be taken back.
@@ -79,12 +91,30 @@ async def _advance(system: System, receiver: InvoiceReceiver, present: KeptPayme
         await _keep(system, now, replace(now, external_id=made.external_id, next_us=now_us))
 
 
-async def _act(system: System, receiver: InvoiceReceiver, payment: KeptPayment, now_us: int) -> KeptPayment:
-    outgoing = await in_questions(system, lambda: _outgoing(system, payment))
+async def _is_tried_again(system: System, payment: KeptPayment) -> bool:
+    """Of what was refused: credits alone, as long as their rule is there. An invoice waits for a person."""
+
+    def read() -> bool:
+        kept = credits_of(system)
+        purchase = kept.purchase(payment.tenant, payment.invoice)
+        if purchase is None or payment.attempts >= TOP_UP_ATTEMPTS_MAX:
+            return False
+        return any(rule.unit == purchase.unit for rule in kept.top_ups(payment.tenant, payment.customer))
+
+    return await in_questions(system, read)
+
+
+async def _act(
+    system: System, receiver: InvoiceReceiver, payment: KeptPayment, now_us: int, *, again: bool
+) -> KeptPayment:
+    outgoing = await in_questions(system, lambda: _outgoing(system, payment, again=again))
     external_id = payment.external_id
     if payment.status == "void":
         if external_id is not None:
-            await asyncio.to_thread(receiver.void, outgoing, external_id)
+            taken = await asyncio.to_thread(receiver.void, outgoing, external_id)
+            if taken.status == "paid":
+                detail = "It was paid before it could be taken back: give the money back over there."
+                return replace(payment, status="paid", next_us=None, detail=detail)
         return replace(payment, next_us=None, detail=None)
     if payment.status == "sent" and external_id is not None:
         found = await asyncio.to_thread(receiver.look, outgoing, external_id)
@@ -100,7 +130,7 @@ def _told(payment: KeptPayment, found: Sent, now_us: int) -> KeptPayment:
     if found.status == "paid":
         return replace(made, status="paid", next_us=None)
     if found.status in _FAILED:
-        detail = f"The payment system says: {found.status}."
+        detail = found.detail or f"The payment system says: {found.status}."
         return replace(made, status="failed", next_us=None, detail=detail)
     return replace(made, status="sent", next_us=now_us + LOOK_US)
 
@@ -120,7 +150,7 @@ async def _keep(system: System, present: KeptPayment, made: KeptPayment) -> bool
     )
 
 
-def _outgoing(system: System, payment: KeptPayment) -> Outgoing:
+def _outgoing(system: System, payment: KeptPayment, *, again: bool) -> Outgoing:
     """Raises Invalid (payment_refused) where the customer has no account over there."""
     tenant = payment.tenant
     invoice = billing_of(system).invoice(tenant, payment.invoice)
@@ -141,4 +171,8 @@ def _outgoing(system: System, payment: KeptPayment) -> Outgoing:
         document=json.loads(invoice.document),
         credits_applied=paid(system, tenant, [invoice.id]).get(invoice.id, ZERO),
         voided_at=None if invoice.voided_at_us is None else instant_text(invoice.voided_at_us),
+        charge=invoice.kind == "top_up",
+        again=again,
+        attempt=f"{payment.attempts}-{payment.next_us}",
+        external_id=payment.external_id,
     )

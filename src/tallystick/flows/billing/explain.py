@@ -65,7 +65,7 @@ async def explain_line(system: System, tenant: str, name: str, line_id: str) -> 
     line = next((one for one in lines if one["id"] == line_id), None)
     if line is None:
         raise NotFound(f"The invoice has no line {line_id[:80]!r}.", code="line_not_found")
-    if invoice.kind == "one_off" or line["kind"] in ("item", "progressive"):
+    if invoice.kind in ("one_off", "top_up") or line["kind"] in ("item", "progressive"):
         # They follow from nothing but themselves, or from the invoice they take off.
         return Explained(invoice, line, None, (), time_us(json.loads(invoice.document)["as_of"]))
     job, settled = await in_questions(system, lambda: job_again(system, tenant, invoice))

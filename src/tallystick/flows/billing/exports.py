@@ -38,7 +38,12 @@ def focus(system: System, tenant: str, from_us: int, to_us: int, *, issuer: str)
     meters: Meters = {}
     names: dict[str, str] = {}
     for page in pages(system, tenant, from_us, to_us):
-        ones = [(one, json.loads(one.document)) for one in page if one.status == "finalized"]
+        # Credits that are bought are no cost here: what they pay for is.
+        ones = [
+            (one, json.loads(one.document))
+            for one in page
+            if one.status == "finalized" and one.kind != "top_up"
+        ]
         places = {(line["plan"], line["version"]) for _, frozen in ones for line in frozen["lines"]}
         _learn(system, tenant, places, meters)
         made: list[Row] = []

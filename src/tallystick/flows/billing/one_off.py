@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from tallystick import __version__
 from tallystick.billing.invoice import document_of
-from tallystick.billing.item import ITEMS_MAX, Item, item_lines, item_of, read_currency, read_item
+from tallystick.billing.item import ITEMS_MAX, KIND, Item, item_lines, item_of, read_currency, read_item
 from tallystick.billing.kept import canonical, plan_of, subscription_of
 from tallystick.billing.period import Period
 from tallystick.billing.terms import NO_TERMS, Terms, parse_terms
@@ -77,7 +77,7 @@ def create_invoice(system: System, tenant: str, raw: object, *, actor: Actor, no
         )
     text = billing.billing_terms(tenant, (customer,)).get(customer)
     terms = NO_TERMS if text is None else parse_terms(json.loads(text))
-    frozen, basis = _documents(
+    frozen, basis = item_documents(
         customer, items, currency, terms, at_us=now_us, position=token_of(system.recorder.position)
     )
     if Decimal(json.loads(frozen)["total"]) < 0:
@@ -117,9 +117,9 @@ def create_invoice(system: System, tenant: str, raw: object, *, actor: Actor, no
 
 
 def one_off_again(invoice: KeptInvoice) -> str:
-    """The document of a one-off invoice, made again from its basis."""
+    """The document of an invoice without a period (one_off, top_up), made again from its basis."""
     basis, frozen = json.loads(invoice.basis), json.loads(invoice.document)
-    made, _ = _documents(
+    made, _ = item_documents(
         basis["customer"],
         [item_of(one) for one in basis["items"]],
         basis["currency"],
@@ -127,11 +127,12 @@ def one_off_again(invoice: KeptInvoice) -> str:
         at_us=basis["at_us"],
         position=frozen["position"],
         program=frozen["program"],
+        kind=KIND if invoice.kind == "one_off" else invoice.kind,
     )
     return made
 
 
-def _documents(
+def item_documents(
     customer: str,
     items: Sequence[Item],
     currency: str,
@@ -140,6 +141,7 @@ def _documents(
     at_us: int,
     position: str,
     program: str = __version__,
+    kind: str = KIND,
 ) -> tuple[str, str]:
     """The frozen text, and what it follows from."""
     period = Period(at_us, at_us)
@@ -148,7 +150,7 @@ def _documents(
         subscription=None,
         period=period,
         currency=currency,
-        lines=item_lines(items, currency, period),
+        lines=item_lines(items, currency, period, kind=kind),
         terms=terms,
         plans=(),
         position=position,

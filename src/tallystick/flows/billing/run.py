@@ -27,6 +27,7 @@ from tallystick.flows.billing.gather import Answers, Settled, Wanted, gather, se
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.prepare import jobs_of
 from tallystick.flows.billing.thresholds import cut
+from tallystick.flows.billing.top_ups import bill_top_ups
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 
@@ -99,6 +100,7 @@ async def run(
                 names={},
             )
     await cut(system, tenant, at_us, report=report, actor=actor, stopped=stopped)
+    await bill_top_ups(system, tenant, report=report, actor=actor)
     return report
 
 

@@ -31,7 +31,7 @@ async def verify(system: System, tenant: str, name: str) -> Verified:
     """Raises NotFound (invoice_not_found), Invalid (past_retention: its facts are deleted)."""
     billing = billing_of(system)
     invoice = await in_questions(system, lambda: billing.invoice(tenant, name))
-    if invoice.kind == "one_off":
+    if invoice.kind in ("one_off", "top_up"):
         document = one_off_again(invoice)
     else:
         document = (await again(system, tenant, invoice)).document
