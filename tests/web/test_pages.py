@@ -77,9 +77,13 @@ def at_trace(office: Office, browser: Browser, traced: str, pictures: Path) -> I
     desk.close()
 
 
-def test_signing_in_and_out(desk: Desk) -> None:
+def test_signing_in_and_out(desk: Desk, axe: str) -> None:
     page = desk.open("/")
     page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("API key")).to_be_visible()
+    page.evaluate(axe)
+    assert _serious(page) == []
+    desk.picture("sign-in")
     page.get_by_label("API key").fill("nobody knows it")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_have_text("The server does not know this key.")
@@ -410,6 +414,7 @@ OVERVIEW = {
     "customer": "/customers/acme?range=12mo",
     "access": "/access",
     "audit": "/audit",
+    "backfills": "/backfills",
     "status": "/status",
     "start": "/start",
 }
