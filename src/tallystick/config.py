@@ -149,6 +149,11 @@ class Settings:
         "openmeter,lago,amberflo,stripe",
         "Vendors whose APIs are answered under a prefix of their name, with commas between them; none: no vendor's.",
     )
+    telemetry_mapping: str = _setting(
+        "",
+        "YAML file that says whose usage a metric or a log record is (OTLP, Prometheus), and which of them become events. "
+        "Empty: the subject is in one of the usual attributes, and everything becomes an event.",
+    )
     billing: str = _setting(
         "on", "Prices, plans and invoices; off: their routes are absent.", choices=("on", "off")
     )

@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import structlog
+import yaml
 
 from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.coordination import Coordination
@@ -62,9 +63,11 @@ from tallystick.payments.journal_file import JournalFile
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
+from tallystick.telemetry.mapping import TelemetryMapping, read_mapping
 
 ROLES = frozenset({"api", "recorder", "worker"})
 _QUESTION_THREADS = 8
+_MAPPING_BYTES_MAX = 1024 * 1024
 _NATS = ("nats://", "tls://")
 
 _logger = structlog.get_logger("wiring")
@@ -164,6 +167,7 @@ class _Parts:
             billing=self.catalog if self.settings.billing == "on" else None,
             outbox=self.outbox,
             gate=Gate(self.directory / MOVED),
+            telemetry=_telemetry(self.settings),
             open_elsewhere=self.elsewhere,
             limits=limits,
         )
@@ -552,6 +556,17 @@ def _receiver(settings: Settings, directory: Path) -> InvoiceReceiver | None:
         detail = "TALLYSTICK_PAYMENTS stripe needs its library: pip install stripe."
         raise Invalid(detail, code="invalid_setting") from error
     return StripeInvoices(settings.stripe_api_key, base_url=settings.stripe_url or None)
+
+
+def _telemetry(settings: Settings) -> TelemetryMapping:
+    if not settings.telemetry_mapping:
+        return TelemetryMapping()
+    try:
+        document = yaml.safe_load(Path(settings.telemetry_mapping).read_bytes()[:_MAPPING_BYTES_MAX])
+    except (OSError, yaml.YAMLError) as error:
+        detail = f"telemetry_mapping: {settings.telemetry_mapping} cannot be read: {error}."
+        raise Invalid(detail, code="invalid_setting") from error
+    return read_mapping(document)
 
 
 def _catalog(settings: Settings, directory: Path) -> CachedCatalog:

@@ -19,6 +19,7 @@ from .alerts_contract import AlertsContract
 from .backfills_contract import BackfillsContract
 from .billing_contract import BillingContract
 from .contract import ANN, NOW_US, CatalogContract, T, definition, new
+from .counters_contract import CountersContract
 from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
 from .migrations_contract import MigrationsContract
@@ -88,6 +89,7 @@ class TestSqlite(
     AccessContract,
     TokensContract,
     AlertsContract,
+    CountersContract,
     CreditsContract,
     DeliveriesContract,
 ):

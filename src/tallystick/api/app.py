@@ -52,6 +52,7 @@ from tallystick.api import (
     search,
     stream,
     subscriptions,
+    telemetry,
     tenants,
     transitions,
     usage,
@@ -175,6 +176,7 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *admin_move.ROUTES,
         *admin_retention.ROUTES,
         *(BILLING_ROUTES if settings.billing == "on" else ()),
+        *telemetry.ROUTES,
         *compat_routes(settings),
     )
 

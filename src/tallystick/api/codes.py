@@ -9,6 +9,8 @@ from tallystick.metering.verdict import BODY_CODES, EVENT_CODES
 CODES: dict[str, tuple[int, str]] = {
     "bad_request": (400, "The request cannot be read."),
     "invalid_path": (400, "The path is not UTF-8."),
+    "invalid_telemetry": (400, "The body is no OTLP or Prometheus request."),
+    "too_many_points": (400, "The request has more readings than one may have."),
     "duplicate_key": (400, "A JSON object in the body has the same member twice."),
     "unauthenticated": (401, "No `Authorization: Bearer <key>`, or it is malformed."),
     "unknown_key": (401, "The key is not known, has expired, or has been revoked."),

@@ -12,13 +12,14 @@ or stays locked. Lists are bounded by `limit` (1 to LIMIT_MAX) and go on with th
 cursor that is none of ours raises errors.Invalid (code invalid_cursor).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from msgspec import UNSET, UnsetType
 
 from tallystick.metering.meter import Aggregation, Dimension, InnerAggregation, Meter
+from tallystick.telemetry.increment import Reached
 
 DEFAULT_TENANT = "default"
 ENVIRONMENTS = ("live", "test")
@@ -387,6 +388,25 @@ class Catalog(Protocol):
 
     def advance_forgotten(self, tenant: str, event_type: str, before_us: int, *, now_us: int) -> None:
         """Note, before the first of them is deleted, that facts from before this moment go. Never moves back."""
+        ...
+
+    # -- counters ------------------------------------------------------------------------------------------------
+    def advance_counters(
+        self,
+        tenant: str,
+        series: Collection[str],
+        advance: Callable[[Mapping[str, Reached]], tuple[Mapping[str, Reached], Iterable[bytes]]],
+    ) -> list[int]:
+        """Move series of counters and write the events they become into the outbox, in one transaction; see
+        catalog/counters.py. The numbers of what was written."""
+        ...
+
+    def counter_outbox(self, tenant: str) -> list[tuple[int, bytes]]:
+        """Bodies of events (NDJSON) that are not known to be in the log, with their numbers, oldest first."""
+        ...
+
+    def clear_counter_outbox(self, tenant: str, numbers: Collection[int]) -> None:
+        """These are in the log."""
         ...
 
     # -- keeping house ------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from tallystick.catalog.api_keys import ApiKeys
 from tallystick.catalog.audit import Audit
 from tallystick.catalog.backfills import Backfills
 from tallystick.catalog.channels import Channels
+from tallystick.catalog.counters import Counters
 from tallystick.catalog.credit_notes import CreditNotes
 from tallystick.catalog.credits import Credits
 from tallystick.catalog.customers import Customers
@@ -52,6 +53,7 @@ class RelationalCatalog(
     Deliveries,
     Alerts,
     AlertStates,
+    Counters,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

@@ -9,6 +9,7 @@ from tallystick.catalog import tables
 from tallystick.catalog.alert_tables import alert_states, alert_transitions, alerts
 from tallystick.catalog.api_keys import insert_api_key
 from tallystick.catalog.channel_tables import channels, deliveries, delivery_attempts
+from tallystick.catalog.counter_tables import counter_outbox, counter_series
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Change, Database
 from tallystick.catalog.interface import (
@@ -154,6 +155,8 @@ class Tenants:
                 tables.tokens,
                 tables.idempotency_keys,
                 tables.retention,
+                counter_series,
+                counter_outbox,
                 customers,
             ):
                 run(delete(table).where(table.c.tenant == key))

@@ -20,6 +20,7 @@ from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
+from tallystick.telemetry.mapping import TelemetryMapping
 
 if TYPE_CHECKING:
     from tallystick.flows.limits.owner import Limiting
@@ -50,5 +51,7 @@ class System:
     """Who may still use how much (flows/limits)."""
     gate: Gate = field(default_factory=Gate)
     alerts: AlertStatus = field(default_factory=AlertStatus)
+    telemetry: TelemetryMapping = field(default_factory=TelemetryMapping)
+    """Whose usage a metric is (setting telemetry_mapping)."""
     open_elsewhere: OpenElsewhere | None = None
     """A cluster to move to, by its URLs; None: this process has nothing that could move."""

@@ -58,7 +58,7 @@ OURS = {"portal": 200, "elsewhere": 403}
 CUT = {"portal": 200}
 """A question about everybody: every token is answered, for what it sees."""
 
-OURS_ALONE = ("/v1/", "/openmeter/")
+OURS_ALONE = ("/v1/", "/openmeter/", "/otlp/", "/prometheus/")
 """Paths whose errors are problem documents; other vendors' have their own (api/compat)."""
 
 ANY = "any"
@@ -230,6 +230,9 @@ ROUTES = [
     Route("DELETE /v1/tenants/{key}", "admin", 403, root=404, at="/v1/tenants/none"),
     Route("GET /v1/usage", "usage:read", 200, **OURS, at="/v1/usage?customer=acme"),
     Route("POST /v1/usage/query", "usage:read", 422, portal=422),
+    Route("POST /otlp/v1/logs", "events:write", 200),
+    Route("POST /otlp/v1/metrics", "events:write", 200),
+    Route("POST /prometheus/api/v1/write", "events:write", 400),
     Route("POST /openmeter/api/v1/events", "events:write", 400),
     Route("GET /openmeter/api/v1/events", "events:read", 200, **CUT),
     Route("GET /lago/api/v1/events", "events:read", 200, **CUT),

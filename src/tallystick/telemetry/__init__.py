@@ -1,0 +1,1 @@
+"""What OpenTelemetry and Prometheus send, as events: pure. Increments are counted once (increment.py)."""
