@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.api.compat.isolated import CLIENTS, answer_of, python
+from tests.api.compat.isolated import CLIENTS, answer_of, node, python
 from tests.cli.conftest import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
@@ -55,4 +55,15 @@ def test_stripe_python(server: Server, key: str) -> None:
         "listed": [True],
         "customer": "Acme",
         "deactivated": "inactive",
+    }
+
+
+def test_stripe_javascript(server: Server, key: str) -> None:
+    place = node()
+    read = answer_of(["node", place / "stripe.js"], f"{server.url}/stripe", key, directory=place)
+    assert read == {
+        "again": ["StripeInvalidRequestError", 400, "An event already exists with identifier js-3."],
+        "total": [1001],
+        "wrong": ["StripeAuthenticationError", 401],
+        "meters": 1,
     }
