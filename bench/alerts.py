@@ -20,7 +20,7 @@ from tallystick.metering.decode import Limits, decode
 from tallystick.metering.definition import parse_meter
 from tallystick.wiring import Running, start
 
-METERS, CUSTOMERS, ALERTS = 20, 1_000, 1_000
+METERS, CUSTOMERS = 20, 1_000
 WINDOWS = ("hour", "day", "month")
 PROBES_PER_S = 20
 _STEP = 1_000_000
@@ -43,11 +43,11 @@ class Seen:
     look_s: float = 0.0
 
 
-def measure(directory: Path, *, seconds: float, events_per_s: int) -> Table:
+def measure(directory: Path, *, seconds: float, events_per_s: int, alerts: int = 1_000) -> Table:
     """One line. Raises RuntimeError when a transition is missing, or there is one too many."""
     table = Table(
         "Alerts",
-        f"{ALERTS:,} alerts of any of {CUSTOMERS:,} customers, on {METERS} meters, by hour, day and month, in one process with "
+        f"{alerts:,} alerts of any of {CUSTOMERS:,} customers, on {METERS} meters, by hour, day and month, in one process with "
         f"its load, no HTTP. {PROBES_PER_S} times a second an event crosses a threshold of each window. From when that "
         "event is synced until its transition is in the catalog; every transition was found once.",
         (
@@ -60,7 +60,7 @@ def measure(directory: Path, *, seconds: float, events_per_s: int) -> Table:
             "all begun s",
         ),
     )
-    seen = uvloop.run(_all(directory, seconds, events_per_s))
+    seen = uvloop.run(_all(directory, seconds, events_per_s, alerts))
     if len(seen.waited_s) != seen.expected:
         raise RuntimeError(f"{len(seen.waited_s)} transitions, {seen.expected} expected")
     table.rows.append(
@@ -77,12 +77,12 @@ def measure(directory: Path, *, seconds: float, events_per_s: int) -> Table:
     return table
 
 
-async def _all(directory: Path, seconds: float, events_per_s: int) -> Seen:
+async def _all(directory: Path, seconds: float, events_per_s: int, alerts: int) -> Seen:
     shutil.rmtree(directory, ignore_errors=True)
     running = await start(Settings(data_dir=str(directory), admin_key="bench-admin-key"))
     seen = Seen()
     try:
-        await asyncio.to_thread(_prepare, running)
+        await asyncio.to_thread(_prepare, running, alerts)
         sent_s: dict[tuple[str, str], float] = {}
         load = asyncio.create_task(_take_in(running, events_per_s, seen))
         await _begun(running, seen)
@@ -105,7 +105,7 @@ async def _all(directory: Path, seconds: float, events_per_s: int) -> Seen:
     return seen
 
 
-def _prepare(running: Running) -> None:
+def _prepare(running: Running, alerts: int) -> None:
     system = running.system
     now_us = system.clock.now_us()
     for number in range(METERS):
@@ -113,7 +113,7 @@ def _prepare(running: Running) -> None:
         system.catalog.create_meter("default", parse_meter(meter), actor=SYSTEM, now_us=now_us)
     for number in range(CUSTOMERS):
         system.catalog.create_customer("default", f"c{number}", CustomerChange(), actor=SYSTEM, now_us=now_us)
-    for number in range(ALERTS):
+    for number in range(alerts):
         place = number // METERS
         document = {
             "key": f"a{number}",

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import gate, ingest, lone, machine, peers
+from bench import alerts, gate, ingest, lone, machine, peers
 from bench.dataset import Answer, Dataset, expected_answers
 from bench.questions import QUESTIONS, Timed, ask_tallystick, compare, time_question
 from bench.report import Findings, Table, ms, rate
@@ -45,6 +45,7 @@ class Sizes:
     billing_customers: int = 10_000
     billing_events: int = 10_000_000
     gate_calls_per_s: int = 5_000
+    alerts: int = 1_000
     part_s_max: float = 3600.0
 
 
@@ -56,7 +57,7 @@ QUICK = Sizes(
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
-    billing_customers=30, billing_events=600, gate_calls_per_s=200, part_s_max=120.0,
+    billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, part_s_max=120.0,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
 
@@ -539,6 +540,19 @@ def part_gate(bench: Bench) -> None:
     )
 
 
+def part_alerts(bench: Bench) -> None:
+    """13. From an event to its transition, beside what is taken in."""
+    sizes = bench.sizes
+    bench.findings.tables.append(
+        alerts.measure(
+            bench.directory / "alerts",
+            seconds=sizes.countable_s,
+            events_per_s=int(sizes.countable_events_per_s),
+            alerts=sizes.alerts,
+        )
+    )
+
+
 def part_billing(bench: Bench) -> None:
     """10. A month billed: previews, a backtest, and the run that makes every invoice final."""
     sizes = bench.sizes
@@ -585,4 +599,5 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "billing": part_billing,
     "keys": part_keys,
     "gate": part_gate,
+    "alerts": part_alerts,
 }

@@ -143,6 +143,9 @@ class _Parts:
     first_admin_key: str | None
     on_step: Callable[[str], None]
 
+    def on_alert_step(self, step: str) -> None:
+        self.on_step(f"alerts_{step}")
+
     def system(
         self,
         log: EventLog,
@@ -334,7 +337,7 @@ async def _start_alone(parts: _Parts) -> Running:
         system, sweep_s=settings.billing_sweep_s, receiver=_receiver(settings, parts.directory)
     )
     deliverer = parts.deliverer()
-    alerts = AlertKeeper(system, status=system.alerts)
+    alerts = AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step)
     system.alerts.working = True
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
@@ -443,7 +446,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/rollups": rollups.work,
             "job/billing": billing.work,
             "job/deliveries": deliverer.work,
-            "job/alerts": AlertKeeper(system, status=system.alerts).work,
+            "job/alerts": AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step).work,
             "job/erase": eraser.work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
@@ -585,8 +588,8 @@ def _path(url: str, scheme: str, setting: str) -> Path:
 
 
 def _kill_at_step(wanted: str | None) -> Callable[[str], None]:
-    """`step:n` in the environment kills the process, without any clean-up, the n-th time the recorder reaches that
-    step: how the fault tests stop a real server at a chosen instruction. Without it: nothing."""
+    """`step:n` in the environment kills the process, without any clean-up, the n-th time the recorder (or, with
+    `alerts_` before it, the keeper of alerts) reaches that step: how the fault tests stop a real server at a chosen instruction. Without it: nothing."""
     if not wanted:
         return lambda step: None
     step_wanted, _, times = wanted.partition(":")
