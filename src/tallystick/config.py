@@ -174,6 +174,12 @@ class Settings:
     )
     stripe_api_key: str = _setting("", "Secret API key at Stripe, for `payments` stripe.", secret=True)
     stripe_url: str = _setting("", "Another address of Stripe's API. Empty: its own.")
+    tax_url: str = _setting(
+        "",
+        "Where to ask for the taxes of an invoice that becomes final (one POST each). Empty: the customer's terms say.",
+    )
+    tax_secret: str = _setting("", "Bearer token for it.", secret=True)
+    tax_time_s_max: int = _setting(10, "Time within which it must answer.")
     billing_sweep_s: int = _setting(30, "How often due invoices are looked for. 0: never by itself.")
     webhook_allow_private: str = _setting(
         "false",

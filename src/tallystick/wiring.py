@@ -63,6 +63,8 @@ from tallystick.payments.journal_file import JournalFile
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
+from tallystick.taxes.http import HttpTaxes
+from tallystick.taxes.interface import TaxService
 from tallystick.telemetry.mapping import TelemetryMapping, read_mapping
 
 ROLES = frozenset({"api", "recorder", "worker"})
@@ -168,6 +170,7 @@ class _Parts:
             quarantine=quarantine,
             streams=threading.BoundedSemaphore(max(self.settings.usage_streams_max, 1)),
             billing=self.catalog if self.settings.billing == "on" else None,
+            taxes=_taxes(self.settings),
             outbox=self.outbox,
             gate=Gate(self.directory / MOVED),
             telemetry=_telemetry(self.settings),
@@ -543,6 +546,15 @@ def _store(settings: Settings, directory: Path) -> Store:
 def open_store(settings: Settings) -> Store:
     """The store alone: for a restore into an installation that does not run."""
     return _store(settings, Path(settings.data_dir))
+
+
+def _taxes(settings: Settings) -> TaxService | None:
+    """Who says what invoices are taxed with; None: the customers' terms."""
+    if not settings.tax_url:
+        return None
+    if not settings.tax_url.startswith(("http://", "https://")):
+        raise Invalid("TALLYSTICK_TAX_URL is no http(s) address.", code="invalid_setting")
+    return HttpTaxes(settings.tax_url, secret=settings.tax_secret, time_s_max=settings.tax_time_s_max or 10)
 
 
 def _receiver(settings: Settings, directory: Path) -> InvoiceReceiver | None:

@@ -34,6 +34,8 @@ class Stripe(ThreadingHTTPServer):
         self.items: list[dict[str, Any]] = []
         self.requests = 0
         self.failures = 0
+        self.declines = 0
+        self.charges = 0
 
     @property
     def url(self) -> str:
@@ -55,13 +57,41 @@ class Stripe(ThreadingHTTPServer):
         if parts == ["v1", "invoiceitems"]:
             self.items.append(form)
             return 200, {"id": f"ii_{len(self.items)}", "object": "invoiceitem"}
-        status = {"finalize": "open", "void": "void"}[parts[3]]
+        present = self.invoices[parts[2]]
+        if len(parts) == 3:
+            return 200, present
+        if parts[3] == "pay" and self.declines:
+            self.declines -= 1
+            return 402, {"error": {"type": "card_error", "code": "card_declined", "message": "Declined."}}
+        if parts[3] != "finalize" and present["status"] != "open":
+            error = {"type": "invalid_request_error", "message": f"It is {present['status']}."}
+            return 400, {"error": error}
+        self.charges += parts[3] == "pay"
+        status = {"finalize": "open", "void": "void", "pay": "paid"}[parts[3]]
         self.invoices[parts[2]] |= {"status": status, "hosted_invoice_url": f"https://pay.example/{parts[2]}"}
         return 200, self.invoices[parts[2]]
 
 
 class Handler(BaseHTTPRequestHandler):
     server: Stripe
+
+    def do_GET(self) -> None:
+        path, _, asked = self.path.partition("?")
+        parts = path.strip("/").split("/")
+        if parts == ["v1", "invoiceitems"]:
+            wanted = parse_qs(asked)["invoice"][0]
+            found = [one for one in self.server.items if one["invoice"] == wanted]
+            items = [
+                {"id": f"ii_{index}", "object": "invoiceitem", "metadata": _metadata(one)}
+                for index, one in enumerate(found)
+            ]
+            made: dict[str, Any] = {"object": "list", "data": items, "has_more": False, "url": path}
+        elif parts == ["v1", "invoices"]:
+            ones = [one | {"metadata": _metadata(one["form"])} for one in self.server.invoices.values()]
+            made = {"object": "list", "data": ones, "has_more": False, "url": path}
+        else:
+            made = self.server.invoices[parts[2]]
+        self._send(200, made)
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
@@ -77,6 +107,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.failures:
             self.server.failures -= 1  # done, and the answer is lost
             status, made = 500, {"error": {"type": "api_error", "message": "lost"}}
+        self._send(status, made)
+
+    def _send(self, status: int, made: dict[str, Any]) -> None:
         data = json.dumps(made).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -86,6 +119,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: Any) -> None:
         pass
+
+
+def _metadata(form: dict[str, str]) -> dict[str, str]:
+    return {name[9:-1]: value for name, value in form.items() if name.startswith("metadata[")}
 
 
 @pytest.fixture
@@ -143,6 +180,35 @@ def test_what_is_sent_twice_is_made_once(server: Stripe) -> None:
     assert requests == 8, "one answer was lost, and asked for again"
     assert receiver.send(invoice()).external_id == "in_0"
     assert (len(server.invoices), len(server.items)) == (1, 5)
+
+
+def test_after_stripe_forgot_the_keys_what_was_begun_is_gone_on_with(server: Stripe) -> None:
+    receiver = stripe_invoices.StripeInvoices(KEY, base_url=server.url)
+    receiver.send(invoice())
+    server.answers.clear()
+    server.invoices["in_0"]["status"] = "draft"
+    del server.items[2:]
+    assert receiver.send(invoice(again=True)).external_id == "in_0"
+    assert (len(server.invoices), sum(int(item["amount"]) for item in server.items)) == (1, 4194)
+    server.answers.clear()
+    assert receiver.send(invoice(again=True)).status == "open"
+    assert (len(server.invoices), len(server.items)) == (1, 5)
+    assert receiver.look(invoice(), "in_0").status == "open"
+
+
+def test_a_charge_is_made_once_and_a_refusal_can_be_tried_again(server: Stripe) -> None:
+    receiver = stripe_invoices.StripeInvoices(KEY, base_url=server.url)
+    server.declines = 1
+    refused = receiver.send(invoice(charge=True, attempt="1"))
+    assert (refused.status, refused.external_id, server.charges) == ("refused", "in_0", 0)
+    assert "Declined" in (refused.detail or "")
+    assert server.invoices["in_0"]["form"]["collection_method"] == "charge_automatically"
+    tried = invoice(charge=True, again=True, attempt="2", external_id="in_0")
+    assert receiver.send(tried).status == "paid"
+    server.answers.clear()
+    late = invoice(charge=True, again=True, attempt="3")
+    assert (receiver.send(late).status, server.charges) == ("paid", 1)
+    assert receiver.void(invoice(), "in_0").status == "paid", "it cannot be taken back any more"
 
 
 def test_refusals_and_silence_are_told_apart(server: Stripe) -> None:

@@ -20,6 +20,7 @@ from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
+from tallystick.taxes.interface import TaxService
 from tallystick.telemetry.mapping import TelemetryMapping
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class System:
     """Places of answers that are being streamed (setting usage_streams_max)."""
     billing: BillingCatalog | None = None
     """None: billing is switched off."""
+    taxes: TaxService | None = None
+    """Asked for the taxes of invoices; None: the customers' terms say."""
     tails: Tails = field(default_factory=Tails)
     outbox: Outbox | None = None
     """Channels and deliveries (flows/outbox.outbox_of)."""

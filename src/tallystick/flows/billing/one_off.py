@@ -19,6 +19,7 @@ from tallystick.errors import Conflict, Fault, Invalid
 from tallystick.flows.billing.closing import new_invoice_id
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.paying import payables_of
+from tallystick.flows.billing.taxing import with_rates
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.money import plain
@@ -80,6 +81,11 @@ def create_invoice(system: System, tenant: str, raw: object, *, actor: Actor, no
     frozen, basis = item_documents(
         customer, items, currency, terms, at_us=now_us, position=token_of(system.recorder.position)
     )
+    if system.taxes is not None:
+        terms = with_rates(system, tenant, customer, terms, json.loads(frozen))
+        frozen, basis = item_documents(
+            customer, items, currency, terms, at_us=now_us, position=token_of(system.recorder.position)
+        )
     if Decimal(json.loads(frozen)["total"]) < 0:
         detail = "An invoice of items alone must not be below zero. A credit note gives money back."
         raise _invalid("/items", "negative_total", detail)

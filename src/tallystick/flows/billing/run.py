@@ -26,6 +26,7 @@ from tallystick.flows.billing.closing import (
 from tallystick.flows.billing.gather import Answers, Settled, Wanted, gather, settle
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.prepare import jobs_of
+from tallystick.flows.billing.taxing import taxed
 from tallystick.flows.billing.thresholds import cut
 from tallystick.flows.billing.top_ups import bill_top_ups
 from tallystick.flows.system import System
@@ -119,6 +120,10 @@ async def finalize(system: System, tenant: str, name: str, *, actor: Actor) -> K
     answers = await _answers(system, tenant, jobs, settled)
     now_us = system.clock.now_us()
     built = await in_questions(system, lambda: build(jobs[0], answers, settled))
+    (answer,) = await in_questions(system, lambda: taxed(system, tenant, [built], answers, settled))
+    if not isinstance(answer, Built):
+        raise answer
+    built = answer
     closing = closing_of(
         system, kept, built, name=invoice.id, status="finalized", grace_until_us=0, now_us=now_us
     )
@@ -179,32 +184,53 @@ async def _close(
             )
         return done
     now_us = system.clock.now_us()
+    of_closing: dict[int, tuple[KeptSubscription, Built]] = {}
+
+    def closed(one: KeptSubscription, built: Built, *, is_final: bool, grace_until_us: int) -> Closing:
+        made = closing_of(
+            system,
+            one,
+            built,
+            name=names.get(one.id) or new_invoice_id(),
+            status="finalized" if is_final else "grace",
+            grace_until_us=grace_until_us,
+            now_us=now_us,
+        )
+        of_closing[id(made)] = (one, built)
+        return made
 
     def make() -> list[Closing]:
-        made: list[Closing] = []
+        built_ones: list[tuple[KeptSubscription, Job, Built]] = []
         for one, job in zip(kept, jobs, strict=True):
             try:
-                built = build(job, answers, settled)
+                built_ones.append((one, job, build(job, answers, settled)))
             except Invalid as error:
                 fail(one, error)
-                continue
+        made: list[Closing] = []
+        final: list[int] = []
+        for one, job, built in built_ones:
             ended = is_after_end(job)
             if ended and not built.lines and not built.given_back:
                 look_us = closing_look(job.subscription, job.plans, job.timezone, job.boundary_us)
                 billing.defer_subscription(tenant, one.id, look_us)
                 continue
             grace_until_us = job.boundary_us + _grace_us(system.settings, job, built)
-            made.append(
-                closing_of(
-                    system,
-                    one,
-                    built,
-                    name=names.get(one.id) or new_invoice_id(),
-                    status="finalized" if ended or at_us >= grace_until_us else "grace",
-                    grace_until_us=grace_until_us,
-                    now_us=now_us,
-                )
-            )
+            is_final = ended or at_us >= grace_until_us
+            if is_final:
+                final.append(len(made))
+            made.append(closed(one, built, is_final=is_final, grace_until_us=grace_until_us))
+        # Only what becomes final is asked for: until then usage may change.
+        asked = [(place, of_closing[id(made[place])]) for place in final]
+        answers_of = taxed(system, tenant, [built for _, (_, built) in asked], answers, settled)
+        for (place, (one, built)), answer in zip(asked, answers_of, strict=True):
+            grace_until_us = made[place].invoice.grace_until_us
+            if isinstance(answer, Built):
+                if answer is not built:
+                    made[place] = closed(one, answer, is_final=True, grace_until_us=grace_until_us)
+                continue
+            fail(one, answer)
+            waiting = closed(one, built, is_final=False, grace_until_us=grace_until_us)
+            made[place] = replace(waiting, invoice=replace(waiting.invoice, waits_for=answer.detail))
         return made
 
     closings = await in_questions(system, make)

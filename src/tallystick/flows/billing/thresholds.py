@@ -19,6 +19,7 @@ from tallystick.flows.billing.closing import Failed, Report, closing_of, new_inv
 from tallystick.flows.billing.gather import Wanted, gather, settle
 from tallystick.flows.billing.parts import billing_of, plans_of
 from tallystick.flows.billing.prepare import jobs_of
+from tallystick.flows.billing.taxing import taxed
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.money import ZERO, exactly
@@ -85,6 +86,13 @@ async def _cut(
             report.failed.append(Failed(tenant, one.id, error.code, error.detail))
             continue
         if _is_crossed(built, thresholds):
+            (answer,) = await in_questions(
+                system, lambda built=built: taxed(system, tenant, [built], answers, settled)
+            )
+            if not isinstance(answer, Built):
+                report.failed.append(Failed(tenant, one.id, answer.code, answer.detail))
+                continue
+            built = answer
             closings.append(
                 closing_of(
                     system,
