@@ -181,6 +181,10 @@ class Settings:
     tax_secret: str = _setting("", "Bearer token for it.", secret=True)
     tax_time_s_max: int = _setting(10, "Time within which it must answer.")
     billing_sweep_s: int = _setting(30, "How often due invoices are looked for. 0: never by itself.")
+    portal_frame_ancestors: str = _setting(
+        "*",
+        "Origins whose pages may embed customers' own pages (/portal), separated by spaces. *: any; 'none': nobody.",
+    )
     webhook_allow_private: str = _setting(
         "false",
         "Whether webhooks may lead to private, loopback and link-local addresses.",

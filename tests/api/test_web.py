@@ -8,8 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tallystick.api.web import PAGES, POLICY, PORTAL_POLICY, Web
+from tallystick.api.web import PAGES, POLICY, Web
 from tallystick.config import Settings
+from tallystick.errors import Invalid
 
 ROUTES = Path(__file__).parents[2] / "web" / "src" / "routes.ts"
 
@@ -73,8 +74,19 @@ def test_the_page_says_what_there_is(built: Path) -> None:
 
 
 def test_customers_pages_may_be_embedded_and_no_others(built: Path) -> None:
-    assert get(built, "/portal").headers["content-security-policy"] == PORTAL_POLICY
+    policy = get(built, "/portal/invoices").headers["content-security-policy"]
+    assert policy == POLICY.replace("frame-ancestors 'none'", "frame-ancestors *")
+    named = get(built, "/portal", portal_frame_ancestors="'self' https://*.example.com:8443")
+    assert named.headers["content-security-policy"].endswith(
+        "frame-ancestors 'self' https://*.example.com:8443"
+    )
     assert "frame-ancestors 'none'" in POLICY
+
+
+@pytest.mark.parametrize("wrong", ["", "https://a.example; script-src *", "example.com/path", "https://a,b"])
+def test_ancestors_that_browsers_would_not_understand_are_refused(built: Path, wrong: str) -> None:
+    with pytest.raises(Invalid, match="TALLYSTICK_PORTAL_FRAME_ANCESTORS"):
+        get(built, "/portal", portal_frame_ancestors=wrong)
 
 
 def test_without_a_build_the_page_says_how_to_make_one(tmp_path: Path) -> None:

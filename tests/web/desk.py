@@ -46,6 +46,7 @@ class Desk:
         *,
         theme: Any = "light",
         width: int = 1280,
+        kept_as: str = "tallystick-key",
     ) -> None:
         self.office = office
         self.key = key
@@ -64,12 +65,12 @@ class Desk:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.complaints.append(dialog.message), dialog.dismiss()))
         self.page.on("response", self._answered)
-        self.page.add_init_script(f"sessionStorage.setItem('tallystick-key', {json.dumps(key)})")
+        self.page.add_init_script(f"sessionStorage.setItem('{kept_as}', {json.dumps(key)})")
 
     def close(self) -> None:
         self._context.close()
         self.api.close()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
     def show_as(self, theme: Any, width: int) -> None:
         """What the person's system prefers, and how wide the screen is."""
@@ -116,7 +117,8 @@ class Desk:
     def check_figures(self) -> int:
         """Every figure shown stands in an answer of the API, digit for digit. How many there are."""
         shown = self.figures()
-        assert [figure for figure in shown if figure not in self.scalars] == []
+        unknown = [figure for figure in shown if figure not in self.scalars]
+        assert unknown == [], unknown
         return len(shown)
 
     def check_widths(self) -> None:

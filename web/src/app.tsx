@@ -4,11 +4,17 @@ import { useEffect, useState } from "preact/hooks";
 import { Failed, Loading } from "./components/States";
 import { Frame } from "./components/Frame";
 import { followLinks, match, usePlace } from "./router";
-import { features, may, useMe } from "./session";
+import { features, inPortal, may, useMe } from "./session";
 import { SignIn } from "./pages/SignIn";
 import { NotFound } from "./pages/NotFound";
+import { Portal } from "./portal/Portal";
 
+/** Customers' own pages, or the company's. */
 export function App() {
+  return inPortal ? <Portal /> : <Company />;
+}
+
+function Company() {
   const { path } = usePlace();
   const me = useMe();
   const found = match(path);

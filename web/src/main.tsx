@@ -4,6 +4,7 @@ import { applyTheme } from "./preferences";
 import "./styles/base.css";
 import "./styles/components.css";
 import "./styles/pages.css";
+import "./styles/money.css";
 
 applyTheme();
 const root = document.getElementById("root");

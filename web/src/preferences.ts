@@ -1,6 +1,7 @@
 /** What a person likes, kept in this browser: the theme and the zone of times. */
 
 import { useEffect, useState } from "preact/hooks";
+import { store, stored } from "./storage";
 import { isZone } from "./time";
 
 export type Theme = "system" | "light" | "dark";
@@ -10,13 +11,12 @@ const ZONE = "tallystick-zone";
 const CHANGED = "tallystick:preferences";
 
 export function theme(): Theme {
-  const kept = localStorage.getItem(THEME);
+  const kept = stored("local", THEME);
   return kept === "light" || kept === "dark" ? kept : "system";
 }
 
 export function setTheme(wanted: Theme): void {
-  if (wanted === "system") localStorage.removeItem(THEME);
-  else localStorage.setItem(THEME, wanted);
+  store("local", THEME, wanted === "system" ? null : wanted);
   applyTheme();
   dispatchEvent(new Event(CHANGED));
 }
@@ -27,16 +27,25 @@ export function applyTheme(): void {
   else document.documentElement.dataset["theme"] = wanted;
 }
 
+let usualZone = "UTC";
+
+/** The zone of whoever has chosen none: that of the customer, on its own pages. */
+export function setUsualZone(wanted: string): void {
+  if (!isZone(wanted) || wanted === usualZone) return;
+  usualZone = wanted;
+  dispatchEvent(new Event(CHANGED));
+}
+
 /** The zone that times are shown in: what the address says, or what was chosen last. */
 export function zone(): string {
   const asked = new URLSearchParams(location.search).get("zone");
   if (asked !== null && isZone(asked)) return asked;
-  const kept = localStorage.getItem(ZONE);
-  return kept !== null && isZone(kept) ? kept : "UTC";
+  const kept = stored("local", ZONE);
+  return kept !== null && isZone(kept) ? kept : usualZone;
 }
 
 export function setZone(wanted: string): void {
-  localStorage.setItem(ZONE, wanted);
+  store("local", ZONE, wanted);
   dispatchEvent(new Event(CHANGED));
 }
 

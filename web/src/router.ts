@@ -87,9 +87,15 @@ export function followLinks(event: MouseEvent): void {
   if (link === null || link.origin !== location.origin || link.target !== "" || link.hasAttribute("download")) return;
   if (match(link.pathname) === null) return;
   if (link.hash !== "" && link.pathname === location.pathname && link.search === location.search) return; // within the page
+  // The company's pages and a customer's are two applications with a session each.
+  if (isPortal(link.pathname) !== isPortal(location.pathname)) return;
   event.preventDefault();
   go(link.pathname + link.search + link.hash);
   scrollTo(0, 0);
+}
+
+export function isPortal(path: string): boolean {
+  return split(path)[0] === "portal";
 }
 
 function here(): Place {

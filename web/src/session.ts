@@ -2,13 +2,16 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { Problem, Tallystick, type AnswerOf } from "tallystick";
+import { store, stored } from "./storage";
 
-const KEY = "tallystick-key";
+/** Customers' own pages keep a token of their own: somebody who has both open in one tab is signed in twice. */
+export const inPortal = /^\/portal(\/|$)/.test(location.pathname);
+const KEY = inPortal ? "tallystick-portal-token" : "tallystick-key";
 const CHANGED = "tallystick:session";
 
 export type Me = AnswerOf<"GET /v1/me">;
 
-let key: string | null = sessionStorage.getItem(KEY);
+let key: string | null = stored("session", KEY);
 let me: Me | null = null;
 
 /** The only way from these pages to the server. */
@@ -24,7 +27,7 @@ export async function signIn(secret: string): Promise<Me> {
   const tried = new Tallystick({ key: secret, retriesMax: 1, ingest: { flushOnExit: false } });
   me = await tried.me();
   key = secret;
-  sessionStorage.setItem(KEY, secret);
+  store("session", KEY, secret);
   dispatchEvent(new Event(CHANGED));
   return me;
 }
@@ -32,7 +35,7 @@ export async function signIn(secret: string): Promise<Me> {
 export function signOut(): void {
   key = null;
   me = null;
-  sessionStorage.removeItem(KEY);
+  store("session", KEY, null);
   dispatchEvent(new Event(CHANGED));
 }
 

@@ -5,6 +5,7 @@ below are theirs; every other path is the API's, so a misspelt route stays a 404
 """
 
 import mimetypes
+import re
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from tallystick.config import Settings
+from tallystick.errors import Fault, Invalid
 
 DIRECTORY = Path(__file__).parents[1] / "web_dist"
 """Where `make web` builds to."""
@@ -23,6 +25,7 @@ PAGES = frozenset(
         "audit",
         "backfills",
         "channels",
+        "credits",
         "customers",
         "events",
         "explore",
@@ -44,8 +47,6 @@ _POLICY = (
     "frame-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'"
 )
 POLICY = f"{_POLICY}; frame-ancestors 'none'"
-PORTAL_POLICY = f"{_POLICY}; frame-ancestors *"
-"""Customers' own pages are there to be embedded; they hold no key but the one that the embedding page gives them."""
 _HASHED = "public, max-age=31536000, immutable"
 _FEATURES = b"@features@"
 
@@ -62,6 +63,8 @@ class Web:
     def __init__(self, inner: ASGIApp, settings: Settings, directory: Path = DIRECTORY) -> None:
         self._inner = inner
         self._files = _read(directory)
+        # Customers' own pages are there to be embedded; they hold no key but the one that the embedding page gives them.
+        self._portal_policy = f"{_POLICY}; frame-ancestors {_ancestors(settings.portal_frame_ancestors)}"
         self._page = _page(self._files.pop("index.html", None), settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +76,7 @@ class Web:
                     await self._send(scope, send, found, _HASHED if first == "assets" else "no-cache")
                     return
             elif not first or first in PAGES:
-                policy = PORTAL_POLICY if first == "portal" else POLICY
+                policy = self._portal_policy if first == "portal" else POLICY
                 await self._send(scope, send, self._page, "no-cache", policy)
                 return
         await self._inner(scope, receive, send)
@@ -113,6 +116,24 @@ def _media_type(path: Path) -> str:
     # What a system's own table says of scripts differs.
     kind = "text/javascript" if path.suffix == ".js" else kind
     return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
+_ANCESTOR = re.compile(r"\*|'self'|'none'|https?://(\*\.)?[A-Za-z0-9.-]+(:(\d{1,5}|\*))?")
+
+
+def _ancestors(setting: str) -> str:
+    """Which pages may embed the portal, as the policy says it. Raises Invalid for what is no origin: a policy that browsers do
+    not understand would protect from nothing."""
+    named = setting.split()
+    wrong = [one for one in named if _ANCESTOR.fullmatch(one) is None]
+    if wrong or not named:
+        detail = (
+            "TALLYSTICK_PORTAL_FRAME_ANCESTORS: "
+            f"{wrong[0] if wrong else setting!r} is neither an origin such as https://app.example.com nor *, 'self' or 'none'."
+        )
+        fault = Fault("portal_frame_ancestors", "invalid_setting", detail)
+        raise Invalid(detail, code="invalid_setting", faults=[fault])
+    return " ".join(named)
 
 
 def _page(built: _File | None, settings: Settings) -> _File:

@@ -8,7 +8,7 @@ with every charge at its low end and once at its high end, which is wide where c
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from itertools import cycle
 
 from tallystick.billing.due import Question
@@ -23,11 +23,12 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage
 from tallystick.forecast.predict import STEPS_MAX
 from tallystick.metering.query import Window
-from tallystick.money import ZERO, exactly
+from tallystick.money import ZERO, exactly, quotient
 from tallystick.rating.model import Usage
 
 TRANSACTIONS_AHEAD_MAX = 100_000
 _PLACES = Decimal(1).scaleb(-18)
+_ROUNDING = Context(prec=240, rounding=ROUND_HALF_EVEN)
 _HOUR_US = DAY_US // 24
 _ENDS = ("value", "low", "high")
 
@@ -180,7 +181,7 @@ def remainder(made: Forecast, from_us: int, to_us: int) -> dict[str, Decimal]:
     if from_us <= made.now_us or not whole["value"]:
         return whole
     part = max(_up_to(made, to_us, "value") - _up_to(made, from_us, "value"), ZERO)
-    return {end: _rounded(amount * part / whole["value"]) for end, amount in whole.items()}
+    return {end: _rounded(quotient(amount * part, whole["value"])) for end, amount in whole.items()}
 
 
 def _up_to(made: Forecast, at_us: int, end: str) -> Decimal:
@@ -193,14 +194,14 @@ def _up_to(made: Forecast, at_us: int, end: str) -> Decimal:
                 begin_us <= made.now_us < row.to_us
             ):  # of the open window, what is still to come lies ahead of now
                 before, begin_us = made.so_far, made.now_us
-            part = Decimal(at_us - begin_us) / Decimal(row.to_us - begin_us)
+            part = quotient(Decimal(at_us - begin_us), Decimal(row.to_us - begin_us))
             return _rounded(before + (total - before) * max(part, ZERO))
         before, begin_us = total, row.to_us
     return before
 
 
 def _rounded(value: Decimal) -> Decimal:
-    return value.quantize(_PLACES).normalize() if value else ZERO
+    return value.quantize(_PLACES, context=_ROUNDING).normalize() if value else ZERO
 
 
 # -- whose, and of what -------------------------------------------------------------------------------------------------
@@ -262,7 +263,7 @@ def _added(
     left = amount
     places = [(group, weight, at_us, share) for group, weight in weights.items() for at_us, share in windows]
     for index, ((customer, values), weight, at_us, share) in enumerate(places):
-        part = left if index == len(places) - 1 else _rounded(amount * weight * share / whole)
+        part = left if index == len(places) - 1 else _rounded(quotient(amount * weight * share, whole))
         left -= part
         by_name = {**dict(zip(names, values, strict=True)), "customer": customer}
         made.setdefault(customer, []).append(
@@ -283,7 +284,7 @@ def _repeated(so_far: Mapping[str, Sequence[Usage]], amount: Decimal) -> dict[st
         for index, one in enumerate(each):
             if not one.transactions or one.quantity <= 0:
                 continue
-            target = amount * one.quantity / whole
+            target = quotient(amount * one.quantity, whole)
             more: list[Decimal] = []
             total = ZERO
             for value in cycle(one.transactions):
