@@ -29,6 +29,7 @@ from tallystick.delivery.slack import SlackSender
 from tallystick.delivery.webhook import WebhookSender
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.keeper import AlertKeeper
+from tallystick.flows.backup import LEDGER
 from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
@@ -472,7 +473,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
 
 
 def _own_ledger(directory: Path) -> RelationalLedger:
-    ledger = RelationalLedger(f"sqlite:///{directory / 'limits.sqlite'}")
+    ledger = RelationalLedger(f"sqlite:///{directory / LEDGER}")
     ledger.prepare()
     return ledger
 

@@ -11,13 +11,15 @@ import pytest
 from tests.flows.rig import NOW_US, Rig, event, eventually
 
 from tallystick.catalog.interface import Actor
+from tallystick.catalog.reservations import RelationalLedger
 from tallystick.config import Settings
 from tallystick.errors import Conflict, Invalid, Unavailable
 from tallystick.flows import backup
-from tallystick.flows.backup import MANIFEST, PROGRESS, BackupProgress, Manifest, back_up
+from tallystick.flows.backup import LEDGER, MANIFEST, PROGRESS, BackupProgress, Manifest, back_up
 from tallystick.flows.correct import correct
 from tallystick.flows.restore import UNFINISHED, BackupDamaged, read_manifest, restore, verify
 from tallystick.flows.target import Target
+from tallystick.limits.reservation import Reservation, released
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.connection import Connection
 from tallystick.store.interface import FACTS, RollupView
@@ -275,3 +277,25 @@ def test_places_that_are_none(tmp_path: Path, play: Play) -> None:
         assert MANIFEST not in Target(str(tmp_path / "taken")).names()
 
     play(scene)
+
+
+def test_what_is_held_is_held_in_what_is_restored(play: Play, side_door: Connection, tmp_path: Path) -> None:
+    held = [
+        Reservation(f"rsv_{number}", "default", "acme", "m", (), Decimal(number), NOW_US, NOW_US + 60_000_000)
+        for number in (1, 2)
+    ]
+
+    async def scene(rig: Rig) -> None:
+        await history(rig)
+        ledger = RelationalLedger(f"sqlite:///{Path(rig.system.settings.data_dir) / LEDGER}")
+        ledger.prepare()
+        ledger.write(held)
+        await taken(rig, tmp_path / "b")
+        ledger.write([released(held[1], now_us=NOW_US, receipt=b"")])
+        ledger.close()
+        restored(rig, tmp_path / "b", side_door, tmp_path / "new")
+
+    play(scene)
+    found = RelationalLedger(f"sqlite:///{tmp_path / 'new' / LEDGER}")
+    assert found.load_open() == held
+    found.close()

@@ -66,6 +66,7 @@ from tallystick.api.ingest import INGEST_PATH, SCOPE, Ingest
 from tallystick.api.login import login_routes
 from tallystick.api.openapi import document, events_operation, operation
 from tallystick.api.problem import exception_response
+from tallystick.api.quick import Quick
 from tallystick.api.rates import Rates
 from tallystick.api.shell import Shell
 from tallystick.api.web import Web
@@ -132,6 +133,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
         cors=Cors(system.settings.cors_origins),
         gate=system.gate,
         proxies=Proxies(system.settings.trusted_proxies),
+        gate_quick=Quick(system, authenticator) if routes is None else None,
     )
 
 

@@ -45,6 +45,7 @@ Connection = Request[Any, Any, Any]
 
 BATCH_MAX = 1000
 DIMENSIONS_MAX = 16
+DIMENSION_CHARACTERS_MAX = 1024
 
 _NUMBER: Schema = {"type": ["string", "number"], "description": "An exact decimal, greater than 0."}
 _CUSTOMER: Schema = {"type": "string", "minLength": 1, "maxLength": 256}
@@ -116,9 +117,12 @@ def _read_dimensions(document: Document) -> Dimensions:
         return ()
     made = cast("dict[str, Any]", raw)
     for name, value in made.items():
-        if value is not None and not (isinstance(value, str) and len(value) <= 1024):
+        if value is not None and not (isinstance(value, str) and len(value) <= DIMENSION_CHARACTERS_MAX):
             document.fault(
-                "invalid_value", "must be a string of at most 1024 characters.", "dimensions", name
+                "invalid_value",
+                f"must be a string of at most {DIMENSION_CHARACTERS_MAX} characters.",
+                "dimensions",
+                name,
             )
     return tuple(sorted(made.items()))
 
@@ -169,7 +173,8 @@ def _problem(error: TallystickError) -> dict[str, Any]:
     return msgspec.json.decode(problem_body(error, extra=receipt))
 
 
-def _document(gate: LimitGate, made: Reserved) -> dict[str, Any]:
+def document_of(gate: LimitGate, made: Reserved) -> dict[str, Any]:
+    """A reservation with its receipt, on the wire."""
     one = made.reservation
     document = reservation_document(one, position=gate.position_of(one))
     amount = {} if one.settled_amount is None else {"settled_amount": document["settled_amount"]}
@@ -306,7 +311,7 @@ async def reserve(request: Connection) -> Response[Any]:
         except (LimitExceeded, LimitUnknown) as error:
             return _refused(error)
         location = f"/v1/reservations/{made.reservation.id}"
-        return Response(_document(gate, made), status_code=201, headers={"Location": location})
+        return Response(document_of(gate, made), status_code=201, headers={"Location": location})
 
     return await at_owner(request, local)
 
@@ -340,7 +345,7 @@ async def reserve_batch(request: Connection) -> Response[Any]:
 
     async def local(gate: LimitGate) -> Response[Any]:
         made = await gate.reserve_each(asks)
-        answers = [_document(gate, one) if isinstance(one, Reserved) else _problem(one) for one in made]
+        answers = [document_of(gate, one) if isinstance(one, Reserved) else _problem(one) for one in made]
         return Response({"items": answers})
 
     return await at_owner(request, local)
@@ -462,7 +467,7 @@ async def settle(request: Connection) -> Response[Any]:
             made = await gate.settle(tenant, name, amount, event)
         except (LimitExceeded, LimitUnknown) as error:
             return _refused(error)
-        return Response(_document(gate, made))
+        return Response(document_of(gate, made))
 
     return await at_owner(request, local)
 
@@ -491,7 +496,7 @@ async def release(request: Connection) -> Response[Any]:
     name: str = request.path_params["id"]
 
     async def local(gate: LimitGate) -> Response[Any]:
-        return Response(_document(gate, await gate.release(tenant, name)))
+        return Response(document_of(gate, await gate.release(tenant, name)))
 
     return await at_owner(request, local)
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallystick.api import quick
 from tallystick.api.cors import Cors
 from tallystick.api.forwarded import Proxies
 from tallystick.api.ingest import INGEST_PATH
@@ -50,7 +51,9 @@ class Shell:
         cors: Cors,
         gate: Gate,
         proxies: Proxies,
+        gate_quick: quick.Quick | None = None,
     ) -> None:
+        self._quick = gate_quick
         self._gate = gate
         self._proxies = proxies if proxies.any else None
         self._inner = inner
@@ -90,6 +93,12 @@ class Shell:
             if self._cors.on:
                 send = _with_headers(send, self._cors.headers(scope["headers"]))
             await self._ingest(scope, receive, send)
+        elif self._quick is not None and scope["path"] in quick.PATHS and scope["method"] == "POST":
+            headers = [*_UNLESS_SET, *(self._cors.headers(scope["headers"]) if self._cors.on else ())]
+            request_id = self._request_id(scope)
+            rest = await self._quick.handled(scope, receive, send, request_id=request_id, more=headers)
+            if rest is not None:
+                await self._other(scope, rest, send)
         else:
             await self._other(scope, receive, send)
 

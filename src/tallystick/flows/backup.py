@@ -8,6 +8,7 @@ which a restored system records as if nothing had happened. Derived data is left
     facts/<table>-<number>.parquet   rows of one range of positions
     catalog.sqlite
     log.sqlite                       what was acknowledged and not yet recorded
+    limits.sqlite                    reservations, where there are any
     progress.json                    while the backup is unfinished: which files are
     manifest.json                    last of all: without it there is no backup
 
@@ -43,6 +44,8 @@ from tallystick.store.interface import FACTS, FactRange
 FORMAT = 1
 """Version of the layout above; a restore refuses one it does not know."""
 MANIFEST, PROGRESS, CATALOG, LOG = "manifest.json", "progress.json", "catalog.sqlite", "log.sqlite"
+LEDGER = "limits.sqlite"
+"""The gate's file of reservations, in the data directory and in a backup."""
 MANIFEST_BYTES_MAX = 256 * 1024**2
 RANGE_POSITIONS = 1_000_000
 _WORKROOM = "backup-"
@@ -166,6 +169,9 @@ async def back_up(
 
         def hold(state: State, _index: IdentityIndex | None) -> _Held:
             copy_sqlite(catalog_file, workroom / CATALOG)
+            if (directory / LEDGER).exists():
+                # Before the log: what is settled here is in the log, or is appended again and counts once.
+                copy_sqlite(directory / LEDGER, workroom / LEDGER)
             log = LogCopy(log_file)
             try:
                 return _Held(state, system.store.snapshot(), log)
@@ -238,8 +244,10 @@ class _Writing:
         log_end = self._held.log.write(self._workroom / LOG, after=state.recorded)
         earlier = {file.name: file for file in check_target(self._target).files}
         self._write_progress()
-        for name in (CATALOG, LOG):
+        for name in (CATALOG, LOG, LEDGER):
             path = self._workroom / name
+            if name == LEDGER and not path.exists():
+                continue
             self._files[name] = BackupFile(name, path.stat().st_size, self._target.send(path, name))
         ranges = {
             table: self._store.snapshot_ranges(

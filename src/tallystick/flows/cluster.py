@@ -289,6 +289,10 @@ class ClusterRecording:
         return self.recorded_at_us, None
 
     @property
+    def fresh(self) -> None:
+        return None
+
+    @property
     def totals(self) -> Totals:
         states = [seen.state for seen in self._seen]
         return Totals(

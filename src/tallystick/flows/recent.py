@@ -14,26 +14,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tallystick.errors import Unavailable
+from tallystick.flows.fresh import ROWS_MAX, News
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.meter import Meter
 from tallystick.store.interface import DerivedMissing, TouchedFacts, TouchedUsage
-
-ROWS_MAX = 100_000
-"""Groups in one answer; past them a follower asks usage itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What was recorded in (after_us, until_us].
-
-    `unsure` are meters (by id) of which there may be more than `usage` says, because their readings are being built or
-    were lost, or because there is more than one answer holds: usage itself has their figures all the same."""
-
-    after_us: int
-    until_us: int
-    usage: tuple[TouchedUsage, ...]
-    unsure: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)

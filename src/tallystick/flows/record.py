@@ -59,6 +59,7 @@ from tallystick.flows.actions import (
 )
 from tallystick.flows.attribute import QUARANTINED, Attribution
 from tallystick.flows.cluster import Share
+from tallystick.flows.fresh import Fresh
 from tallystick.flows.index_copy import IndexCopy
 from tallystick.flows.journal import Coverage, Done, Forgetting, Intent, Journal, State
 from tallystick.flows.moments import Moments
@@ -178,6 +179,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._tickets = itertools.count()
+        self._fresh = Fresh() if share is None else None
         self._moments = Moments(lambda: self.recorded_at_us)
         self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
         self._oldest_unrecorded_us: int | None = None
@@ -217,6 +219,11 @@ class Recorder:
         """See flows/recording.Recording."""
         state = self._state  # replaced as a whole by the recorder's thread
         return state.recorded_at_us, (state.recorded,)
+
+    @property
+    def fresh(self) -> Fresh | None:
+        """See flows/recording.Recording."""
+        return self._fresh
 
     @property
     def totals(self) -> Totals:
@@ -925,6 +932,10 @@ class Recorder:
             (content[decision.new] & _LOW_32).astype(np.uint32),
             positions[decision.new],
         )
+        if self._fresh is not None:
+            self._fresh.put(
+                self._state.recorded_at_us, intent.recorded_at_us, self._meters_of(intent), readings
+            )
         effects = Effects(
             events=new.num_rows,
             duplicates=len(duplicate),

@@ -5,6 +5,7 @@ are complete. With one partition the recorder answers (flows/record.py); in a cl
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tallystick.flows.fresh import Fresh
 from tallystick.flows.journal import Coverage
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import Positions, Vector
@@ -54,6 +55,11 @@ class Recording(Protocol):
     def published(self) -> tuple[int, Vector | None]:
         """The last published moment, and exactly what was recorded by then: everything up to this position, and nothing
         behind it. None: that is not known here (several partitions); the store tells of each position."""
+        ...
+
+    @property
+    def fresh(self) -> Fresh | None:
+        """What was recorded just now, in memory. None: other processes record too, and the store has to be asked."""
         ...
 
     @property

@@ -14,6 +14,7 @@ from tallystick.errors import Conflict, Invalid, TallystickError
 from tallystick.flows.backup import (
     CATALOG,
     FORMAT,
+    LEDGER,
     LOG,
     MANIFEST,
     MANIFEST_BYTES_MAX,
@@ -129,6 +130,8 @@ def restore(
         path = data_file(url, settings, part)
         if source.fetch(name, path) != checksums[name]:
             raise BackupDamaged(f"{source.name}: {name} changed while it was read.")
+    if LEDGER in checksums and source.fetch(LEDGER, directory / LEDGER) != checksums[LEDGER]:
+        raise BackupDamaged(f"{source.name}: {LEDGER} changed while it was read.")
     _write_journal(directory, manifest)
     marker.unlink()
     sync_directory(directory)

@@ -31,6 +31,7 @@ class Book:
 
     def __init__(self) -> None:
         self._open: dict[str, Reservation] = {}
+        self._placed: dict[str, Reservation] = {}
         self._sums: dict[Account, _Sums] = {}
         self._meters: dict[tuple[str, str], set[str]] = {}
         self._ends: list[tuple[int, str]] = []
@@ -45,15 +46,22 @@ class Book:
     def open(self) -> Iterator[Reservation]:
         return iter(self._open.values())
 
+    def placed(self) -> Iterator[Reservation]:
+        """Those that are settled, whose positions are known."""
+        return iter(self._placed.values())
+
     @exactly
     def put(self, one: Reservation) -> None:
         """The state it has from now on."""
         before = self._open.pop(one.id, None)
         if before is not None:
             self._add(before, -1)
+            self._placed.pop(one.id, None)
         if one.is_open:
             self._open[one.id] = one
             self._add(one, 1)
+            if one.state is State.SETTLED and one.positions:
+                self._placed[one.id] = one
             if before is None and one.state is State.HELD:
                 heapq.heappush(self._ends, (one.expires_us, one.id))
 

@@ -1,5 +1,6 @@
 """Limits and the gate over HTTP: what is answered, and that figures agree with usage."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -355,3 +356,65 @@ def test_what_is_not_known_is_decided_by_the_limit(tenant: Tenant, monkeypatch: 
     assert (opened_to["allowed"], opened_to["reason"]) == (True, "usage_unknown_open")
     refused = tenant.post("/v1/reservations", {"customer": "acme", "meter": "tokens", "amount": 1})
     assert (refused.status_code, refused.json()["code"]) == (503, "usage_unknown")
+
+
+_PLAIN = b'{"customer": "acme", "meter": "tokens", "amount": %s}'
+_SPELLED: list[tuple[bytes, bool]] = [  # a body, and whether the quick path answers it
+    (_PLAIN % b'"5"', True),
+    (_PLAIN % b"5", True),
+    (_PLAIN % b'"500"', True),
+    (_PLAIN % b'"0.000000000000000001"', True),
+    (b'{"customer":"acme","meter":"tokens","amount":"1","dimensions":{"model":"x","other":null}}', True),
+    (_PLAIN % b"5.0", False),
+    (_PLAIN % b"0", False),
+    (_PLAIN % b"true", False),
+    (_PLAIN % b'"5", "amount": "6"', False),
+    (_PLAIN % b'"5", "dimensions": {"a": null, "a": null}', False),
+    (_PLAIN % b'"5", "dimensions": null', False),
+    (_PLAIN % b'"5", "ttl_seconds": 0', False),
+    (_PLAIN % b'"5", "more": 1', False),
+    (b'{"customer": "acm\\u0065", "meter": "tokens", "amount": "5"}', False),
+    (b'{"customer": "nobody", "meter": "tokens", "amount": "5"}', False),
+    (b'{"customer": "acme", "meter": "none", "amount": "5"}', False),
+    (b'{"customer": "acme", "meter": "tokens"', False),
+    (b"", False),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/check", "/v1/reservations"])
+def test_the_quick_path_says_what_the_framework_says(
+    live: Live, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    a_limit(tenant)
+    quick = live.app._quick
+    by_quick: list[bool] = []
+    handled = quick.handled
+
+    async def watched(*given: Any, **named: Any) -> Any:
+        rest = await handled(*given, **named)
+        by_quick.append(rest is None)
+        return rest
+
+    monkeypatch.setattr(quick, "handled", watched)
+    for _ in range(100):  # until the owner has seen the new limit, and knows all that it asks for
+        tenant.post("/v1/check", {"customer": "acme", "meter": "tokens", "amount": "1"})
+        if by_quick[-1] and len(by_quick) > 20:
+            break
+        live.run(asyncio.sleep(0.02))
+    by_quick.clear()
+    for body, is_quick in _SPELLED:
+        answers: list[tuple[Any, ...]] = []
+        for media_type in ("application/json", "application/json; a=b"):
+            response = tenant.send("POST", path, content=body, headers={"content-type": media_type})
+            found = response.json()
+            made = found.pop("id", None)
+            if made is not None:
+                assert response.headers["location"] == f"/v1/reservations/{made}"
+                tenant.post(f"/v1/reservations/{made}/release")
+            headers = set(response.headers) - {"location"}
+            answers.append((response.status_code, headers, response.headers["content-type"], found))
+        assert answers[0] == answers[1], body
+        assert by_quick == [is_quick, False], body
+        by_quick.clear()
+    assert tenant.post(path, json.loads(_SPELLED[0][0]), headers={"idempotency-key": "k"}).status_code < 300
+    assert by_quick == [False]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from tallystick.flows.recent import News
+from tallystick.flows.fresh import News
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, usage
 from tallystick.limits.limit import Window, conditions_of
@@ -125,6 +125,10 @@ class Balances:
     def meters(self) -> dict[int, Meter]:
         """Those whose news matter: by id."""
         return dict(self._meters)
+
+    @property
+    def meter_ids(self) -> frozenset[int]:
+        return frozenset(self._meters)
 
     @property
     def loading_meters(self) -> frozenset[int]:

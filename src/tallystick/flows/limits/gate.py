@@ -144,13 +144,22 @@ class LimitGate:
         self._rules.forget()
 
     # -- asking ---------------------------------------------------------------------------------------------------
+    def check_now(self, ask: Ask) -> dict[str, Any] | None:
+        """As `check`, without waiting; None: something has to be asked for first."""
+        found = self._known(ask)
+        return None if found is None else self._checked(ask, *found)
+
     async def check(self, ask: Ask) -> dict[str, Any]:
         """The receipt of using so much now. Raises NotFound (customer_not_found, meter_not_found)."""
+        known = self.check_now(ask)
+        if known is not None:
+            return known
         meter = await self._rules.meter(ask.tenant, ask.meter)
         rules = self._concerned(await self._rules.rules(ask.tenant, ask.customer), ask, meter)
-        now_us = await self._ready(ask, rules)
-        standings = [self._stands.standing(rule, ask, now_us, now_us) for rule in rules]
-        decision = decide(standings)
+        return self._checked(ask, rules, await self._ready(ask, rules))
+
+    def _checked(self, ask: Ask, rules: Sequence[Rule], now_us: int) -> dict[str, Any]:
+        decision = decide([self._stands.standing(rule, ask, now_us, now_us) for rule in rules])
         before = decision.standing
         return receipt_of(
             ask,
@@ -186,10 +195,23 @@ class LimitGate:
 
     async def _reserve(self, ask: Ask, ttl_s: int) -> tuple[Reserved, "asyncio.Future[None]"]:
         """Decided, and on its way into the ledger."""
+        known = self.reserve_now(ask, ttl_s)
+        if known is not None:
+            return known
         meter = await self._rules.meter(ask.tenant, ask.meter)
         check_additive(meter, ask.amount)
         rules = self._concerned(await self._rules.rules(ask.tenant, ask.customer), ask, meter)
-        now_us = await self._ready(ask, rules)
+        return self._reserved(ask, ttl_s, rules, await self._ready(ask, rules))
+
+    def reserve_now(self, ask: Ask, ttl_s: int) -> tuple[Reserved, "asyncio.Future[None]"] | None:
+        """Decided without waiting, and on its way into the ledger: answer it when that is done. None: something has to be
+        asked for first. Raises what `reserve` does."""
+        found = self._known(ask, additive=True)
+        return None if found is None else self._reserved(ask, ttl_s, *found)
+
+    def _reserved(
+        self, ask: Ask, ttl_s: int, rules: Sequence[Rule], now_us: int
+    ) -> tuple[Reserved, "asyncio.Future[None]"]:
         decision, rule = self._decide(rules, ask, now_us, now_us, None)
         one = Reservation(
             id=new_id("rsv"),
@@ -369,6 +391,23 @@ class LimitGate:
         now_us = self._system.clock.now_us()
         return [rule for rule in rules if self._stands.concerns(rule, ask, meter) and rule.holds(now_us)]
 
+    def _known(self, ask: Ask, *, additive: bool = False) -> tuple[list[Rule], int] | None:
+        """What concerns a use, and the moment it can be decided at without another await."""
+        known = self._rules.known(ask.tenant, ask.customer, ask.meter)
+        if known is None:
+            return None
+        meter, rules = known
+        if additive:
+            check_additive(meter, ask.amount)
+        concerned = self._concerned(rules, ask, meter)
+        if concerned and not self._tide.advance_now():
+            return None
+        now_us = self._system.clock.now_us()
+        if not all(self._stands.is_ready(rule, ask, now_us, now_us) for rule in concerned):
+            return None
+        self._expire()
+        return concerned, now_us
+
     async def _ready(self, ask: Ask, rules: Sequence[Rule], *, at_us: int | None = None) -> int:
         """Have everything that is needed to decide without another await; the moment it is decided at."""
         if not rules:
@@ -448,7 +487,7 @@ class LimitGate:
     async def _append(self, one: Reservation, columns: EventColumns) -> Reservation:
         """Into the log; tried again later when it cannot be now. The settlement stands either way."""
         appending = asyncio.ensure_future(self._system.log.append(columns))
-        self._tide.appending.add(appending)
+        self._tide.begins(appending)
         try:
             positions = await appending
         except TallystickError as error:
@@ -456,7 +495,7 @@ class LimitGate:
             self._again.add(one.id)
             return one
         finally:
-            self._tide.appending.discard(appending)
+            self._tide.ends(appending)
         placed = life.placed(one, tuple(int(position) for position in positions))
         self._put(placed)
         return placed

@@ -124,6 +124,11 @@ class Limiting:
                 await asyncio.wait_for(leaving.wait(), _REOPEN_S)
 
     # -- asking ---------------------------------------------------------------------------------------------------
+    @property
+    def here(self) -> LimitGate | None:
+        """The gate, where it is this process's and open."""
+        return self._gate
+
     async def gate(self) -> LimitGate | Elsewhere:
         """The gate, or where it is. Raises Unavailable (gate_not_ready) while nobody has it open."""
         deadline_s = time.monotonic() + READY_S_MAX

@@ -136,6 +136,14 @@ class RuleBook:
         self.forget()
         return True
 
+    def known(self, tenant: str, customer: str, meter: str) -> tuple[Meter, tuple[Rule, ...]] | None:
+        """A meter in service and the limits of a customer; None: the catalog has to be asked."""
+        found = self._meters.get((tenant, meter))
+        concerned = self._customers.get((tenant, customer))
+        if found is None or concerned is None or found.archived_at_us is not None:
+            return None
+        return found, concerned.rules
+
     async def meter(self, tenant: str, key: str) -> Meter:
         """The newest version. Raises NotFound (meter_not_found), also for an archived one."""
         found = self._meters.get((tenant, key))

@@ -8,10 +8,10 @@ from decimal import Decimal
 import structlog
 
 from tallystick.errors import TallystickError
+from tallystick.flows.fresh import News
 from tallystick.flows.limits.balances import IDLE_S, Asked, Balances
 from tallystick.flows.limits.cost import MINUTE_US, More, Priced, price
 from tallystick.flows.limits.rules import Ask, Rule
-from tallystick.flows.recent import News
 from tallystick.flows.system import System
 from tallystick.limits.book import Book
 from tallystick.limits.limit import Window, accepts

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from tallystick.flows.fresh import Followed, News
 from tallystick.flows.limits.balances import Balances
 from tallystick.flows.limits.stand import Stands
 from tallystick.flows.limits.writer import Writer
@@ -13,7 +14,7 @@ from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.limits import reservation as life
 from tallystick.limits.book import Book
-from tallystick.limits.reservation import Reservation, State
+from tallystick.limits.reservation import Reservation
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import Vector, partition_of
 
@@ -45,8 +46,7 @@ class Tide:
         self._moved = asyncio.Event()
         self._stuck_s: float | None = None
         self._judged_s = 0.0
-        self.appending: set[asyncio.Future[Any]] = set()
-        """Settlements on their way into the log, whose positions are not known yet."""
+        self._appending: dict[asyncio.Future[Any], int | None] = {}
 
     async def begin(self) -> None:
         """From a moment at which everything placed before is recorded, if that comes soon."""
@@ -70,7 +70,7 @@ class Tide:
             timeout_s = min(timeout_s, max(0.001, left_s))
         self._judge()
         newer = await self._system.recorder.wait_for_moment(self._balances.moment_us, timeout_s)
-        if newer is not None:
+        if newer is not None and not self.advance_now():
             async with self._balances.tide:
                 await self._advance()
         self._stuck_s = None
@@ -90,7 +90,7 @@ class Tide:
     async def catch_up(self) -> None:
         """Until what was published by now is counted here; not for long."""
         wanted_us = self._system.recorder.recorded_at_us
-        if self._balances.moment_us >= wanted_us:
+        if self._balances.moment_us >= wanted_us or self.advance_now():
             return
         deadline_s = time.monotonic() + CATCH_UP_S_MAX
         while self._balances.moment_us < wanted_us:
@@ -108,20 +108,76 @@ class Tide:
         until_us, exact = recorder.published
         if until_us <= before_us:
             return
-        if self.appending:
+        unplaced = self._unplaced(exact)
+        if unplaced:
             # Their positions must be known before it is said which of them usage has by now.
-            await asyncio.wait(set(self.appending), timeout=1.0)
+            await asyncio.wait(unplaced, timeout=1.0)
         meters = await self._meters()
+        self._follow_fresh()
         news = None
         if meters:
             news = await recorded_between(self._system, before_us, until_us, meters=meters.values())
         covered = await self._covered(until_us, exact)
-        ids = frozenset(meters)
-        self._balances.advance(until_us, news, ids)
+        self._move(until_us, news, frozenset(meters), covered)
+
+    def advance_now(self) -> bool:
+        """Move on to what is published, without waiting: where the recorder has it all in memory. False: it cannot be done
+        like that."""
+        recorder, balances = self._system.recorder, self._balances
+        before_us = balances.moment_us
+        until_us, exact = recorder.published
+        if until_us <= before_us:
+            return True
+        if exact is None or balances.tide.locked() or self._unplaced(exact):
+            return False
+        followed = self._followed()
+        news = None
+        if followed:
+            news = None if recorder.fresh is None else recorder.fresh.between(before_us, until_us, followed)
+            if news is None:
+                return False
+        self._move(until_us, news, followed.ids, _covered_by(self._book, exact))
+        self._follow_fresh()
+        return True
+
+    def _followed(self) -> Followed:
+        balances = self._balances
+        return Followed(
+            balances.meter_ids | balances.loading_meters,
+            self._stands.cost_meters() if self._stands.follows_costs else frozenset(),
+        )
+
+    def _follow_fresh(self) -> None:
+        fresh = self._system.recorder.fresh
+        if fresh is not None:
+            fresh.followed = self._followed()
+
+    def _move(
+        self, until_us: int, news: News | None, meters: frozenset[int], covered: Iterable[Reservation]
+    ) -> None:
+        self._balances.advance(until_us, news, meters)
         self._stands.advance(news, frozenset() if news is None else news.unsure)
         self._settle(covered)
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
+
+    # -- settlements on their way into the log ------------------------------------------------------------------------
+    def begins(self, appending: asyncio.Future[Any]) -> None:
+        """Its positions are not known yet."""
+        end = self._system.log.end
+        self._appending[appending] = end if isinstance(end, int) else None
+
+    def ends(self, appending: asyncio.Future[Any]) -> None:
+        self._appending.pop(appending, None)
+
+    def _unplaced(self, exact: Vector | None) -> set[asyncio.Future[Any]]:
+        """Those that may be recorded by now: all but the ones that began when the log was at least that far."""
+        if not self._appending:
+            return set()
+        through = None if exact is None else max(exact, default=0)
+        return {
+            one for one, end in self._appending.items() if through is None or end is None or end < through
+        }
 
     async def _meters(self) -> dict[int, Meter]:
         made = self._balances.meters
@@ -137,16 +193,11 @@ class Tide:
     async def _covered(self, moment_us: int, exact: Vector | None) -> list[Reservation]:
         """Those settled ones that usage has as of a moment. `exact`: everything up to here, and nothing behind it, was
         recorded by then; None: the store knows."""
-        placed = [one for one in self._book.open() if one.state is State.SETTLED and one.positions]
+        if exact is not None:
+            return _covered_by(self._book, exact)
+        placed = list(self._book.placed())
         if not placed:
             return []
-        if exact is not None:
-            through = {partition_of(position): position for position in exact}
-            return [
-                one
-                for one in placed
-                if all(position <= through.get(partition_of(position), 0) for position in one.positions)
-            ]
         positions = sorted({position for one in placed for position in one.positions})
         moments = await in_questions(self._system, lambda: self._system.store.moments_of(positions))
         never = moment_us + 1
@@ -163,3 +214,12 @@ class Tide:
                 done = life.counted(present)
                 self._writer.later(done)
                 self._book.put(done)
+
+
+def _covered_by(book: Book, exact: Vector) -> list[Reservation]:
+    through = {partition_of(position): position for position in exact}
+    return [
+        one
+        for one in book.placed()
+        if all(position <= through.get(partition_of(position), 0) for position in one.positions)
+    ]

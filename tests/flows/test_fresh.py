@@ -1,0 +1,138 @@
+"""What the recorder keeps in memory for its followers, against sums made one by one."""
+
+from collections import defaultdict
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallystick.flows.fresh import Followed, Fresh, touched_by
+from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.reading import READING_SCHEMA
+
+WIDEST = Decimal("99999999999999999999.999999999999999999")
+
+
+def a_meter(number: int) -> Meter:
+    return Meter(number, "t", f"m{number}", 1, f"m{number}", "use", Aggregation.SUM, "$.n")
+
+
+METERS = [a_meter(number) for number in (1, 2, 3)]
+
+Row = tuple[int, str, int, Decimal]
+
+
+def readings_of(rows: list[Row]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in READING_SCHEMA.names}
+    for position, (meter, customer, time_us, value) in enumerate(rows, 1):
+        whole = {
+            "tenant": "t",
+            "meter": meter,
+            "customer": customer,
+            "subject": customer,
+            "time": time_us,
+            "value": value,
+            "text": "",
+            "position": position,
+            "recorded_at": 1,
+            "sign": 1,
+        }
+        for name, column in columns.items():
+            column.append(whole.get(name))
+    return pa.table(
+        {
+            name: pa.array(
+                column,
+                pa.int64() if name in ("time", "recorded_at") else READING_SCHEMA.field(name).type,
+            ).cast(READING_SCHEMA.field(name).type)
+            for name, column in columns.items()
+        }
+    )
+
+
+def summed(rows: list[Row], meters: set[int]) -> dict[tuple[int, str], tuple[int, int, int, Decimal]]:
+    made: dict[tuple[int, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row[0] in meters:
+            made[row[0], row[1]].append(row)
+    return {
+        series: (
+            min(r[2] for r in own),
+            max(r[2] for r in own),
+            len(own),
+            sum((r[3] for r in own), Decimal(0)),
+        )
+        for series, own in made.items()
+    }
+
+
+_row = st.tuples(
+    st.sampled_from((1, 2, 3)),
+    st.sampled_from(("acme", "beta", "")),
+    st.integers(1, 10**6),
+    st.decimals(-1000, 1000, places=6),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(_row, max_size=12), min_size=1, max_size=4), st.sets(st.sampled_from((1, 2, 3))))
+def test_sums_of_batches_are_those_of_their_readings(batches: list[list[Row]], wanted: set[int]) -> None:
+    fresh = Fresh()
+    fresh.followed = Followed(frozenset(wanted))
+    for number, rows in enumerate(batches):
+        fresh.put(number, number + 1, METERS, readings_of(rows))
+    news = fresh.between(0, len(batches), Followed(frozenset(wanted)))
+    if not wanted:
+        assert news is None
+        return
+    assert news is not None
+    found = {
+        (one.meter, one.customer): (one.earliest_us, one.latest_us, one.readings, one.total)
+        for one in news.usage
+    }
+    assert len(found) == len(news.usage)
+    assert found == summed([row for rows in batches for row in rows], wanted)
+
+
+def test_a_sum_may_be_wider_than_a_reading() -> None:
+    rows: list[Row] = [(1, "acme", 5, WIDEST)] * 4
+    (one,) = touched_by(readings_of(rows), frozenset({1}))
+    assert one.total == Decimal("399999999999999999999.999999999999999996")
+
+
+def test_what_is_not_known_is_not_answered() -> None:
+    fresh, all_three = Fresh(), Followed(frozenset({1, 2, 3}))
+    rows: list[Row] = [(1, "acme", 5, Decimal(2))]
+    fresh.put(0, 10, METERS, readings_of(rows))  # nobody followed yet
+    fresh.followed = Followed(frozenset({1}), frozenset({("t", "m2")}))
+    fresh.put(10, 20, METERS, readings_of(rows))
+    fresh.put(30, 40, METERS, readings_of(rows))  # between them something else was recorded
+    one = Followed(frozenset({1}))
+    assert fresh.between(0, 20, one) is None
+    assert fresh.between(10, 20, all_three) is None
+    assert fresh.between(10, 40, one) is None
+    assert fresh.between(10, 30, one) is None
+    known = fresh.between(30, 40, one)
+    assert known is not None
+    assert [touched.total for touched in known.usage] == [2]
+
+
+def test_a_meter_that_was_not_in_force_is_unsure() -> None:
+    fresh = Fresh()
+    fresh.followed = Followed(frozenset({1, 2}))
+    fresh.put(0, 10, METERS[:1], readings_of([(1, "acme", 5, Decimal(2))]))
+    news = fresh.between(0, 10, fresh.followed)
+    assert news is not None
+    assert news.unsure == {2}
+
+
+def test_a_batch_that_is_repeated_counts_once() -> None:
+    fresh = Fresh()
+    fresh.followed = Followed(frozenset({1}))
+    for _ in range(2):
+        fresh.put(0, 10, METERS, readings_of([(1, "acme", 5, Decimal(2))]))
+    news = fresh.between(0, 10, fresh.followed)
+    assert news is not None
+    assert [touched.total for touched in news.usage] == [2]
