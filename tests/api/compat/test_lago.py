@@ -200,6 +200,18 @@ def test_each_subscription_has_its_own_usage(tenant: Tenant) -> None:
     assert (other.status_code, other.json()["code"]) == (405, "no_active_subscription")
 
 
+def test_a_subscription_without_a_beginning_has_its_first_day_whole(tenant: Tenant) -> None:
+    plan(tenant, "p", "standard", {"amount": "1"})
+    body = {"external_customer_id": "acme", "plan_code": "p", "external_id": "sub"}
+    made = tenant.post(f"{BASE}/subscriptions", {"subscription": body}).json()["subscription"]
+    assert made["subscription_at"] == "2026-07-15T00:00:00Z"
+    send(tenant, event(3), event(4, timestamp=NOW - 90_000))
+    assert usage(tenant, "sub") == [("3.0", 1, 300)]
+    dated = {**body, "external_id": "dated", "subscription_at": "2026-07-01"}
+    made = tenant.post(f"{BASE}/subscriptions", {"subscription": dated}).json()["subscription"]
+    assert made["started_at"] == "2026-07-01T00:00:00Z"
+
+
 def test_past_usage_and_an_end(tenant: Tenant) -> None:
     plan(tenant, "p", "standard", {"amount": "1"})
     subscribe(tenant, "p", "sub")

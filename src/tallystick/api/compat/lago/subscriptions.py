@@ -1,6 +1,8 @@
 """`/subscriptions`. A subscription's usage is its own in Lago, so it is a customer here, below the one it belongs to: its key
 is the subscription's `external_id`, the subject of the events. Where both have one name, they are one customer."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from litestar import Request, delete, get, post
@@ -33,9 +35,12 @@ from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
+from tallystick.metering.window import zone_of
 
 Connection = Request[Any, Any, Any]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 _STATES = {State.SCHEDULED: "pending", State.ENDED: "terminated"}
 _NAME, _OWNER = "lago.name", "lago.customer"
 
@@ -108,6 +113,25 @@ def _customer(
     )
 
 
+def _moment(fields: Fields, name: str) -> int | None:
+    """A time, or a date alone: its beginning in UTC."""
+    text = fields.text(name)
+    if text is None:
+        return None
+    whole = f"{text}T00:00:00Z" if _DATE.match(text) else text
+    return fields.faults.attempt(lambda: wire.parse_time(whole, f"/{name}"), None)
+
+
+def _start_of_day(at_us: int, timezone: str) -> int:
+    """Lago counts days, the first one whole: what happened on it before the subscription was made is its usage, too."""
+    day = (
+        (_EPOCH + timedelta(microseconds=at_us))
+        .astimezone(zone_of(timezone))
+        .replace(hour=0, minute=0, second=0, microsecond=0)
+    )
+    return (day - _EPOCH) // timedelta(microseconds=1)
+
+
 _SUBSCRIPTION = objects(
     {
         "lago_id": STRING,
@@ -160,13 +184,12 @@ async def create_subscription(request: Connection) -> dict[str, Any]:
     plan = fields.required_text("plan_code", characters_max=128)
     external_id = fields.required_text("external_id", characters_max=128)
     anniversary = fields.choice("billing_time", ("calendar", "anniversary")) == "anniversary"
-    begin_us, end_us = fields.time_us("subscription_at"), fields.time_us("ending_at")
+    begin_us, end_us = _moment(fields, "subscription_at"), _moment(fields, "ending_at")
     name = fields.text("name", characters_max=256)
     if fields.take("plan_overrides"):
         fields.fault("plan_overrides", "value_is_invalid", "plan_overrides are not supported here.")
     fields.faults.raise_any()
     actor, now_us = actor_of(request), system.clock.now_us()
-    start_us = now_us if begin_us is None else begin_us
 
     def work() -> KeptSubscription:
         try:
@@ -189,6 +212,7 @@ async def create_subscription(request: Connection) -> dict[str, Any]:
                 now_us=now_us,
             )
         customer = _customer(system, tenant, owner, external_id, actor=actor, now_us=now_us)
+        start_us = _start_of_day(now_us, customer.timezone) if begin_us is None else begin_us
         notes = {_OWNER: owner, **({} if name is None else {_NAME: name})}
         raw: dict[str, Any] = {
             "customer": customer.key,
