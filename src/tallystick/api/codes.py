@@ -111,6 +111,10 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_charge": (422, "The plan has no such charge."),
     "unknown_add_on": (422, "The plan has no such add-on."),
     "currency_differs": (422, "The currencies of the two are not the same."),
+    "no_active_subscription": (
+        405,
+        "Lago's route: the customer has no such subscription, or it is not active.",
+    ),
     "no_subscription": (404, "The customer has no subscription at that moment."),
     "billing_off": (503, "Billing is switched off."),
     "backfill_not_found": (404, "There is no such backfill."),

@@ -58,7 +58,7 @@ def error_of(problem: Problem, path: str) -> ErrorAnswer:
     elif status == 401:
         if path.rstrip("/") == STREAM_PATH:
             # What its libraries look for to begin another session.
-            error.update(type="temporary_session_expired", code="billing_meter_event_session_expired")
+            error |= {"type": "temporary_session_expired", "code": "billing_meter_event_session_expired"}
     elif status == 404:
         if problem.code == "route_not_found":
             error["message"] = f"Unrecognized request URL ({_IN_URL.sub('', path, count=1)})."
