@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections import Counter, deque
+from typing import cast
 
 CUSTOMERS = 200
 _LATE_S_MAX = 20.0
@@ -27,8 +28,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
         self._load.idle.append(self)
 
     def send(self, request: bytes, due_s: float) -> None:
