@@ -320,7 +320,7 @@ def ingest(  # noqa: PLR0917 -- options
         data=None if data is None else columns_of(data),
         text=None if text is None else tuple(column.strip() for column in text.split(",")),
     )
-    chosen = _with_file(given, mapping)
+    chosen = with_file(given, mapping)
     EventMaker(chosen)  # finds what is wrong with the mapping before anything is opened
     if files.count("-") > 1:
         raise TallystickError("Standard input can be read once.")
@@ -346,7 +346,7 @@ def ingest(  # noqa: PLR0917 -- options
         raise typer.Exit(1)
 
 
-def _with_file(given: Mapping, path: Path | None) -> Mapping:
+def with_file(given: Mapping, path: Path | None) -> Mapping:
     """The options, and what they leave open from the mapping file."""
     if path is None:
         return given

@@ -11,6 +11,7 @@ from tallystick import __version__
 from tallystick.cli import (
     apply,
     backup,
+    collect,
     demo,
     export,
     forecast,
@@ -56,6 +57,7 @@ for part in (
     serve,
     demo,
     ingest,
+    collect,
     questions,
     forecast,
     meters,
