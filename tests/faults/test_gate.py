@@ -64,13 +64,15 @@ class Racer:
             await self.step()
 
     async def step(self) -> None:
-        kind = self._random.choices(("reserve", "settle", "release", "check"), (5, 4, 1, 2))[0]
+        kind = self._random.choices(("reserve", "settle", "release", "check", "batch"), (5, 4, 1, 2, 1))[0]
         customer = self._random.choice(tuple(LIMITS))
         amount = self._random.randint(1, 9)
         if kind == "check":
             answer = await self.send("POST", "/v1/check", _ask(customer, amount))
             if answer is not None and answer.status_code == 200:
                 _consistent(answer.json())
+        elif kind == "batch":
+            await self._batch()
         elif kind == "reserve" or not self._open:
             ttl_s = self._random.choice((1, 30, 600))
             answer = await self.send(
@@ -89,6 +91,26 @@ class Racer:
         else:
             name = self._open.pop(self._random.randrange(len(self._open)))
             await self._end(name, kind)
+
+    async def _batch(self) -> None:
+        """Some reservations in one request, and as many questions."""
+        asks = [_ask(self._random.choice(tuple(LIMITS)), self._random.randint(1, 3)) for _ in range(4)]
+        items = [ask | {"ttl_seconds": self._random.choice((1, 600))} for ask in asks]
+        answer = await self.send("POST", "/v1/reservations/batch", {"items": items})
+        if answer is not None and answer.status_code == 200:
+            for ask, made in zip(asks, answer.json()["items"], strict=True):
+                if made.get("id") is None:
+                    assert made["status"] in (409, 503), made
+                    self.account.refused += 1
+                    continue
+                _consistent(made)
+                self.account.reserved[made["id"]] = Decimal(ask["amount"])
+                self._open.append(made["id"])
+        answer = await self.send("POST", "/v1/check/batch", {"items": asks})
+        if answer is not None and answer.status_code == 200:
+            for receipt in answer.json()["items"]:
+                if "rule" in receipt and receipt.get("status") is None:
+                    _consistent(receipt)
 
     async def _end(self, name: str, kind: str) -> None:
         if kind == "release":
