@@ -265,6 +265,8 @@ CODES: dict[str, tuple[int, str]] = {
     "timed_out": (504, "The answer took longer than allowed."),
     "rebuild_not_begun": (504, "The recorder has not got to the rebuild yet; it will."),
     "not_recorded_in_time": (504, "Corrections are stored, and not counted yet; asking again is safe."),
+    "taxes_refused": (422, "The tax service did not give rates that can be used."),
+    "taxes_unavailable": (503, "The tax service does not answer; nothing is final without it."),
     "position_not_recorded": (504, "`min_position` was not recorded within `wait_s_max`."),
     "storage_full": (507, "The disk is full; nothing of the request was stored."),
 }

@@ -53,6 +53,14 @@ class Live:
             transport=httpx.ASGITransport(app=self.app), base_url="http://test", timeout=30
         )
 
+    @property
+    def framework(self) -> Any:
+        """The framework's application, behind everything that is around it."""
+        found = self.app
+        while hasattr(found, "_inner"):
+            found = found._inner
+        return found
+
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 

@@ -117,13 +117,13 @@ def test_last_use_is_shown_and_written_later(live: Live, tenant: Tenant) -> None
     assert made["last_used_at"] is None
     using(tenant, made["secret"]).get("/v1/meters")
     assert tenant.answer(f"/v1/api_keys/{made['id']}")["last_used_at"] is None
-    live.run(live.app._inner.state["authenticator"].note_used())
+    live.run(live.framework.state["authenticator"].note_used())
     assert tenant.answer(f"/v1/api_keys/{made['id']}")["last_used_at"] == NOW
     tenant.post("/v1/customers", {"key": "acme"})
     token = tenant.post("/v1/portal_tokens", {"customer": "acme"}).json()
     assert token["last_used_at"] is None
     using(tenant, token["token"]).get("/v1/customers/acme")
-    live.run(live.app._inner.state["authenticator"].note_used())
+    live.run(live.framework.state["authenticator"].note_used())
     assert [one["last_used_at"] for one in tenant.answer("/v1/portal_tokens")["items"]] == [NOW]
 
 
