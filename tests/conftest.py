@@ -10,7 +10,17 @@ from hypothesis import settings
 settings.register_profile("tallystick", deadline=None)
 settings.load_profile("tallystick")
 
-_ENGINE_ROOMS = ("api/billing", "api/compat", "api/questions", "bench", "cli", "faults", "flows", "store", "traces")
+_ENGINE_ROOMS = (
+    "api/billing",
+    "api/compat",
+    "api/questions",
+    "bench",
+    "cli",
+    "faults",
+    "flows",
+    "store",
+    "traces",
+)
 _HERE = Path(__file__).parent
 _OUT_OF_TIME = ["TimeoutError", "ReadTimeout", "ConnectTimeout", "PoolTimeout", "TimeoutExpired"]
 """Tests of whole processes wait for a bounded time. On a machine that stands still for a while one may run out of it
