@@ -1,7 +1,9 @@
 """The ledger of reservations: a file of its own for one process, the catalog's database for a cluster."""
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,6 +20,9 @@ from tallystick.limits.reservation import Reservation
 _table = limit_tables.reservations
 _column = _table.c
 _FORGET_ROWS = 10_000
+_ROWS_A_STATEMENT = 1_000
+_WRITTEN = ("id", "tenant", "customer", "state", "is_open", "closed_us", "body")
+_CHANGED = ("state", "is_open", "closed_us", "body")
 _LIMITS = Limits(connections_max=4, connect_s_max=2, statement_s_max=5, idle_s_max=2)
 
 
@@ -29,6 +34,17 @@ def _decimal_text(value: Any) -> str:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_decimal_text, decimal_format="string")
 _decoder = msgspec.msgpack.Decoder(Reservation)
+
+
+@lru_cache(64)
+def _upsert(rows: int) -> str:
+    """For SQLite: so many rows by one statement, values bound."""
+    row = f"({', '.join('?' * len(_WRITTEN))})"
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _CHANGED)
+    return (
+        f"INSERT INTO {_table.name} ({', '.join(_WRITTEN)}) VALUES {', '.join([row] * rows)} "  # noqa: S608 (own names)
+        f"ON CONFLICT (id) DO UPDATE SET {changed}"
+    )
 
 
 class RelationalLedger:
@@ -50,7 +66,7 @@ class RelationalLedger:
         self._check = check
         dialect = postgresql if self._database.dialect == "postgresql" else sqlite
         new = dialect.insert(_table)
-        changed = {name: new.excluded[name] for name in ("state", "is_open", "closed_us", "body")}
+        changed = {name: new.excluded[name] for name in _CHANGED}
         self._put = new.on_conflict_do_update(index_elements=["id"], set_=changed)
 
     def prepare(self) -> None:
@@ -61,21 +77,28 @@ class RelationalLedger:
     def write(self, states: Sequence[Reservation]) -> None:
         self._check()
         rows = [
-            {
-                "id": one.id,
-                "tenant": one.tenant,
-                "customer": one.customer,
-                "state": one.state.value,
-                "is_open": one.is_open,
-                "closed_us": one.closed_us,
-                "body": _encoder.encode(one),
-            }
+            (
+                one.id,
+                one.tenant,
+                one.customer,
+                one.state.value,
+                one.is_open,
+                one.closed_us,
+                _encoder.encode(one),
+            )
             for one in states
         ]
         with self._database.writing() as connection:
             if self._lease is not None:
                 self._hold_lease(connection, *self._lease)
-            connection.execute(self._put, rows)
+            if self._database.dialect == "postgresql":
+                connection.execute(self._put, [dict(zip(_WRITTEN, row, strict=True)) for row in rows])
+                return
+            # Many rows a statement: each statement lets go of the interpreter, and beside a busy event loop takes a
+            # millisecond to get it back.
+            for start in range(0, len(rows), _ROWS_A_STATEMENT):
+                some = rows[start : start + _ROWS_A_STATEMENT]
+                connection.exec_driver_sql(_upsert(len(some)), tuple(itertools.chain.from_iterable(some)))
 
     def _hold_lease(self, connection: Connection, name: str, epoch: int) -> None:
         lease = cluster_tables.leases.c
