@@ -99,8 +99,8 @@ class Rollups:
         by_customer = self._view is not RollupView.DIMENSIONS
         sql = self._statement("rollups_build")
         sql = sql.replace("{slots}", "" if self._view is RollupView.CUSTOMERS else slots)
-        sql = sql.replace("{customer}", "readings.customer" if by_customer else "''")
-        sql = sql.replace("{by_customer}", ", readings.customer" if by_customer else "")
+        sql = sql.replace("{customer}", "customer" if by_customer else "''")
+        sql = sql.replace("{by_customer}", ", customer" if by_customer else "")
         sql = sql.replace("{hour}", span_sql(span_hours))
         summed = [meter.id for meter in meters if meter.aggregation in _SUMMED]
         compared = [meter.id for meter in meters if meter.aggregation in _COMPARED]

@@ -4,7 +4,7 @@ INSERT INTO {table}
 SELECT
     tenant,
     meter,
-    {customer} AS customer,
+    {customer},
     {hour} AS hour{slots},
     count(),
     sum(sign),
