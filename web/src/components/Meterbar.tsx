@@ -6,7 +6,7 @@ export function Meterbar({ used, of, label }: { used: string | null; of: string 
   const share = whole <= 0 ? (pixels(used) > 0 ? 1 : 0) : Math.min(1, Math.max(0, pixels(used) / whole));
   return (
     <span class={share >= 1 ? "meterbar full" : share >= 0.8 ? "meterbar near" : "meterbar"} role="img" aria-label={label}>
-      <span style={{ width: `${(share * 100).toFixed(1)}%` }} />
+      <span style={{ width: `${Math.round(share * 1000) / 10}%` }} />
     </span>
   );
 }

@@ -47,7 +47,7 @@ export function Calculator({ choices }: { choices?: readonly Choice[] }) {
       <div class="columns">
         <div class="form">
           <Field label="Price"><Select value={chosen} options={all.map((one, index) => [String(index), one.name] as const)} change={(value) => {
-            const found = all[Number(value)];
+            const found = all.find((_, index) => String(index) === value);
             setChosen(value);
             setPrice(found?.price ?? "");
             setCurrency(found?.currency ?? currency);
