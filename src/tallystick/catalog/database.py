@@ -177,8 +177,9 @@ class Database:
     def writing(self) -> Generator[Connection]:
         """A transaction that is no change of configuration: no revision, no audit row, no lock on PostgreSQL."""
         with self._mapped_errors(), self._changing.begin() as connection:
+            noted = connection.info  # now: a connection that breaks meanwhile has none
             yield connection
-            enqueued = connection.info.pop(ENQUEUED, False)
+            enqueued = noted.pop(ENQUEUED, False)
         if enqueued:
             self.on_enqueued()
 
@@ -194,9 +195,10 @@ class Database:
                 select(row.revision).where(row.topic == "all").with_for_update()
             ).scalar_one()
             change = Change(connection, actor, now_us, current + 1)
+            noted = connection.info
             yield change
             changed = change.finish()
-            enqueued = connection.info.pop(ENQUEUED, False)
+            enqueued = noted.pop(ENQUEUED, False)
         if enqueued:
             self.on_enqueued()
         if changed:
