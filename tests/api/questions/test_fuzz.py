@@ -36,6 +36,8 @@ CHECKS = [
 NOT_BY_ROOT = ("/v1/admin/backups", "/v1/admin/rebuild", "/v1/tenants/{key}")
 """Write files where they are told to, or take away what the other cases ask about."""
 
+schemathesis.serializer.alias("application/x-protobuf", "application/octet-stream")
+
 ENDLESS = ("/v1/stream",)
 """Answers without an end, which are asked in test_stream.py."""
 
