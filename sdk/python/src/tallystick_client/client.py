@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from uuid import uuid4
 
 from tallystick_client.answers import Check, Reservation, Usage
 from tallystick_client.errors import SpoolFull, TallystickError
@@ -220,8 +221,12 @@ class Client:
     def request(
         self, method: str, path: str, *, json: Any = None, parameters: Mapping[str, Any] | None = None
     ) -> Any:
-        """Any other route of the contract; the answer's document. Raises Problem and Unreachable."""
-        return self._core.questions.request(method, path, json_body=json, parameters=parameters)
+        """Any other route of the contract; the answer's document. A POST carries one Idempotency-Key through all
+        attempts. Raises Problem and Unreachable."""
+        key = uuid4().hex if method == "POST" else None
+        return self._core.questions.request(
+            method, path, json_body=json, parameters=parameters, idempotency_key=key
+        )
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Send what waits, then end. Whether everything was answered for; what was not waits in the spool's directory

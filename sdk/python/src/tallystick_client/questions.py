@@ -40,7 +40,7 @@ class Questions:
         idempotency_key: str | None = None,
     ) -> Any:
         """Any route of the contract; the answer's document. A list in `parameters` is a repeated parameter. Raises
-        Problem and Unreachable after the last attempt. POSTs carry one Idempotency-Key through all attempts."""
+        Problem and Unreachable after the last attempt. What creates carries `idempotency_key` through all attempts."""
         target = path
         if parameters:
             pairs = {name: value for name, value in parameters.items() if value is not None}

@@ -1,0 +1,52 @@
+"""The SDKs that take part: how the driver of each is built, once, and run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+SDK = ROOT / "sdk"
+BUILD_S_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """`build` is given a directory of its own and answers the command."""
+
+    name: str
+    build: Callable[[Path], list[str]]
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def program(name: str, remedy: str) -> str:
+    """The path of a program the driver needs. Fails with what to do where it is absent."""
+    found = shutil.which(name)
+    assert found is not None, f"There is no {name} on this machine. {remedy}"
+    return found
+
+
+def run(command: list[str], directory: Path, **environment: str) -> None:
+    """Build something; what it said when it fails."""
+    ended = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=BUILD_S_MAX,
+    )
+    assert ended.returncode == 0, f"{' '.join(command)}:\n{ended.stdout[-4000:]}{ended.stderr[-4000:]}"
+
+
+def _python(_directory: Path) -> list[str]:
+    return [sys.executable, str(SDK / "python" / "conformance" / "driver.py")]
+
+
+LANGUAGES = [
+    Language("python", _python, {"PYTHONPATH": str(SDK / "python" / "src")}),
+]
