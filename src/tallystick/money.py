@@ -17,7 +17,9 @@ from decimal import (
     Inexact,
     InvalidOperation,
     Overflow,
+    getcontext,
     localcontext,
+    setcontext,
 )
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
@@ -46,8 +48,15 @@ def exactly(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @wraps(function)
     def run(*arguments: _P.args, **named: _P.kwargs) -> _T:
-        with localcontext(_EXACT):
+        # Not a copy of the context each time, and nothing within another: the gate comes here ten times a decision.
+        before = getcontext()
+        if before is _EXACT:
             return function(*arguments, **named)
+        setcontext(_EXACT)
+        try:
+            return function(*arguments, **named)
+        finally:
+            setcontext(before)
 
     return run
 

@@ -6,13 +6,14 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tallystick.errors import Conflict
 from tallystick.limits import reservation as life
 from tallystick.limits.book import Book
 from tallystick.limits.limit import Enforce, Fail, Limit, LimitPeriod, Window, conditions_of, read_limit
 from tallystick.limits.reservation import Reservation, State
-from tallystick.limits.standing import Standing, decide, with_use
+from tallystick.limits.standing import Standing, after_use, decide
 from tallystick.metering.meter import Aggregation
 
 HOUR_US = 3_600_000_000
@@ -71,7 +72,8 @@ def test_whatever_happens_it_agrees_with_the_model(
     def standing(amount: Decimal, own: Decimal = ZERO) -> Standing:
         used = recorded + book.pending(ACCOUNT, WINDOW)
         found = Standing(whole, WINDOW, whole.amount, used, book.held(ACCOUNT), ZERO, WINDOW.to_us)
-        return with_use(found, amount - own, Aggregation.SUM)
+        after = after_use(found.used, found.held, amount - own, Aggregation.SUM)
+        return replace(found, after=after)
 
     for kind, place, amount, dimension in operations:
         for one in book.due(now_us):

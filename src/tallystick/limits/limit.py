@@ -7,6 +7,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, cast
 
+from msgspec import Struct
+
 from tallystick.billing.period import NAMES, Cadence, Length, parse_duration_us
 from tallystick.document import Document
 from tallystick.metering.query import Filter, Operator
@@ -46,8 +48,7 @@ class Fail(StrEnum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """What a limit counts now: event time [from_us, to_us). `bucket_us` of a rolling one: it goes on by so much."""
 
     from_us: int

@@ -5,8 +5,9 @@ where none refuses, the one with least remaining of all. What is unknown decides
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+from msgspec import Struct
 
 from tallystick.limits.limit import Enforce, Fail, Limit, Window
 from tallystick.metering.meter import Aggregation
@@ -30,8 +31,7 @@ _GROWING = ADDED_UP | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """One limit for one customer. All in the limit's own unit (units of the meter, or money).
 
     `amount` is what may be used in all (raises and carry-over included), `after` what used and held together would come to.
@@ -57,8 +57,7 @@ class Standing:
         return self.after <= self.amount
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """`standing` is the limit that answers; None where there is none."""
 
     allowed: bool
@@ -77,13 +76,17 @@ def decide(standings: Sequence[Standing]) -> Decision:
         and (not one.fits if one.known else one.limit.fail is Fail.CLOSED)
     ]
     if refusing:
-        first = min(refusing, key=_order)
+        first = _least(refusing)
         return Decision(False, EXCEEDED if first.known else UNKNOWN_CLOSED, first)
     over = [one for one in standings if one.known and not one.fits]
     if over:
-        return Decision(True, OVER_SOFT, min(over, key=_order))
-    first = min(standings, key=_order)
+        return Decision(True, OVER_SOFT, _least(over))
+    first = _least(standings)
     return Decision(True, WITHIN if first.known else UNKNOWN_OPEN, first)
+
+
+def _least(standings: Sequence[Standing]) -> Standing:
+    return standings[0] if len(standings) == 1 else min(standings, key=_order)
 
 
 def _order(one: Standing) -> tuple[bool, Decimal, str]:
@@ -96,17 +99,13 @@ def _left(amount: Decimal, used: Decimal, held: Decimal) -> Decimal:
 
 
 @exactly
-def with_use(standing: Standing, amount: Decimal, aggregation: Aggregation) -> Standing:
-    """Where this much more is used. Of figures that do not add up: a maximum is the greater of both, a figure that only
-    grows is taken to grow by the amount, and of all others what is recorded counts alone."""
-    both = standing.used + standing.held
+def after_use(used: Decimal, held: Decimal, amount: Decimal, aggregation: Aggregation) -> Decimal:
+    """What it comes to where this much more is used. Of figures that do not add up: a maximum is the greater of both, a
+    figure that only grows is taken to grow by the amount, and of all others what is recorded counts alone."""
+    both = used + held
     if aggregation in _GROWING:
-        after = both + amount
-    elif aggregation is Aggregation.MAX:
-        after = max(both, amount)
-    else:
-        after = both
-    return replace(standing, after=after)
+        return both + amount
+    return max(both, amount) if aggregation is Aggregation.MAX else both
 
 
 @exactly

@@ -8,6 +8,7 @@ the last minute of a UTC day) is the first second of the next day.
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -62,11 +63,16 @@ def instant_text(us: int) -> str:
     """RFC 3339 in UTC with `Z`; a fraction only where there is one, microseconds kept.
 
     Good for years 1 to 9999, as RFC 3339 is."""
-    moment = _EPOCH + timedelta(microseconds=us)
-    text = moment.replace(tzinfo=None, microsecond=0).isoformat()
-    if moment.microsecond:
-        text += f".{moment.microsecond:06d}"
-    return text + "Z"
+    second, microsecond = divmod(us, 1_000_000)
+    if microsecond:
+        return f"{_second_text(second)}.{microsecond:06d}Z"
+    return _second_text(second) + "Z"
+
+
+@lru_cache(4096)
+def _second_text(second: int) -> str:
+    # What is asked for together lies close together: answers of one second, borders of one period.
+    return (_EPOCH + timedelta(seconds=second)).replace(tzinfo=None).isoformat()
 
 
 def instants_us(texts: Sequence[str]) -> NDArray[np.int64]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from msgspec import Struct
+
 from tallystick.flows.fresh import News
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, usage
@@ -34,8 +36,7 @@ Series = tuple[str, int, str]
 """Tenant, meter id, customer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A figure that is wanted: of a meter's readings of one customer, with a filter, in a window."""
 
     tenant: str

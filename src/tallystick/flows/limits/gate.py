@@ -10,13 +10,15 @@ of it was settled here stands here no longer. So nothing is counted twice, and n
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as changed
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import numpy as np
 import structlog
+from msgspec.structs import replace
 
 from tallystick.catalog.interface import Page
 from tallystick.catalog.limiting import Ledger
@@ -281,10 +283,10 @@ class LimitGate:
             return None
         decision, rule = self._decide(rules, ask, now_us, time_us, one)
         closing = life.settled(one, amount, now_us=now_us, time_us=time_us, events=events, receipt=b"")
-        closing = msgspec.structs.replace(closing, dimensions=dimensions)
+        closing = replace(closing, dimensions=dimensions)
         self._book.put(closing)
         receipt = self._receipt(ask, decision, rule, now_us)
-        closing = msgspec.structs.replace(closing, receipt=msgspec.json.encode(receipt))
+        closing = replace(closing, receipt=msgspec.json.encode(receipt))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settling[one.id] = done
         try:
@@ -338,7 +340,7 @@ class LimitGate:
         self._book.put(closing)
         decision, rule = self._named(rules, ask, now_us)
         receipt = self._receipt(ask, decision, rule, now_us)
-        closing = msgspec.structs.replace(closing, receipt=msgspec.json.encode(receipt))
+        closing = replace(closing, receipt=msgspec.json.encode(receipt))
         await self._writer.write(closing)
         return Reserved(closing, receipt)
 
@@ -437,7 +439,7 @@ class LimitGate:
         if own is not None:
             # What was reserved may always be settled, whatever became of the limit since.
             standings = [
-                replace(one, limit=replace(one.limit, enforce=Enforce.SOFT))
+                replace(one, limit=changed(one.limit, enforce=Enforce.SOFT))
                 if ask.amount <= own.amount and self._stands.counted(rule, own, now_us, at_us)
                 else one
                 for rule, one in zip(rules, standings, strict=True)

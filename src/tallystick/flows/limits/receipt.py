@@ -1,5 +1,6 @@
 """What the gate answers: which limit, what stood and stands against it, and when that ends."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from tallystick.errors import Conflict, Unavailable
@@ -43,17 +44,14 @@ def receipt_of(
     is not known, or there is none). The figures at the top are those after."""
     named = decision.standing
     shown = after if named is not None and named.known else None
-    balances = {
-        "limit": None if shown is None else plain(shown.amount),
-        "used": None if shown is None else plain(shown.used),
-        "held": None if shown is None else plain(shown.held),
-        "remaining": None if shown is None else plain(shown.remaining),
-    }
+    figures = _NONE if shown is None else _figures(shown)
+    stood = figures if before is after else None if shown is None or before is None else _figures(before)
     return {
         "allowed": decision.allowed,
         "reason": decision.reason,
         "rule": None if named is None else named.limit.key,
-        **balances,
+        "limit": None if shown is None else plain(shown.amount),
+        **figures,
         "currency": None if shown is None else shown.currency,
         "reset_at": None if named is None or not named.known else instant_text(named.reset_us),
         "period": None
@@ -64,11 +62,14 @@ def receipt_of(
         "meter": ask.meter,
         "amount": plain(ask.amount),
         "dimensions": dict(ask.dimensions),
-        "before": None if shown is None or before is None else _figures(before),
-        "after": None if shown is None or after is None else _figures(after),
+        "before": None if shown is None else stood,
+        "after": None if shown is None else figures,
         "as_of": instant_text(as_of_us),
         "decided_at": instant_text(now_us),
     }
+
+
+_NONE: Mapping[str, str | None] = {"used": None, "held": None, "remaining": None}
 
 
 def _figures(standing: Standing) -> dict[str, str]:

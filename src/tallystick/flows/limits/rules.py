@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from tallystick.billing.kept import subscription_of
 from tallystick.billing.subscription import Subscription
 from tallystick.billing.timeline import turn_at
@@ -29,8 +31,7 @@ CUSTOMERS_MAX = 50_000
 SUBSCRIPTIONS_MAX = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """So much of a meter is to be used by a customer."""
 
     tenant: str

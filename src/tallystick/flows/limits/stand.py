@@ -16,7 +16,7 @@ from tallystick.flows.system import System
 from tallystick.limits.book import Book
 from tallystick.limits.limit import Window, accepts
 from tallystick.limits.reservation import Reservation
-from tallystick.limits.standing import ADDED_UP, Standing, carried_over, with_use
+from tallystick.limits.standing import ADDED_UP, Standing, after_use, carried_over
 from tallystick.metering.meter import Meter
 from tallystick.money import ZERO, exactly
 
@@ -80,7 +80,9 @@ class Stands:
     def concerns(self, rule: Rule, ask: Ask, meter: Meter) -> bool:
         if rule.meter is None:
             return True
-        return rule.meter.key == meter.key and accepts(rule.conditions, ask.customer, dict(ask.dimensions))
+        return rule.meter.key == meter.key and (
+            not rule.conditions or accepts(rule.conditions, ask.customer, dict(ask.dimensions))
+        )
 
     def counted(self, rule: Rule, own: Reservation, now_us: int, at_us: int) -> bool:
         """Whether a held reservation counts against a limit in the window of a moment."""
@@ -120,7 +122,11 @@ class Stands:
         if rule.meter is None:
             found = self._costs.get(self._cost_key(rule, ask, rule.window(at_us)))
             return found is not None and not found.stale
-        return all(self.balances.is_ready(asked, now_us) for asked in self._wanted(rule, ask, at_us))
+        window = rule.window(at_us)
+        if not self.balances.is_ready(self._asked(rule, ask, window), now_us):
+            return False
+        before = self._before(rule, window)
+        return before is None or self.balances.is_ready(self._asked(rule, ask, before), now_us)
 
     async def load(self, rule: Rule, ask: Ask, at_us: int) -> None:
         """What cannot be had counts as unknown for a while."""
@@ -179,7 +185,9 @@ class Stands:
         held = ZERO
         if now_us in window:
             held = self.book.held(account, rule.conditions)
-        amount = rule.limit.amount + sum(rule.raised(now_us), ZERO)
+        amount = rule.limit.amount
+        if rule.raises:
+            amount += sum(rule.raised(now_us), ZERO)
         before = self._before(rule, window)
         if before is not None:
             used_before = self.balances.figure(self._asked(rule, ask, before))
@@ -193,11 +201,10 @@ class Stands:
         own_held = ZERO
         if own is not None and self.counted(rule, own, now_us, at_us):
             own_held = own.amount
-        stands = Standing(rule.limit, window, amount, used, held, ZERO, reset_us)
-        after = with_use(stands, ask.amount - own_held, rule.meter.aggregation)
-        if rule.meter.aggregation not in ADDED_UP or rule.meter.of is not None:
-            return with_use(stands, ask.amount, rule.meter.aggregation)
-        return after
+        adds_up = rule.meter.aggregation in ADDED_UP and rule.meter.of is None
+        more = ask.amount - own_held if adds_up else ask.amount
+        after = after_use(used, held, more, rule.meter.aggregation)
+        return Standing(rule.limit, window, amount, used, held, after, reset_us)
 
     @exactly
     def _money(self, rule: Rule, ask: Ask, now_us: int, at_us: int, own: Reservation | None) -> Standing:
