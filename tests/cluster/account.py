@@ -59,6 +59,8 @@ class Bookkeeper:
         default_factory=list[tuple[str, list[dict[str, Any]]]]
     )
     """Moments and what was answered as of them."""
+    settled: str = ""
+    """The position up to which everything was recorded when it last settled: any node can be asked for that."""
 
     def settle(self) -> None:
         """Send again what had no answer, until everything has one, and wait until all of it is recorded."""
@@ -77,6 +79,7 @@ class Bookkeeper:
             )
             assert answer.status_code in (200, 202), answer.text
             if answer.status_code == 200:
+                self.settled = answer.json()["position"]
                 return
             assert time.monotonic() < until, self.complaints()
 
@@ -93,7 +96,8 @@ class Bookkeeper:
         faults: list[str] = []
         books = self.client.books
         node = self.client.chance.randrange(len(self.cluster.of_role("api")))
-        rows = self.cluster.usage("n", node=node)
+        # Another node than the one that said "recorded" knows of it a moment later, unless it is told to wait for it.
+        rows = self.cluster.usage("n", node=node, min_position=self.settled)
         answered = rows[0]["value"] if rows else "0"
         if answered != str(books.total):
             faults.append(f"The meter says {answered} and the books {books.total}.")
@@ -102,7 +106,8 @@ class Bookkeeper:
             if now != before:
                 faults.append(f"As of {moment} it was {before} and is now {now}.")
         moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        self.kept.append((moment, self.cluster.usage("n", node=node, as_of=moment)))
+        answer = self.cluster.usage("n", node=node, as_of=moment, min_position=self.settled)
+        self.kept.append((moment, answer))
         return self._count(faults)
 
     def _count(self, faults: list[str]) -> Account:

@@ -95,6 +95,10 @@ class PartitionContract:
             one.delete_moment(NOON + 1)
             assert (one.counts()["events"], two.counts()["events"]) == (1, 2)
             one.delete_moment(NOON + 2)  # and then all again, under the same tokens
+            assert (one.counts()["staged"], two.counts()["staged"]) == (1, 1)
+            one.delete_moment(NOON + 9)
+            assert (one.counts()["staged"], two.counts()["staged"]) == (0, 1)
+        one.insert_staged(staged_table(["b"], [event(1, 9)]), token="t")
         two.delete_staged("default", "b")
         assert (one.counts()["staged"], two.counts()["staged"]) == (1, 0)
 

@@ -307,13 +307,25 @@ _WRITER = """
     store = ClickHouseStore(sys.argv[1])
     store.migrate()
     meter = a_meter(Aggregation.COUNT)
-    # A recorder does not know whether its last batch got in, so it begins with that one.
-    batch = int(sys.argv[2])
+    # A recorder does not know whether its last batch got in, so it begins with that one, and counts it: a killed engine
+    # can know the token of rows that it has lost (decision 0049).
+    first = batch = int(sys.argv[2])
     while batch < int(sys.argv[3]):
         # 500 events over 30 months.
-        events = [an_event(batch * 500 + i + 1, time_us=1_500_000_000_000_000 + i * 150_000_000_000) for i in range(500)]
+        moment = 1_700_000_000_000_000 + batch
+        events = [
+            an_event(
+                batch * 500 + i + 1, time_us=1_500_000_000_000_000 + i * 150_000_000_000, recorded_at_us=moment
+            )
+            for i in range(500)
+        ]
         print("begun", batch, flush=True)
         record(store, [meter], events, token=f"batch-{batch}")
+        there = store.rows_at_moment(moment)
+        if batch == first and (there["events"], there["readings"]) != (500, 500):
+            print("anew", there["events"], there["readings"], flush=True)
+            store.delete_moment(moment)
+            record(store, [meter], events, token=f"batch-{batch}")
         print("done", batch, flush=True)
         batch += 1
     counts = store.counts()

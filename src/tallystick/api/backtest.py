@@ -180,7 +180,7 @@ _TEXT = {"schema": {"type": "string"}}
             },
             answer=objects({"totals": array(_TOTAL), "items": array(objects(_ITEM_PROPERTIES))}),
             answer_types={_CSV: _TEXT, _LINES: _TEXT},
-            errors=(406,),
+            errors=(404, 406),
         )
     },
 )

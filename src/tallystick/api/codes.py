@@ -251,7 +251,6 @@ CODES: dict[str, tuple[int, str]] = {
     "log_damaged": (500, "Events of the log cannot be read as they were written."),
     "log_trimmed": (500, "Events of the log were trimmed before they were read."),
     "log_lost_events": (500, "The log has lost events that were being recorded."),
-    "store_lost_events": (500, "The store lacks events it has confirmed."),
     "table_missing": (503, "A table is missing in the catalog's database. What does not need it goes on."),
     "unavailable": (503, "A part is not available at the moment; see Retry-After."),
     "overloaded": (503, "Too many large bodies are arriving at once."),

@@ -14,7 +14,7 @@ One batch goes through these steps, named so that a test can stop the process at
     trimmed     the log may forget the batch
 
 A crash at any of them repeats the batch as written down: the same rows under the same tokens, which the store drops
-where it has them already. Decisions are the same because the index is refilled only through the last batch done.
+where it has them already; then the rows are counted, and recorded anew where any is missing. Decisions are the same because the index is refilled only through the last batch done.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ import heapq
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -912,20 +912,17 @@ class Recorder:
         else:
             new = batch.filter(pa.array(decision.new))
             duplicate, conflict = self._tell_apart(batch, decision.original, ~decision.new, decision.alike)
-        readings = self._insert_events_and_derive(intent, new, repeated=repeated)
-        self._on_step("events")
-        for kind, rows, insert in (
-            ("duplicates", duplicate, self._store.insert_duplicates),
-            ("conflicts", conflict, self._store.insert_conflicts),
-        ):
-            if len(rows):
-                originals = pa.array(decision.original[rows])
-                insert(batch.take(pa.array(rows)).append_column("original", originals), token=intent.token)
-            self._on_step(kind)
-
-        if readings.num_rows:
-            self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
-        self._on_step("readings")
+        repeats = {
+            kind: batch.take(pa.array(rows)).append_column("original", pa.array(decision.original[rows]))
+            for kind, rows in (("duplicates", duplicate), ("conflicts", conflict))
+            if len(rows)
+        }
+        readings = self._insert(intent, new, repeats, repeated=repeated)
+        if repeated and not self._is_whole(intent, new, repeats, readings):
+            # Nobody has seen this moment yet.
+            _logger.warning("batch_recorded_anew", after=intent.after, through=intent.through)
+            self._store.delete_moment(intent.recorded_at_us)
+            readings = self._insert(intent, new, repeats, repeated=False)
 
         added = (
             Identities(identities.high[decision.new], identities.low[decision.new]),
@@ -1062,6 +1059,34 @@ class Recorder:
         self._on_step("intent")
         return intent
 
+    def _insert(
+        self, intent: Intent, new: pa.Table, repeats: Mapping[str, pa.Table], *, repeated: bool
+    ) -> pa.Table:
+        """The batch into the store, in this order; answers its readings."""
+        readings = self._insert_events_and_derive(intent, new, repeated=repeated)
+        self._on_step("events")
+        for kind, insert in (
+            ("duplicates", self._store.insert_duplicates),
+            ("conflicts", self._store.insert_conflicts),
+        ):
+            if kind in repeats:
+                insert(repeats[kind], token=intent.token)
+            self._on_step(kind)
+        if readings.num_rows:
+            self._store.insert_readings(readings, token=f"{self._state.generation}:{intent.token}")
+        self._on_step("readings")
+        return readings
+
+    def _is_whole(
+        self, intent: Intent, new: pa.Table, repeats: Mapping[str, pa.Table], readings: pa.Table
+    ) -> bool:
+        """Whether a batch that was repeated is in the store, all of it and once. A killed engine can remember the token of
+        rows it never got to keep, and drops them when they come again (decision 0049)."""
+        wanted = {"events": new.num_rows, "readings": readings.num_rows}
+        wanted |= {kind: rows.num_rows for kind, rows in repeats.items()}
+        there = self._store.rows_at_moment(intent.recorded_at_us)
+        return all(there.get(table, 0) == wanted.get(table, 0) for table in there.keys() | wanted.keys())
+
     def _insert_events_and_derive(self, intent: Intent, new: pa.Table, *, repeated: bool) -> pa.Table:
         """Insert the new events, and answer their readings, derived while the engine writes: it leaves the interpreter
         alone meanwhile. The readings themselves go in only once the events are there."""
@@ -1085,7 +1110,7 @@ class Recorder:
         the first time. What is stored counts: readings must belong to whom their events belong to."""
         stored = self._store.events_at(new["position"].to_pylist())
         if stored.num_rows != new.num_rows:
-            raise TallystickError("The store lacks events it has just confirmed.", code="store_lost_events")
+            return new  # the batch is not whole, and will be recorded anew
         stored = stored.sort_by("position")
         at = new.schema.get_field_index("customer")
         return new.set_column(at, "customer", stored["customer"])

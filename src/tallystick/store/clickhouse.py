@@ -104,7 +104,7 @@ _LATER = {
 _STORED_EVENT_FORMATS = {"data": "bytes", "attributes": "bytes"}
 
 _COUNTED = ("events", "duplicates", "conflicts", "corrections", "staged", "forgotten", "readings", "rollups")
-_AT_MOMENT = ("readings", "events", "duplicates", "conflicts", "corrections")
+_AT_MOMENT = ("readings", "events", "duplicates", "conflicts", "corrections", "staged")
 _READINGS_NAME = re.compile(r"readings|scratch_[0-9a-f]{32}")
 _POSITIONS_AT_ONCE = 20_000
 _DAY_US = 86_400_000_000
@@ -253,18 +253,29 @@ class ClickHouseStore:
         )
 
     def delete_moment(self, recorded_at_us: int) -> None:
-        there = self._tables()
-        for table in _AT_MOMENT:
-            if table not in there:
-                continue
-            bound = question.Bound()
-            at_moment = f"recorded_at = {bound.time(recorded_at_us)} AND {self._of(table)}"
-            rows = self._connection.rows(f"SELECT count() FROM {table} WHERE {at_moment}", bound.parameters)
-            if rows[0][0]:
+        for table, rows in self.rows_at_moment(recorded_at_us).items():
+            if rows:
+                bound = question.Bound()
+                at_moment = self._at_moment(table, recorded_at_us, bound)
                 self._connection.command(
                     f"ALTER TABLE {table} DELETE WHERE {self._writer.deletion(at_moment)}", bound.parameters
                 )
             self._writer.forget_tokens(table)
+
+    def rows_at_moment(self, recorded_at_us: int) -> dict[str, int]:
+        there, found = self._tables(), dict[str, int]()
+        for table in _AT_MOMENT:
+            if table in there:
+                bound = question.Bound()
+                at_moment = self._at_moment(table, recorded_at_us, bound)
+                rows = self._connection.rows(
+                    f"SELECT count() FROM {table} WHERE {at_moment}", bound.parameters
+                )
+                found[table] = rows[0][0]
+        return found
+
+    def _at_moment(self, table: str, recorded_at_us: int, bound: question.Bound) -> str:
+        return f"recorded_at = {bound.time(recorded_at_us)} AND {self._of(table)}"
 
     def reached(self) -> Reached:
         sql = statement("reached")

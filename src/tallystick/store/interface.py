@@ -386,9 +386,15 @@ class Store(Protocol):
         ...
 
     def delete_moment(self, recorded_at_us: int) -> None:
-        """Delete every row of events, duplicates, conflicts, corrections and readings that was recorded at this moment,
-        waiting until they are gone, and forget their tokens. Only for a moment that was never published: what a crash
-        left half done of a step too large to be repeated row by row."""
+        """Delete every row of events, duplicates, conflicts, corrections, staged events and readings that was recorded
+        at this moment, waiting until they are gone, and forget their tokens. Only for a moment that was never published:
+        what a crash left half done."""
+        ...
+
+    def rows_at_moment(self, recorded_at_us: int) -> dict[str, int]:
+        """How many rows of events, duplicates, conflicts, corrections, staged events and readings were recorded at this
+        moment, by table: for whoever repeats a batch. A killed engine can remember the token of rows it never got to
+        keep (decision 0049), so that what was repeated must be counted."""
         ...
 
     def reached(self) -> Reached:

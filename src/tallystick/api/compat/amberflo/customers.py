@@ -21,7 +21,8 @@ from tallystick.flows.usage import in_questions
 Connection = Request[Any, Any, Any]
 
 OWN = "aflo."
-_OTHERS = ("address", "description", "test", "enabled")
+_OTHERS: Mapping[str, type] = {"address": dict, "description": str, "test": bool, "enabled": bool}
+_KINDS = {dict: "an object", str: "a text", bool: "true or false"}
 _EMPTY: Mapping[str, Any] = {"address": None, "description": None, "test": False, "enabled": True}
 _STAGES = tuple(stage for stage in STAGES if stage != "suspended")
 
@@ -54,7 +55,10 @@ _EXAMPLE = {"customerId": "acme", "customerName": "Acme", "traits": {"stripeId":
 def customer_document(customer: Customer) -> dict[str, Any]:
     """A customer as Amberflo shows it."""
     traits = dict(customer.traits)
-    others = {name: traits.pop(OWN + name, empty) for name, empty in _EMPTY.items()}
+    others = dict(_EMPTY)
+    for name, kind in _OTHERS.items():
+        if isinstance(traits.get(OWN + name), kind):  # one of another kind was not made here
+            others[name] = traits.pop(OWN + name)
     made: dict[str, Any] = {
         "id": uuid_of("amberflo", "customer", customer.key),
         "customerId": customer.key,
@@ -84,9 +88,11 @@ async def _given(request: Connection) -> tuple[str, CustomerChange]:
         fields.fault("traits", "invalid_value", "traits must be an object of strings.")
     elif raw:
         traits = {trait: _plain(value) for trait, value in cast("dict[str, Any]", raw).items()}
-    for other in _OTHERS:
+    for other, kind in _OTHERS.items():
         value: Any = fields.take(other)
-        if value is not None and value != _EMPTY[other]:
+        if value is not None and not isinstance(value, kind):
+            fields.fault(other, "invalid_value", f"{other} must be {_KINDS[kind]}.")
+        elif value is not None and value != _EMPTY[other]:
             traits[OWN + other] = _plain(value)
     change = CustomerChange(name=name or key, email=email, traits=traits)
     if stage is not None:
