@@ -47,6 +47,17 @@ def _python(_directory: Path) -> list[str]:
     return [sys.executable, str(SDK / "python" / "conformance" / "driver.py")]
 
 
+def _java(directory: Path) -> list[str]:
+    """Only what has no dependency: the servlet filter is left out. The answer runs the driver."""
+    remedy = "tools/system-packages installs it."
+    javac, virtual_machine = program("javac", remedy), program("java", remedy)
+    sources = sorted(map(str, (SDK / "java" / "src" / "main" / "java" / "io" / "tallystick").glob("*.java")))
+    driver = str(SDK / "java" / "conformance" / "Driver.java")
+    run([javac, "--release", "17", "-Xlint:all", "-Werror", "-d", str(directory), *sources, driver], ROOT)
+    return [virtual_machine, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(directory), "Driver"]
+
+
 LANGUAGES = [
+    Language("java", _java),
     Language("python", _python, {"PYTHONPATH": str(SDK / "python" / "src")}),
 ]
