@@ -215,12 +215,13 @@ def _rolled_up(system: System) -> dict[str, tuple[int, int]]:
 
 def server_config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
     """How uvicorn serves it: uvloop and httptools, our own access log, an end to waiting on shutdown."""
+    direct = app.direct() if isinstance(app, Shell) else None
     return uvicorn.Config(
         app,  # pyright: ignore[reportArgumentType]  # Litestar's and uvicorn's ASGI types differ in name only
         host=host,
         port=port,
         loop="uvloop",
-        http="httptools",
+        http="httptools" if direct is None else direct.protocol(),
         ws="none",
         lifespan="on",
         access_log=False,

@@ -6,7 +6,7 @@ is not known yet, a gate in another process) goes on to the framework's routes (
 
 import asyncio
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from litestar.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from tallystick.api.auth import Authenticator
 from tallystick.api.gate import DIMENSION_CHARACTERS_MAX, DIMENSIONS_MAX, document_of
 from tallystick.api.problem import PROBLEM_TYPE, problem_body, problem_headers, translated
 from tallystick.document import NotDecimal, decimal_of
+from tallystick.flows.limits.gate import LimitGate, Reserved
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown
 from tallystick.flows.limits.rules import Ask
 from tallystick.flows.system import System
@@ -47,6 +48,23 @@ _decoder = msgspec.json.Decoder(_Asked)
 _encode = msgspec.json.Encoder().encode
 
 
+class Answer(NamedTuple):
+    """What goes back. `more`: headers of its own."""
+
+    status: int
+    body: bytes
+    media_type: bytes = _JSON[0]
+    more: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class Waiting(NamedTuple):
+    """A reservation that is decided: answer it (`Quick.reserved`) when it is written."""
+
+    written: "asyncio.Future[None]"
+    made: Reserved
+    gate: LimitGate
+
+
 class Quick:
     """In front of the framework, for two routes."""
 
@@ -55,6 +73,61 @@ class Quick:
         self._authenticator = authenticator
         self._counters: dict[tuple[str, int], Counter] = {}
 
+    # -- deciding, without an await -------------------------------------------------------------------------------
+    def tenant_of(self, authorization: bytes) -> str | None:
+        """Of a caller who is known and may ask; None: the framework looks who it is."""
+        if self._authenticator.rates.limits_requests:
+            return None
+        caller = self._authenticator.kept(authorization) if authorization else None
+        if caller is None or caller.suspended or caller.customer is not None or not caller.allows(SCOPE):
+            return None
+        return caller.tenant
+
+    def decided(self, path: str, tenant: str, body: bytes, request_id: bytes) -> Answer | Waiting | None:
+        """None: it is not plain, nothing has been done, and the framework is to be asked."""
+        limiting = self._system.limits
+        gate = None if limiting is None else limiting.here
+        read = None if gate is None else _read(body, tenant)
+        if gate is None or read is None or (path == CHECK_PATH and read[1] is not None):
+            return None
+        ask, ttl_s = read
+        try:
+            if path == CHECK_PATH:
+                receipt = gate.check_now(ask)
+                return None if receipt is None else Answer(200, _encode(receipt))
+            found = gate.reserve_now(ask, TTL_S_DEFAULT if ttl_s is None else ttl_s)
+            return None if found is None else Waiting(found[1], found[0], gate)
+        except Exception as error:
+            return self.refused(error, request_id)
+
+    def reserved(self, waiting: Waiting, request_id: bytes) -> Answer:
+        """Once it is written, or could not be."""
+        error = waiting.written.exception()
+        if error is not None:
+            return self.refused(error, request_id)
+        document = document_of(waiting.gate, waiting.made)
+        location = f"{RESERVE_PATH}/{waiting.made.reservation.id}".encode()
+        return Answer(201, _encode(document), more=((b"location", location),))
+
+    def refused(self, error: BaseException, request_id: bytes) -> Answer:
+        shown = translated(error)
+        if shown.status == 500:
+            _log.error("request failed", request_id=request_id.decode(), exc_info=error)
+        receipt = shown.receipt if isinstance(shown, LimitExceeded | LimitUnknown) else None
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in problem_headers(shown)]
+        return Answer(shown.status, problem_body(shown, extra=receipt), PROBLEM_TYPE.encode(), tuple(headers))
+
+    def note(self, path: str, status: int, request_id: bytes) -> None:
+        """Count an answer, and log one that refuses."""
+        counter = self._counters.get((path, status))
+        if counter is None:
+            counter = self._system.metrics.http_requests.labels(path, "POST", status)
+            self._counters[path, status] = counter
+        counter.inc()
+        if status >= 400:
+            _log.info("request", method="POST", route=path, status=status, request_id=request_id.decode())
+
+    # -- over ASGI ------------------------------------------------------------------------------------------------
     async def handled(
         self,
         scope: Scope,
@@ -67,9 +140,7 @@ class Quick:
         """None: it is answered. Otherwise what the framework is to receive."""
         path: str = scope["path"]
         known = self._known_caller(scope)
-        limiting = self._system.limits
-        gate = None if limiting is None else limiting.here
-        if known is None or gate is None:
+        if known is None:
             return receive
         tenant, length = known
         try:
@@ -80,55 +151,32 @@ class Quick:
         again = _Again(message, receive)
         if message["type"] != "http.request" or len(message.get("body", b"")) != length:
             return again
-        read = _read(message["body"], tenant)
-        if read is None or (path == CHECK_PATH and read[1] is not None):
+        found = self.decided(path, tenant, message["body"], request_id)
+        if found is None:
             return again
-        ask, ttl_s = read
-        location: list[tuple[bytes, bytes]] = []
-        try:
-            if path == CHECK_PATH:
-                receipt = gate.check_now(ask)
-                if receipt is None:
-                    return again
-                status, body = 200, _encode(receipt)
-            else:
-                found = gate.reserve_now(ask, TTL_S_DEFAULT if ttl_s is None else ttl_s)
-                if found is None:
-                    return again
-                made, written = found
-                await written
-                status, body = 201, _encode(document_of(gate, made))
-                location = [(b"location", f"{RESERVE_PATH}/{made.reservation.id}".encode())]
-            media_type = b"application/json"
-        except Exception as error:
-            shown = translated(error)
-            if shown.status == 500:
-                _log.exception("request failed", request_id=request_id.decode())
-            receipt = shown.receipt if isinstance(shown, LimitExceeded | LimitUnknown) else None
-            status, body, media_type = shown.status, problem_body(shown, extra=receipt), PROBLEM_TYPE.encode()
-            location = [(name.encode(), value.encode("latin-1")) for name, value in problem_headers(shown)]
-        self._count(path, status)
-        if status >= 400:
-            _log.info("request", method="POST", route=path, status=status, request_id=request_id.decode())
+        if isinstance(found, Waiting):
+            await asyncio.wait((found.written,))
+            found = self.reserved(found, request_id)
+        self.note(path, found.status, request_id)
         await send(
             {
                 "type": "http.response.start",
-                "status": status,
+                "status": found.status,
                 "headers": [
-                    (b"content-type", media_type),
-                    (b"content-length", b"%d" % len(body)),
+                    (b"content-type", found.media_type),
+                    (b"content-length", b"%d" % len(found.body)),
                     (b"x-request-id", request_id),
-                    *location,
+                    *found.more,
                     *more,
                 ],
             }
         )
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.body", "body": found.body, "more_body": False})
         return None
 
     def _known_caller(self, scope: Scope) -> tuple[str, int] | None:
         """The tenant of a caller who may, and the length of the body; None: it is not plain."""
-        if scope["query_string"] or self._authenticator.rates.limits_requests:
+        if scope["query_string"]:
             return None
         authorization = length = b""
         for name, value in scope["headers"]:
@@ -136,21 +184,17 @@ class Quick:
                 authorization = value
             elif name == b"content-length":
                 length = value
-            elif name in _ELSEWHERE or (name == b"content-type" and value not in _JSON):
+            elif is_special(name, value):
                 return None
         if not length.isdigit() or len(length) > 6 or int(length) > BODY_BYTES_MAX:
             return None
-        caller = self._authenticator.kept(authorization) if authorization else None
-        if caller is None or caller.suspended or caller.customer is not None or not caller.allows(SCOPE):
-            return None
-        return caller.tenant, int(length)
+        tenant = self.tenant_of(authorization)
+        return None if tenant is None else (tenant, int(length))
 
-    def _count(self, path: str, status: int) -> None:
-        counter = self._counters.get((path, status))
-        if counter is None:
-            counter = self._system.metrics.http_requests.labels(path, "POST", status)
-            self._counters[path, status] = counter
-        counter.inc()
+
+def is_special(name: bytes, value: bytes) -> bool:
+    """Whether a header asks for what the framework alone does."""
+    return name in _ELSEWHERE or (name == b"content-type" and value not in _JSON)
 
 
 class _Again:

@@ -5,7 +5,6 @@ something fails outside the framework. Requests to the ingest route go past the 
 """
 
 import itertools
-import re
 import secrets
 from collections.abc import Sequence
 from time import perf_counter
@@ -16,6 +15,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api import quick
 from tallystick.api.cors import Cors
+from tallystick.api.direct import REQUEST_ID, Direct
 from tallystick.api.forwarded import Proxies
 from tallystick.api.ingest import INGEST_PATH
 from tallystick.api.problem import PROBLEM_TYPE, Internal, problem_body, problem_headers
@@ -24,9 +24,6 @@ from tallystick.flows.gate import Gate
 from tallystick.metrics import Metrics
 from tallystick.observe import logger
 
-REQUEST_ID_LENGTH_MAX = 128
-
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,%d}\Z" % REQUEST_ID_LENGTH_MAX)
 _log = logger(__name__)
 
 # Answers are data, never a page: nothing in them may be guessed to be one, framed, or kept by a shared cache.
@@ -60,7 +57,7 @@ class Shell:
         self._cors = cors
         self._ingest = ingest
         self._requests = metrics.http_requests
-        self._prefix = secrets.token_hex(6)
+        self._prefix = secrets.token_hex(6).encode()
         self._numbers = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -104,9 +101,18 @@ class Shell:
 
     def _request_id(self, scope: Scope) -> bytes:
         for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.match(value):
+            if name == b"x-request-id" and REQUEST_ID.match(value):
                 return value
-        return f"{self._prefix}-{next(self._numbers):x}".encode()
+        return self._new_request_id()
+
+    def _new_request_id(self) -> bytes:
+        return b"%b-%x" % (self._prefix, next(self._numbers))
+
+    def direct(self) -> Direct | None:
+        """For a server whose connections can use it (app.server_config); None: every request is to come through here."""
+        if self._quick is None or self._cors.on:
+            return None
+        return Direct(self._quick, gate=self._gate, new_request_id=self._new_request_id, headers=_UNLESS_SET)
 
     async def _other(self, outer: Any, receive: Receive, send: Send) -> None:
         started = perf_counter()

@@ -359,7 +359,7 @@ def test_what_is_not_known_is_decided_by_the_limit(tenant: Tenant, monkeypatch: 
 
 
 _PLAIN = b'{"customer": "acme", "meter": "tokens", "amount": %s}'
-_SPELLED: list[tuple[bytes, bool]] = [  # a body, and whether the quick path answers it
+SPELLED: list[tuple[bytes, bool]] = [  # a body, and whether the quick path answers it
     (_PLAIN % b'"5"', True),
     (_PLAIN % b"5", True),
     (_PLAIN % b'"500"', True),
@@ -402,7 +402,7 @@ def test_the_quick_path_says_what_the_framework_says(
             break
         live.run(asyncio.sleep(0.02))
     by_quick.clear()
-    for body, is_quick in _SPELLED:
+    for body, is_quick in SPELLED:
         answers: list[tuple[Any, ...]] = []
         for media_type in ("application/json", "application/json; a=b"):
             response = tenant.send("POST", path, content=body, headers={"content-type": media_type})
@@ -416,5 +416,5 @@ def test_the_quick_path_says_what_the_framework_says(
         assert answers[0] == answers[1], body
         assert by_quick == [is_quick, False], body
         by_quick.clear()
-    assert tenant.post(path, json.loads(_SPELLED[0][0]), headers={"idempotency-key": "k"}).status_code < 300
+    assert tenant.post(path, json.loads(SPELLED[0][0]), headers={"idempotency-key": "k"}).status_code < 300
     assert by_quick == [False]
