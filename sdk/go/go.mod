@@ -1,0 +1,3 @@
+module github.com/tallystick/tallystick/sdk/go
+
+go 1.22
