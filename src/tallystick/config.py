@@ -145,6 +145,21 @@ class Settings:
         "", "What roles may do: `role=scope scope; role=scope`. People without any of them are refused."
     )
     oidc_session_s: int = _setting(3600, "How long a login is good.")
+    sources: str = _setting(
+        "default",
+        "Which tenants may have sources, which read the server's files, its environment (TALLYSTICK_SECRET_…) and what its "
+        "network reaches. default: the tenant `default` alone.",
+        choices=("default", "all", "off"),
+    )
+    source_dirs: str = _setting(
+        "",
+        "Folders, with colons between them, below which sources may read files; of a tenant other than `default`, the folder "
+        "of its key within them. Empty: `sources` in the data directory.",
+    )
+    dead_letters_max: int = _setting(
+        10_000,
+        "Dead letters of one source that may be open; beyond, it waits until some are retried or discarded.",
+    )
     compat: str = _setting(
         "openmeter,lago,amberflo,stripe",
         "Vendors whose APIs are answered under a prefix of their name, with commas between them; none: no vendor's.",

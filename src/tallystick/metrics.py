@@ -8,6 +8,7 @@ or a key: their number has no bound.
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,6 +26,21 @@ _COMMIT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _QUERY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
+class SourceFigures(Protocol):
+    """Of one source. It is named by its number, which says nothing of whose it is."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def taken(self) -> int: ...
+    @property
+    def lag(self) -> int | None: ...
+
+
 class Metrics:
     """The figures of one system."""
 
@@ -33,6 +49,7 @@ class Metrics:
         self._watching: _RecorderCollector | None = None
         self._watching_alerts: _AlertCollector | None = None
         self._deriving: _DerivedCollector | None = None
+        self._watching_sources: _SourceCollector | None = None
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.events_accepted = Counter(
@@ -110,6 +127,13 @@ class Metrics:
         self._watching = _RecorderCollector(totals, lag)
         self.registry.register(self._watching)
 
+    def watch_sources(self, figures: Callable[[], Iterable[SourceFigures]]) -> None:
+        """Show how the sources stand that this process runs."""
+        if self._watching_sources is not None:
+            self.registry.unregister(self._watching_sources)
+        self._watching_sources = _SourceCollector(figures)
+        self.registry.register(self._watching_sources)
+
     def watch_alerts(self, figures: Callable[[], Mapping[str, float]]) -> None:
         """Show how the keeper of alerts is: `figures` by the names in _ALERT_FIGURES."""
         if self._watching_alerts is not None:
@@ -162,6 +186,33 @@ class _DerivedCollector(Collector):
             pending.add_metric([view], left)
         yield rolled
         yield pending
+
+
+class _SourceCollector(Collector):
+    def __init__(self, figures: Callable[[], Iterable[SourceFigures]]) -> None:
+        self._figures = figures
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        labels = ["source", "kind"]
+        up = GaugeMetricFamily("tallystick_source_up", "Whether the source is at work.", labels=labels)
+        taken = CounterMetricFamily(
+            "tallystick_source_events", "Events that the source has put into the log.", labels=labels
+        )
+        lag = GaugeMetricFamily(
+            "tallystick_source_lag", "Records it knows of and has not taken.", labels=labels
+        )
+        for one in self._figures():
+            named = [str(one.number), one.kind]
+            up.add_metric(named, float(one.status in ("running", "waiting")))
+            taken.add_metric(named, one.taken)
+            if one.lag is not None:
+                lag.add_metric(named, one.lag)
+        yield up
+        yield taken
+        yield lag
 
 
 class _RecorderCollector(Collector):

@@ -51,6 +51,7 @@ from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_
 from tallystick.flows.rollup import Rollups
 from tallystick.flows.rollup_views import RollupViews
 from tallystick.flows.shared_rollups import SharedRollups
+from tallystick.flows.sources.keeper import SourceKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
 from tallystick.log.checkpoint import SqliteCheckpoint
@@ -61,6 +62,7 @@ from tallystick.metering.position import local_of
 from tallystick.metrics import Metrics
 from tallystick.payments.interface import InvoiceReceiver
 from tallystick.payments.journal_file import JournalFile
+from tallystick.sources.interface import Factory
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
@@ -209,6 +211,20 @@ class _Parts:
         self.catalog.on_enqueued(made.wake)
         return made
 
+    def sources(
+        self, system: System, coordination: Coordination, owner: str, *, lease_s: float
+    ) -> SourceKeeper:
+        """Runs what brings events by itself."""
+        return SourceKeeper(
+            system,
+            coordination.leases,
+            source_factories(self.settings),
+            owner=owner,
+            environment=os.environ,
+            renew_s=lease_s,
+            on_step=self.on_step,
+        )
+
     @property
     def needed_since(self) -> NeededSince:
         """Which facts retention must leave."""
@@ -252,6 +268,11 @@ class _Parts:
             copy_catalog=lambda: copy_catalog(_catalog_url(self.settings, self.directory), catalog_url),
             close=close,
         )
+
+
+def source_factories(settings: Settings) -> dict[str, Factory]:
+    """What makes a source of each kind run; kinds whose library is not installed are absent."""
+    return {}
 
 
 def _smtp_server(settings: Settings) -> SmtpServer | None:
@@ -343,6 +364,8 @@ async def _start_alone(parts: _Parts) -> Running:
     deliverer = parts.deliverer()
     alerts = AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step)
     system.alerts.working = True
+    coordination = Coordination(_catalog_url(settings, directory))
+    sources = parts.sources(system, coordination, new_owner(), lease_s=RENEW_S)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -355,8 +378,12 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(deliverer.run(), name="deliveries"),
         asyncio.create_task(alerts.run(), name="alerts"),
     ]
+    feeding = asyncio.create_task(sources.run(), name="sources")
 
     async def end() -> None:
+        sources.stop()
+        await asyncio.gather(feeding, return_exceptions=True)
+        coordination.close()
         await alerts.stop()
         limits.stop()
         await deliverer.stop()
@@ -430,7 +457,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
     )
     owner = new_owner()
     roles = roles_of(settings)
-    keepers: list[PartitionKeeper | JobKeeper] = []
+    keepers: list[PartitionKeeper | JobKeeper | SourceKeeper] = []
     if "recorder" in roles:
         keepers.append(
             PartitionKeeper(
@@ -454,6 +481,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/erase": eraser.work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
+        keepers.append(parts.sources(system, coordination, owner, lease_s=lease_s))
     if "api" in roles:
         gate_jobs = {JOB: limits.work}
         keepers.append(JobKeeper(coordination.leases, gate_jobs, owner=f"{owner}/gate", renew_s=lease_s))

@@ -27,6 +27,7 @@ from tallystick.api import (
     credit_notes,
     crediting,
     customers,
+    dead_letters,
     deliveries,
     explain,
     export,
@@ -50,6 +51,7 @@ from tallystick.api import (
     portal_tokens,
     prices,
     search,
+    sources,
     stream,
     subscriptions,
     telemetry,
@@ -100,6 +102,7 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     ingest = Ingest(system, authenticator)
     system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
     system.metrics.watch_alerts(partial(_alert_figures, system))
+    system.metrics.watch_sources(system.sources.figures)
     system.metrics.watch_derived(
         meters_left=lambda: len(system.recorder.unbuilt()), rollups=partial(_rolled_up, system)
     )
@@ -169,6 +172,8 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *gate.ROUTES,
         *channels.ROUTES,
         *deliveries.ROUTES,
+        *sources.ROUTES,
+        *dead_letters.ROUTES,
         *alerts.ROUTES,
         *alert_previews.ROUTES,
         *transitions.ROUTES,

@@ -14,6 +14,7 @@ from tallystick.catalog.credit_notes import CreditNotes
 from tallystick.catalog.credits import Credits
 from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
+from tallystick.catalog.dead_letters import DeadLetters
 from tallystick.catalog.deliveries import Deliveries
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
@@ -24,6 +25,7 @@ from tallystick.catalog.meters import Meters
 from tallystick.catalog.payments import Payments
 from tallystick.catalog.plans import Plans
 from tallystick.catalog.retention import Retentions
+from tallystick.catalog.sources import Sources
 from tallystick.catalog.subjects import Subjects
 from tallystick.catalog.subscriptions import Subscriptions
 from tallystick.catalog.tenants import Tenants
@@ -54,6 +56,8 @@ class RelationalCatalog(
     Alerts,
     AlertStates,
     Counters,
+    Sources,
+    DeadLetters,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

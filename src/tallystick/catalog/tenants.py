@@ -23,6 +23,7 @@ from tallystick.catalog.interface import (
     Tenant,
     Topic,
 )
+from tallystick.catalog.source_tables import dead_letters, source_progress, source_states, sources
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}\Z")
@@ -145,7 +146,12 @@ class Tenants:
             run(delete(delivery_attempts).where(delivery_attempts.c.delivery_number.in_(ours)))
             own = select(alerts.c.id).where(alerts.c.tenant == key)
             run(delete(alert_states).where(alert_states.c.alert.in_(own)))
+            taken = select(sources.c.number).where(sources.c.tenant == key)
+            run(delete(source_states).where(source_states.c.source_number.in_(taken)))
+            run(delete(source_progress).where(source_progress.c.source_number.in_(taken)))
             for table in (
+                dead_letters,
+                sources,
                 alerts,
                 alert_transitions,
                 deliveries,

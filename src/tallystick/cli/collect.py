@@ -17,10 +17,10 @@ from xxhash import xxh3_64_hexdigest
 from tallystick.cli.client import URL_DEFAULT, Api, Key, Url
 from tallystick.cli.collected import RETRACTED, Identity, Journal, Taken, sha256_of, write_identity
 from tallystick.cli.ingest import IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX, Outcome, Sender, with_file
-from tallystick.cli.mapping import EventMaker, Events, Mapping
-from tallystick.cli.rows import Refused, format_of, open_rows
 from tallystick.cli.show import say
 from tallystick.errors import TallystickError
+from tallystick.sources.mapping import EventMaker, Events, Mapping
+from tallystick.sources.rows import Refused, format_of, open_rows
 
 REJECTS = ".rejects.ndjson"
 STATE = ".tallystick"
@@ -166,7 +166,9 @@ class Collector:
         passing = path.with_name(f".{path.name}{REJECTS}")
         with passing.open("w", encoding="utf-8") as stream:
             for one in rejects:
-                stream.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+                stream.write(
+                    json.dumps(asdict(replace(one, content=one.content[:1000])), ensure_ascii=False) + "\n"
+                )
         passing.replace(report)
 
 

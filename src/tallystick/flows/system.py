@@ -16,6 +16,7 @@ from tallystick.flows.outbox import Outbox
 from tallystick.flows.quarantine import Releasing
 from tallystick.flows.recording import Recording
 from tallystick.flows.rollup import Rollups
+from tallystick.flows.sources.state import SourceFigures
 from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
 from tallystick.metrics import Metrics
@@ -53,6 +54,8 @@ class System:
     limits: "Limiting | None" = None
     """Who may still use how much (flows/limits)."""
     gate: Gate = field(default_factory=Gate)
+    sources: SourceFigures = field(default_factory=SourceFigures)
+    """How the sources stand that this process runs."""
     alerts: AlertStatus = field(default_factory=AlertStatus)
     telemetry: TelemetryMapping = field(default_factory=TelemetryMapping)
     """Whose usage a metric is (setting telemetry_mapping)."""

@@ -12,7 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping as MappingOf
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, cast
@@ -21,9 +21,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 from xxhash import xxh3_128_hexdigest
 
-from tallystick.cli.rows import Refused, Rows, json_string
 from tallystick.errors import Fault, Invalid
 from tallystick.metering.instant import instant_us
+from tallystick.sources.compute import ComputeError, Computer, faults_of
+from tallystick.sources.paths import is_path, record_of, values_at, with_members
+from tallystick.sources.rows import CONTENT_CHARACTERS_MAX, Refused, Rows, json_string
 
 TIME_FORMATS = ("rfc3339", "unix", "unix_ms", "offset")
 _ATTRIBUTES = ("id", "source", "type", "subject", "time")
@@ -51,6 +53,8 @@ class Mapping:
     time_zone: str | None = None  # IANA: of times that have no offset of their own
     data: tuple[tuple[str, str], ...] | None = None  # (member, column)
     text: tuple[str, ...] | None = None  # columns whose values are strings, whatever they look like
+    compute: tuple[tuple[str, str], ...] | None = None  # (attribute or data.NAME, CEL); see compute.py
+    where: str | None = None  # CEL: which records are taken
 
     @property
     def is_empty(self) -> bool:
@@ -81,6 +85,13 @@ def read_mapping(document: object) -> Mapping:
                 values[name] = tuple((str(one), str(one)) for one in cast("list[Any]", value))
             else:
                 values[name] = columns_of(str(value or ""))
+        elif name == "compute":
+            if isinstance(value, dict):
+                pairs = cast("dict[Any, Any]", value).items()
+                values[name] = tuple((str(member), str(text)) for member, text in pairs)
+            else:
+                detail = "compute has names and CEL expressions, such as `data.cost: data.n * 2`."
+                faults.append(Fault(str(given), "invalid_type", detail))
         elif name == "text":
             listed = cast("list[Any]", value) if isinstance(value, list) else str(value).split(",")
             values[name] = tuple(str(one).strip() for one in listed)
@@ -91,6 +102,29 @@ def read_mapping(document: object) -> Mapping:
     if faults:
         raise Invalid("The mapping file is not valid.", faults=faults)
     return Mapping(**values)
+
+
+def mapping_to_wire(mapping: Mapping) -> dict[str, Any]:
+    """What is said, as `read_mapping` reads it."""
+    said = {one.name: getattr(mapping, one.name) for one in fields(mapping)}
+    for name in ("data", "compute"):
+        if said[name] is not None:
+            said[name] = dict(said[name])
+    if said["text"] is not None:
+        said["text"] = list(said["text"])
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def check_mapping(mapping: Mapping) -> None:
+    """Raises Invalid with everything that is wrong with it, whatever the records are."""
+    faults = list(_faults(mapping))
+    if mapping.id is not None and "{" in mapping.id:
+        try:
+            template_of(mapping.id)
+        except Invalid as error:
+            faults.append(Fault("--id", "invalid_value", error.detail))
+    if faults:
+        raise Invalid("The mapping is not valid.", faults=faults)
 
 
 def columns_of(text: str) -> tuple[tuple[str, str], ...]:
@@ -126,20 +160,34 @@ class RowError(ValueError):
 class EventMaker:
     """Makes events of rows, block after block of one file."""
 
-    def __init__(self, mapping: Mapping) -> None:
+    def __init__(self, mapping: Mapping, *, seed: str = "") -> None:
+        """`seed` goes into the ids that are digests: equal rows of different seeds are different events."""
         self._mapping = mapping
+        self._seed = seed
         self._checked = False
+        self._ids_given: Sequence[str] | None = None
         self._equal_rows: Counter[bytes] = Counter()
         self._template = template_of(mapping.id) if mapping.id is not None and "{" in mapping.id else None
         faults = list(_faults(mapping))
         if faults:
             raise Invalid("The mapping is not valid.", faults=faults)
+        works = mapping.compute is not None or mapping.where is not None
+        self._computer = Computer(mapping.compute or (), mapping.where) if works else None
+        self._paths = tuple(sorted(name for name in _names_of(mapping, self._template) if is_path(name)))
         self._zone = ZoneInfo(mapping.time_zone) if mapping.time_zone else None
         self._base_us = instant_us(mapping.time_base) if mapping.time_base else 0
 
-    def events(self, rows: Rows) -> Events:
-        """The events of a block of rows."""
+    def events(self, rows: Rows, ids: Sequence[str] | None = None) -> Events:
+        """The events of a block of rows. `ids`: for each row, the id it has where it says none (plain text); without, a
+        digest."""
         made = Events(refused=list(rows.refused), progress=rows.progress)
+        if self._paths:
+            columns = {**rows.columns}
+            for path in self._paths:
+                if path not in columns:
+                    columns[path] = values_at(path, rows.columns, len(rows))
+            rows = replace(rows, columns=columns)
+        self._ids_given = ids
         if self._mapping.is_empty and rows.objects is not None:
             self._as_they_are(rows, made)
         else:
@@ -155,9 +203,9 @@ class EventMaker:
             event_id = columns["id"][at]
             if event_id is None and not line.startswith('{"id"'):
                 source, kind, subject, time = (columns[name][at] for name in _ATTRIBUTES[1:])
-                event_id = self._digest_id(source, kind, subject, time, columns["data"][at])
+                event_id = json_string(self._own_id(at, source, kind, subject, time, columns["data"][at]))
                 inner = line[1:].lstrip()
-                line = f'{{"id":"{event_id}"{"" if inner.startswith("}") else ","}{inner}'
+                line = f'{{"id":{event_id}{"" if inner.startswith("}") else ","}{inner}'
             made.lines.append(line)
             made.numbers.append(rows.numbers[at])
             made.ids.append(_plain(event_id) if event_id else "")
@@ -184,38 +232,67 @@ class EventMaker:
         ids = self._ids(rows)
         for at in range(len(rows)):
             number = rows.numbers[at]
-            time, value = times[at], data[at]
+            said: dict[str, str | None] = {
+                "id": None if ids is None else ids[at],
+                "source": sources[at],
+                "type": kinds[at],
+                "subject": subjects[at],
+            }
             try:
                 if rows.objects is not None:
                     _check_repeated(rows.objects[at])
+                time, value = times[at], data[at]
                 if isinstance(time, RowError):
                     raise time
                 if isinstance(value, RowError):
                     raise value
-                event_id = ids[at] if ids is not None else None
-                if ids is None:
-                    event_id = json_string(self._digest_id(sources[at], kinds[at], subjects[at], time, value))
-                elif event_id is None:
-                    raise RowError("missing_id", f"A column of the id ({mapping.id or 'id'}) is empty.")  # noqa: TRY301
+                said["time"], said["data"] = time, value
+                if self._computer is not None and not self._worked(self._computer, record_of(rows, at), said):
+                    continue
+                if said["id"] is None:
+                    if mapping.id is not None or (ids is not None and self._ids_given is None):
+                        raise RowError("missing_id", f"A column of the id ({mapping.id or 'id'}) is empty.")  # noqa: TRY301
+                    rest = (said[name] for name in ("source", "type", "subject", "time", "data"))
+                    said["id"] = json_string(self._own_id(at, *rest))
             except RowError as error:
-                content = {name: texts[at] for name, texts in rows.columns.items() if texts[at] is not None}
+                content = record_of(rows, at).decode(errors="replace")
                 made.refused.append(
-                    Refused(number, error.code, error.detail, json.dumps(content, ensure_ascii=False)[:1000])
+                    Refused(number, error.code, error.detail, content[:CONTENT_CHARACTERS_MAX])
                 )
                 continue
-            members = (
-                ("id", event_id),
-                ("source", sources[at]),
-                ("type", kinds[at]),
-                ("subject", subjects[at]),
-                ("time", time),
-                ("data", value),
-            )
             made.lines.append(
-                "{" + ",".join(f'"{name}":{text}' for name, text in members if text is not None) + "}"
+                "{" + ",".join(f'"{name}":{text}' for name, text in said.items() if text is not None) + "}"
             )
             made.numbers.append(number)
-            made.ids.append(_plain(event_id or ""))
+            made.ids.append(_plain(said["id"] or ""))
+
+    @staticmethod
+    def _worked(computer: Computer, record: bytes, said: dict[str, str | None]) -> bool:
+        """Put what expressions give into `said`; False where `where` leaves the record out."""
+        try:
+            if not computer.wanted(record, said):
+                return False
+            worked = computer.work(record, said)
+        except ComputeError as error:
+            raise RowError("expression_failed", str(error)) from None
+        said.update(worked.attributes)
+        if worked.members:
+            said["data"] = with_members(said["data"], worked.members)
+        return True
+
+    def _own_id(  # noqa: PLR0917 -- what an event says
+        self,
+        at: int,
+        source: str | None,
+        kind: str | None,
+        subject: str | None,
+        time: str | None,
+        data: str | None,
+    ) -> str:
+        """The id of a row that says none."""
+        if self._ids_given is not None:
+            return self._ids_given[at]
+        return self._digest_id(source, kind, subject, time, data)
 
     def _check_columns(self, columns: MappingOf[str, object]) -> None:
         if self._checked:
@@ -275,6 +352,7 @@ class EventMaker:
                 mapping.subject or "subject",
             }
             taken |= {mapping.time or "time", "id" if self._template or mapping.id is None else mapping.id}
+            taken |= {*self._paths} - {"data"}
             chosen = tuple((name, name) for name in rows.columns if name not in taken)
         encoded: list[list[str | RowError]] = []
         for name, column in chosen:
@@ -332,6 +410,7 @@ class EventMaker:
                 *("" if one is None else _plain(one) for one in (source or '"/"', kind, subject)),
                 moment,
                 _canonical(data),
+                *([self._seed] if self._seed else []),
             ],
             sort_keys=True,
         )
@@ -339,6 +418,14 @@ class EventMaker:
         self._equal_rows[bytes.fromhex(digest)] += 1
         number = self._equal_rows[bytes.fromhex(digest)]
         return f"row-{digest}" if number == 1 else f"row-{digest}-{number}"
+
+
+def _names_of(mapping: Mapping, template: Sequence[tuple[str, str | None]] | None) -> set[str]:
+    """Every column or path that a mapping names."""
+    named = {mapping.type_column, mapping.source_column, mapping.subject, mapping.time}
+    named |= {column for _, column in template} if template is not None else {mapping.id}
+    named |= {column for _, column in mapping.data or ()} | set(mapping.text or ())
+    return {name for name in named if name is not None}
 
 
 def template_of(text: str) -> list[tuple[str, str | None]]:
@@ -359,7 +446,7 @@ def template_of(text: str) -> list[tuple[str, str | None]]:
 
 
 def _faults(mapping: Mapping) -> Sequence[Fault]:
-    faults: list[Fault] = []
+    faults = faults_of(mapping.compute or (), mapping.where)
     for value, column in (("type", "type_column"), ("source", "source_column"), ("subject_value", "subject")):
         if getattr(mapping, value) is not None and getattr(mapping, column) is not None:
             option, other = (f"--{name.replace('_', '-')}" for name in (value, column))

@@ -28,6 +28,8 @@ ROWS_PER_BLOCK = 2000
 LINE_BYTES_MAX = 4 * 1024 * 1024
 ARRAY_BYTES_MAX = 256 * 1024 * 1024
 COLUMNS_MAX = 1000
+CONTENT_CHARACTERS_MAX = 256 * 1024
+"""How much is kept of a row that is refused."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _compute = cast(Any, pyarrow.compute)
@@ -100,8 +102,7 @@ def open_rows(path: str, file_format: FileFormat | None) -> Generator[RowSource]
     Raises TallystickError when it cannot be opened or its format is not known; reading the blocks raises it when the file
     as a whole cannot be read on.
     """
-    chosen = file_format or format_of(path)
-    if chosen is None:
+    if file_format is None and format_of(path) is None:
         raise TallystickError(f"{path}: say what it is with --format ndjson, json, csv or parquet.")
     with contextlib.ExitStack() as stack:
         if path == "-":
@@ -113,14 +114,28 @@ def open_rows(path: str, file_format: FileFormat | None) -> Generator[RowSource]
                 size = Path(path).stat().st_size
             except OSError as error:
                 raise TallystickError(f"{path} cannot be opened: {error.strerror}.") from error
-        if chosen is FileFormat.PARQUET:
-            yield _parquet_source(path, raw)
-            return
-        counted = _Counted(raw)
-        stream = stack.enter_context(io.BufferedReader(cast("Any", counted), 1 << 18))
-        plain = _decompressed(stream)
-        blocks = _READERS[chosen](plain, lambda: counted.read_bytes)
-        yield RowSource(_guarded(path, blocks), size)
+        yield rows_of_stream(raw, path, file_format, size=size)
+
+
+def rows_of_stream(
+    raw: BinaryIO, name: str, file_format: FileFormat | None, *, size: int | None
+) -> RowSource:
+    """The rows of an open file. `name` tells the format where `file_format` is None, and is what errors call it."""
+    chosen = file_format or format_of(name)
+    if chosen is None:
+        raise TallystickError(f"{name}: its name does not tell whether it is NDJSON, JSON, CSV or Parquet.")
+    if chosen is FileFormat.PARQUET:
+        return _parquet_source(name, raw)
+    counted = _Counted(raw)
+    blocks = _READERS[chosen](_plain_stream(counted, name), lambda: counted.read_bytes)
+    return RowSource(_guarded(name, blocks), size)
+
+
+def _plain_stream(counted: "_Counted", name: str) -> BinaryIO:
+    try:
+        return _decompressed(io.BufferedReader(cast("Any", counted), 1 << 18))
+    except OSError as error:
+        raise TallystickError(f"{name} cannot be read: {error}.") from error
 
 
 def _guarded(path: str, blocks: Iterator[Rows]) -> Iterator[Rows]:
@@ -220,7 +235,9 @@ def _csv_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]
             continue
         if len(row) != len(names):
             detail = f"The row has {len(row)} cells; the header has {len(names)}."
-            refused.append(Refused(reader.line_num, "invalid_row", detail, ",".join(row)[:1000]))
+            refused.append(
+                Refused(reader.line_num, "invalid_row", detail, ",".join(row)[:CONTENT_CHARACTERS_MAX])
+            )
         else:
             cells.append(row)
             numbers.append(reader.line_num)
@@ -297,7 +314,7 @@ def _object_blocks(items: Iterator[tuple[int, bytes]], progress: Callable[[], in
                     number,
                     "invalid_json",
                     f"Not a JSON object: {error}.",
-                    text[:1000].decode(errors="replace"),
+                    text[:CONTENT_CHARACTERS_MAX].decode(errors="replace"),
                 )
             )
         else:

@@ -1,0 +1,1 @@
+"""Sources at work: who runs which, what each is given, and dead letters."""

@@ -1,0 +1,1 @@
+"""Where events come from without being sent: folders, buckets, queues, tables, logs. One file a kind, one interface."""
