@@ -68,7 +68,7 @@ def test_it_finds_what_deciding_everything_would_move(
     levels = [level(number, *rule) for number, rule in enumerate(rules)]
     window = levels[0].limit.window if levels[0].limit is not None else levels[0].alert.rule.window
     assert window is not None
-    watched = Watched(Watch(Measured(METER), window, None), levels, {})
+    watched = Watched(Watch(Measured(METER), window, None), levels)
     states: dict[StatePlace, KeptState] = {}
     known = Known(PERIOD, 0)
     known.read(())

@@ -41,15 +41,15 @@ def readings_of(rows: list[Row]) -> pa.Table:
         }
         for name, column in columns.items():
             column.append(whole.get(name))
-    return pa.table(
-        {
-            name: pa.array(
-                column,
-                pa.int64() if name in ("time", "recorded_at") else READING_SCHEMA.field(name).type,
-            ).cast(READING_SCHEMA.field(name).type)
-            for name, column in columns.items()
-        }
-    )
+    made = {
+        name: pa.array(
+            column,
+            pa.int64() if name in ("time", "recorded_at") else READING_SCHEMA.field(name).type,
+        ).cast(READING_SCHEMA.field(name).type)
+        for name, column in columns.items()
+    }
+    # As the recorder has them: each batch with a dictionary of its own.
+    return pa.table(made | {name: made[name].dictionary_encode() for name in ("tenant", "customer")})
 
 
 def summed(rows: list[Row], meters: set[int]) -> dict[tuple[int, str], tuple[int, int, int, Decimal]]:
@@ -80,7 +80,7 @@ _row = st.tuples(
 @given(st.lists(st.lists(_row, max_size=12), min_size=1, max_size=4), st.sets(st.sampled_from((1, 2, 3))))
 def test_sums_of_batches_are_those_of_their_readings(batches: list[list[Row]], wanted: set[int]) -> None:
     fresh = Fresh()
-    fresh.followed = Followed(frozenset(wanted))
+    fresh.follow("limits", Followed(frozenset(wanted)))
     for number, rows in enumerate(batches):
         fresh.put(number, number + 1, METERS, readings_of(rows))
     news = fresh.between(0, len(batches), Followed(frozenset(wanted)))
@@ -106,7 +106,7 @@ def test_what_is_not_known_is_not_answered() -> None:
     fresh, all_three = Fresh(), Followed(frozenset({1, 2, 3}))
     rows: list[Row] = [(1, "acme", 5, Decimal(2))]
     fresh.put(0, 10, METERS, readings_of(rows))  # nobody followed yet
-    fresh.followed = Followed(frozenset({1}), frozenset({("t", "m2")}))
+    fresh.follow("limits", Followed(frozenset({1}), frozenset({("t", "m2")})))
     fresh.put(10, 20, METERS, readings_of(rows))
     fresh.put(30, 40, METERS, readings_of(rows))  # between them something else was recorded
     one = Followed(frozenset({1}))
@@ -121,18 +121,36 @@ def test_what_is_not_known_is_not_answered() -> None:
 
 def test_a_meter_that_was_not_in_force_is_unsure() -> None:
     fresh = Fresh()
-    fresh.followed = Followed(frozenset({1, 2}))
+    fresh.follow("limits", Followed(frozenset({1, 2})))
     fresh.put(0, 10, METERS[:1], readings_of([(1, "acme", 5, Decimal(2))]))
-    news = fresh.between(0, 10, fresh.followed)
+    news = fresh.between(0, 10, Followed(frozenset({1, 2})))
     assert news is not None
     assert news.unsure == {2}
 
 
 def test_a_batch_that_is_repeated_counts_once() -> None:
     fresh = Fresh()
-    fresh.followed = Followed(frozenset({1}))
+    fresh.follow("limits", Followed(frozenset({1})))
     for _ in range(2):
         fresh.put(0, 10, METERS, readings_of([(1, "acme", 5, Decimal(2))]))
-    news = fresh.between(0, 10, fresh.followed)
+    news = fresh.between(0, 10, Followed(frozenset({1})))
     assert news is not None
     assert [touched.total for touched in news.usage] == [2]
+
+
+def test_each_of_two_followers_is_told_of_its_meters() -> None:
+    fresh = Fresh()
+    limits, alerts = Followed(names=frozenset({("t", "m3")})), Followed(frozenset({1, 2}))
+    fresh.follow("limits", limits)
+    fresh.follow("alerts", alerts)
+    rows: list[Row] = [(number, "acme", 5, Decimal(number)) for number in (1, 2, 3)]
+    for moment in (0, 10):
+        fresh.put(moment, moment + 10, METERS, readings_of(rows))
+    for followed, expected in ((limits, [(3, 6)]), (alerts, [(1, 2), (2, 4)])):
+        news = fresh.between(0, 20, followed)
+        assert news is not None
+        assert sorted((one.meter, one.total) for one in news.usage) == expected
+        assert news.unsure == frozenset()
+    fresh.follow("alerts", Followed())
+    fresh.put(20, 30, METERS, readings_of(rows))
+    assert fresh.between(20, 30, alerts) is None

@@ -48,7 +48,7 @@ class Alerts:
             }
             change.connection.execute(insert(_table), values)
             made = _get(change.connection, tenant, owner, key)
-            change.record((), tenant, "alert.create", _resource(made), after=_audited(made))
+            change.record(("alerts",), tenant, "alert.create", _resource(made), after=_audited(made))
         return made
 
     def change_alert(
@@ -78,7 +78,12 @@ class Alerts:
             transaction.connection.execute(update(_table).where(_column.id == present.id).values(**values))
             made = _get(transaction.connection, tenant, owner, key)
             transaction.record(
-                (), tenant, "alert.change", _resource(made), before=_audited(present), after=_audited(made)
+                ("alerts",),
+                tenant,
+                "alert.change",
+                _resource(made),
+                before=_audited(present),
+                after=_audited(made),
             )
         return made
 
@@ -101,7 +106,7 @@ class Alerts:
             )
             made = _get(change.connection, tenant, owner, key)
             change.record(
-                (),
+                ("alerts",),
                 tenant,
                 "alert.unmute" if until_us is None else "alert.mute",
                 _resource(made),
@@ -127,7 +132,7 @@ class Alerts:
             states = alert_tables.alert_states
             change.connection.execute(delete(states).where(states.c.alert == present.id))
             change.connection.execute(delete(_table).where(_column.id == present.id))
-            change.record((), tenant, "alert.delete", _resource(present), before=_audited(present))
+            change.record(("alerts",), tenant, "alert.delete", _resource(present), before=_audited(present))
 
     def alert(self, tenant: str, owner: str | None, key: str) -> KeptAlert:
         with self._database.reading() as connection:

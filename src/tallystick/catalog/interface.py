@@ -34,7 +34,7 @@ BACKFILLS_OPEN_MAX = 100
 """Backfills of a tenant that are open or closing at the same time."""
 
 T = TypeVar("T")
-Topic = Literal["all", "meters", "subjects", "keys"]
+Topic = Literal["all", "meters", "subjects", "keys", "alerts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +422,8 @@ class Catalog(Protocol):
 
     def revision(self, topic: Topic = "all") -> int:
         """A number that grows with every change (of this topic): what snapshots are cached under. One indexed read.
-        "meters": definitions, names, archiving; "subjects": who owns which; "keys": API keys and tenants."""
+        "meters": definitions, names, archiving; "subjects": who owns which; "keys": API keys and tenants;
+        "alerts": alerts and limits."""
         ...
 
     # -- meters -------------------------------------------------------------------------------------------------

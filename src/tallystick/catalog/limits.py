@@ -47,7 +47,7 @@ class Limits:
                     "changed_at_us": now_us,
                 },
             )
-            change.record((), tenant, "limit.create", f"limit/{limit.key}", after=limit.to_wire())
+            change.record(("alerts",), tenant, "limit.create", f"limit/{limit.key}", after=limit.to_wire())
         return KeptLimit(tenant, limit, now_us, now_us)
 
     def change_limit(
@@ -64,7 +64,7 @@ class Limits:
                 .values(content=to_json(made.to_wire()), changed_at_us=now_us)
             )
             transaction.record(
-                (),
+                ("alerts",),
                 tenant,
                 "limit.change",
                 f"limit/{key}",
@@ -81,7 +81,7 @@ class Limits:
             expected(present)
             change.connection.execute(delete(_raises).where(_raise.tenant == tenant, _raise.limit_key == key))
             change.connection.execute(delete(_table).where(_column.tenant == tenant, _column.key == key))
-            change.record((), tenant, "limit.delete", f"limit/{key}", before=present.limit.to_wire())
+            change.record(("alerts",), tenant, "limit.delete", f"limit/{key}", before=present.limit.to_wire())
 
     def limit(self, tenant: str, key: str) -> KeptLimit:
         with self._database.reading() as connection:
@@ -143,7 +143,7 @@ class Limits:
                 insert(_raises).values(values).returning(_raise.number)
             ).scalar_one()
             change.record(
-                (),
+                ("alerts",),
                 tenant,
                 "limit.raise",
                 f"limit/{key}",

@@ -5,15 +5,14 @@ backfills, what other processes recorded, what is too long ago) the store knows:
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tallystick.metering.meter import Meter
-from tallystick.money import exactly
 from tallystick.store.interface import TouchedUsage
 
 TILES_MAX = 256
@@ -21,6 +20,8 @@ ROWS_MAX = 100_000
 """Groups in one answer; past them a follower asks usage itself."""
 
 _WIDE = pa.decimal256(76, 18)
+_SERIES = ["tenant", "meter", "customer"]
+_COLUMNS = [*_SERIES, "earliest_us", "latest_us", "readings", "total"]
 _compute: Any = pc  # its functions are made at import and unknown to type checkers
 
 Name = tuple[str, str]
@@ -61,35 +62,54 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
+    """`derived`: ids of the meters in it, by name. `sums`: as `_summed` makes them."""
+
     after_us: int
     until_us: int
     followed: Followed
-    derived: frozenset[int]
-    usage: Sequence[TouchedUsage]
+    derived: Mapping[Name, int]
+    sums: pa.Table
+
+    def of(self, followed: Followed) -> frozenset[int]:
+        """Which of the meters in it are followed."""
+        named = (self.derived[name] for name in followed.names if name in self.derived)
+        return followed.ids.intersection(self.derived.values()).union(named)
 
 
 class Fresh:
     """The recorder's thread puts, the event loop asks."""
 
     def __init__(self) -> None:
-        self.followed = Followed()
-        """What is summed up from the next batch on; set by who follows."""
+        self._followed: dict[str, Followed] = {}
+        self._together = Followed()
         self._tiles: deque[_Tile] = deque(maxlen=TILES_MAX)
+
+    def follow(self, who: str, followed: Followed) -> None:
+        """What somebody follows is summed up from the next batch on, instead of what he followed before."""
+        if self._followed.get(who) == followed:
+            return
+        self._followed[who] = followed
+        everybody = tuple(self._followed.values())
+        self._together = Followed(
+            frozenset[int]().union(*(one.ids for one in everybody)),
+            frozenset[Name]().union(*(one.names for one in everybody)),
+        )
 
     def put(self, after_us: int, until_us: int, meters: Collection[Meter], readings: pa.Table) -> None:
         """What plain events recorded in (after_us, until_us] contribute to the meters in force: before that moment is
         published. Putting a moment again replaces it: a batch may be repeated."""
-        followed = self.followed
+        followed = self._together
         if not followed:
             if self._tiles:
                 self._tiles.clear()
             return
-        derived = followed.among(meters)
-        usage = touched_by(readings, derived)
+        ids = followed.among(meters)
+        derived = {(meter.tenant, meter.key): meter.id for meter in meters if meter.id in ids}
+        sums = _summed(readings, ids)
         if self._tiles and self._tiles[-1].until_us >= until_us:
             self._tiles.pop()
-        if len(usage) < ROWS_MAX:
-            self._tiles.append(_Tile(after_us, until_us, followed, derived, usage))
+        if sums.num_rows < ROWS_MAX:
+            self._tiles.append(_Tile(after_us, until_us, followed, derived, sums))
 
     def between(self, after_us: int, until_us: int, followed: Followed) -> News | None:
         """What these meters got in (after_us, until_us], two published moments; None: not known here. Meters by name are
@@ -102,50 +122,53 @@ class Fresh:
                 reached_us = tile.until_us
         if reached_us != until_us or not found:
             return None
-        unsure = frozenset(meter for meter in followed.ids if any(meter not in one.derived for one in found))
-        usage = found[0].usage if len(found) == 1 else _together(one for tile in found for one in tile.usage)
-        return News(after_us, until_us, tuple(usage), unsure)
+        wanted = [tile.of(followed) for tile in found]
+        unsure = frozenset(meter for meter in followed.ids if any(meter not in ids for ids in wanted))
+        parts = [
+            tile.sums if len(ids) == len(tile.derived) else _of(tile.sums, ids)
+            for tile, ids in zip(found, wanted, strict=True)
+        ]
+        sums = parts[0] if len(parts) == 1 else _together(pa.concat_tables(parts))
+        return News(after_us, until_us, tuple(_rows(sums)), unsure)
 
 
 def touched_by(readings: pa.Table, meters: frozenset[int]) -> list[TouchedUsage]:
     """New readings of these meters, by meter and customer."""
-    if readings.num_rows == 0 or not meters:
-        return []
+    return _rows(_summed(readings, meters))
+
+
+def _of(table: pa.Table, meters: frozenset[int]) -> pa.Table:
+    return table.filter(_compute.is_in(table["meter"], value_set=pa.array(sorted(meters), pa.uint32())))
+
+
+def _summed(readings: pa.Table, meters: frozenset[int]) -> pa.Table:
+    """By meter and customer. The columns are those of TouchedUsage."""
     wanted = readings.select(["tenant", "meter", "customer", "time", "value"])
     present = set(_compute.unique(wanted["meter"]).to_pylist())
     if not present <= meters:
-        wanted = wanted.filter(
-            _compute.is_in(wanted["meter"], value_set=pa.array(sorted(meters), pa.uint32()))
-        )
-    if wanted.num_rows == 0:
-        return []
+        wanted = _of(wanted, meters)
     # As wide as the store adds them up: a sum of a batch may need more digits than a reading.
     wanted = wanted.set_column(4, "value", wanted["value"].cast(_WIDE))
     wanted = wanted.set_column(3, "time", wanted["time"].cast(pa.int64()))
-    grouped = wanted.group_by(["tenant", "meter", "customer"], use_threads=False).aggregate(
+    grouped = wanted.group_by(_SERIES, use_threads=False).aggregate(
         [("time", "min"), ("time", "max"), ("time", "count"), ("value", "sum")]
     )
-    columns = [
-        grouped[name].to_pylist()
-        for name in ("tenant", "meter", "customer", "time_min", "time_max", "time_count", "value_sum")
-    ]
-    return [TouchedUsage(*row) for row in zip(*columns, strict=True)]
+    # Texts in full: each batch has a dictionary of its own, and such do not go together.
+    texts = {name: grouped[name].cast(pa.string()) for name in ("tenant", "customer")}
+    names = (*_SERIES, "time_min", "time_max", "time_count", "value_sum")
+    return pa.table([texts.get(name, grouped[name]) for name in names], names=_COLUMNS)
 
 
-@exactly
-def _together(usage: Iterable[TouchedUsage]) -> list[TouchedUsage]:
-    made: dict[tuple[str, int, str], TouchedUsage] = {}
-    for one in usage:
-        series = (one.tenant, one.meter, one.customer)
-        before = made.get(series)
-        if before is not None:
-            made[series] = replace(
-                one,
-                earliest_us=min(before.earliest_us, one.earliest_us),
-                latest_us=max(before.latest_us, one.latest_us),
-                readings=before.readings + one.readings,
-                total=before.total + one.total,
-            )
-        else:
-            made[series] = one
-    return list(made.values())
+def _together(sums: pa.Table) -> pa.Table:
+    """Sums of several batches as one: as exact as those of one."""
+    grouped = sums.group_by(_SERIES, use_threads=False).aggregate(
+        [("earliest_us", "min"), ("latest_us", "max"), ("readings", "sum"), ("total", "sum")]
+    )
+    total = grouped["total_sum"]
+    names = ("earliest_us_min", "latest_us_max", "readings_sum")
+    return pa.table([*(grouped[name] for name in (*_SERIES, *names)), total], names=_COLUMNS)
+
+
+def _rows(sums: pa.Table) -> list[TouchedUsage]:
+    columns = [sums[name].to_pylist() for name in _COLUMNS]
+    return list(map(TouchedUsage, *columns))

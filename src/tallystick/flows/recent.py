@@ -10,7 +10,7 @@ Moments tile time: whoever asks (a, b] and then (b, c] has seen every reading on
 or backfilled, and in whichever partition. Works in any process of a cluster.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from tallystick.errors import Unavailable
@@ -59,11 +59,16 @@ async def recorded_between(
         return asked, rows if whole else None
 
     asked, rows = await in_questions(system, ask)
-    coverage = recorder.coverage()
     if rows is None or recorder.generation != generation:
         return News(after_us, until_us, (), frozenset(meter.id for meter in asked))
+    return News(after_us, until_us, tuple(rows), unsure_between(system, after_us, until_us, asked))
+
+
+def unsure_between(system: System, after_us: int, until_us: int, meters: Iterable[Meter]) -> frozenset[int]:
+    """Of which of these meters there may be more than what was recorded in between, because its readings are built."""
+    coverage = system.recorder.coverage()
     unsure: set[int] = set()
-    for meter in asked:
+    for meter in meters:
         covered = coverage.get(meter.id)
         if (
             covered is None
@@ -71,7 +76,7 @@ async def recorded_between(
             or (covered.until_us is not None and covered.until_us < until_us)
         ):
             unsure.add(meter.id)
-    return News(after_us, until_us, tuple(rows), frozenset(unsure))
+    return frozenset(unsure)
 
 
 async def unread_between(system: System, after_us: int, until_us: int, *, rows_max: int = ROWS_MAX) -> Unread:

@@ -25,6 +25,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Literal, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from tallystick.metering.event import RECORDED_SCHEMA, TIMESTAMP
@@ -299,8 +300,7 @@ class TypeTotals:
     last_us: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class TouchedUsage:
+class TouchedUsage(msgspec.Struct, frozen=True, gc=False):
     """What was recorded of one customer for one meter version between two moments. `readings` counts rows, also those that
     take something back; `total` is the sum of their values by sign (of count: how many; of meters that do neither sum
     nor count it means nothing)."""

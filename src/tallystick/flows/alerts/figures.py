@@ -49,11 +49,9 @@ async def figures(
     """Of these customers (None: of all who have any), by customer. Those without readings are absent."""
     made: dict[str, Scopes] = {}
     if customers is None:
-        try:
-            return await _ask(system, measured, period, None, as_of_us)
-        except Invalid as error:
-            if error.code != "too_many_rows":
-                raise
+        found = await every_figure(system, measured, period, as_of_us)
+        if found is not None:
+            return found
         async for part in _every_customer(system, measured.meter.tenant):
             made |= await _ask(system, measured, period, part, as_of_us)
         return made
@@ -62,6 +60,18 @@ async def figures(
         part = tuple(named[start : start + CUSTOMERS_AT_ONCE])
         made |= await _ask(system, measured, period, part, as_of_us)
     return made
+
+
+async def every_figure(
+    system: System, measured: Measured, period: Period, as_of_us: int
+) -> dict[str, Scopes] | None:
+    """Of all customers who have any, in one answer; None: they are too many for one."""
+    try:
+        return await _ask(system, measured, period, None, as_of_us)
+    except Invalid as error:
+        if error.code != "too_many_rows":
+            raise
+        return None
 
 
 async def _ask(

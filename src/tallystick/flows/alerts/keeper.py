@@ -12,7 +12,7 @@ two is turned away (catalog/alert_states.py).
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -41,9 +41,10 @@ from tallystick.flows.alerts.silences import Silences
 from tallystick.flows.alerts.status import AlertStatus
 from tallystick.flows.alerts.tick import SETTLE_US, Tick
 from tallystick.flows.alerts.unread import UnreadEvents
+from tallystick.flows.fresh import Followed, News
 from tallystick.flows.lease import Held
 from tallystick.flows.position import token_of
-from tallystick.flows.recent import recorded_between
+from tallystick.flows.recent import recorded_between, unsure_between
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.meter import Meter
@@ -55,6 +56,8 @@ BACK_OFF_S_MAX = 60.0
 MOVES_AT_ONCE = 1_000
 _SAVE_US = 2_000_000
 _STATES_KEPT_MAX = 200_000
+
+_Loaded = tuple[list[Armed], dict[str, tuple[WatchedLimit, ...]]]
 
 _logger = structlog.get_logger("alerts")
 
@@ -81,8 +84,8 @@ class AlertKeeper:
         self._levels, self._rollings = Levels(calendar), Rollings()
         self._silences, self._ended = Silences(), Ended(calendar)
         self._owed, self._unread = Owed(calendar), UnreadEvents()
-        self._revision: int | None = None
-        self._loaded: object = None
+        self._revisions: tuple[int, int] | None = None
+        self._loaded: _Loaded | None = None
         self._alerts: dict[str, Armed] = {}
         self._meters: dict[int, Meter] = {}
         self._states: dict[StatePlace, KeptState] = {}
@@ -150,7 +153,7 @@ class AlertKeeper:
 
     def _forget(self) -> None:
         """Everything is read again."""
-        self._revision = self._loaded = None
+        self._revisions = self._loaded = None
         self._moment_us = None
         self._is_new = True
         self._states.clear()
@@ -167,6 +170,8 @@ class AlertKeeper:
         await self._load()
         recorder = self._system.recorder
         if not self._alerts:
+            if recorder.fresh is not None:
+                recorder.fresh.follow("alerts", Followed())
             self._moment_us = recorder.recorded_at_us
             self.status.looked(recorder.recorded_at_us, 0, perf_counter() - started_s)
             return 0
@@ -190,33 +195,41 @@ class AlertKeeper:
         return {name: detail for one in watchers for name, detail in one.faults.items()}
 
     async def _load(self) -> None:
-        """Read the alerts again where anything has been changed since."""
+        """Read the alerts again where any, or what they hang on, has been changed since."""
         catalog = self._system.catalog
-        revision = await in_questions(self._system, catalog.revision)
-        if revision == self._revision:
+        revisions = await in_questions(
+            self._system, lambda: (catalog.revision("alerts"), catalog.revision("meters"))
+        )
+        if revisions == self._revisions:
             return
 
-        def read() -> tuple[
-            list[Armed], dict[str, tuple[WatchedLimit, ...]], Sequence[KeptState], Sequence[KeptState]
-        ]:
+        def read() -> _Loaded:
             armed = [self._armed(kept) for kept in self._catalog.every_alert()]
             alerts = [one for one in armed if one is not None]
             percents = [a for a in alerts if a.rule.condition.operation is Operation.PERCENT_OF_LIMIT]
             tenants = {alert.kept.tenant for alert in percents}
             now_us = self._system.clock.now_us()
-            limits = {tenant: limits_of(self._system, tenant, now_us=now_us) for tenant in tenants}
-            quiet = [a.kept.id for a in alerts if a.rule.condition.operation is Operation.SILENCE]
-            names = [alert.kept.id for alert in alerts]
-            return alerts, limits, self._catalog.open_states(names), self._catalog.tracked_states(quiet)
+            return alerts, {tenant: limits_of(self._system, tenant, now_us=now_us) for tenant in tenants}
 
-        alerts, limits, firing, tracked = await in_questions(self._system, read)
-        self._revision = revision
-        loaded = (alerts, limits)
-        if loaded == self._loaded:
-            return  # what has been changed was something else: what is known of figures and states stays good
-        self._loaded = loaded
+        loaded = await in_questions(self._system, read)
+        if loaded != self._loaded:  # otherwise what is known of figures and states stays good
+            await self._arm(*loaded)
+            self._loaded = loaded
+        self._revisions = revisions
+
+    async def _arm(self, alerts: list[Armed], limits: dict[str, tuple[WatchedLimit, ...]]) -> None:
+        quiet = [a.kept.id for a in alerts if a.rule.condition.operation is Operation.SILENCE]
+        names = [alert.kept.id for alert in alerts]
+        firing, tracked = await in_questions(
+            self._system, lambda: (self._catalog.open_states(names), self._catalog.tracked_states(quiet))
+        )
         self._alerts = {alert.kept.id: alert for alert in alerts}
-        self._states.clear()
+        editions = {alert.kept.id: alert.kept.edition for alert in alerts}
+        self._states = {
+            place: state
+            for place, state in self._states.items()
+            if self._loaded is not None and editions.get(place.alert) == place.edition
+        }
         self._closing = {state.place: state for state in firing if state.place.window_start_us}
         rolling = self._levels.arm(alerts, limits)
         self._rollings.arm(alerts, rolling, firing)
@@ -225,6 +238,7 @@ class AlertKeeper:
         self._owed.arm(alerts, limits, firing)
         self._unread.arm(alerts, firing)
         self._mutes = {alert.kept.id: alert.kept.muted_until_us or 0 for alert in alerts}
+        self._meters = {one.meter.id: one.meter for one in alerts if one.meter is not None}
         self.status.alerts = len(alerts)
 
     def _armed(self, kept: KeptAlert) -> Armed | None:
@@ -255,22 +269,29 @@ class AlertKeeper:
         as_of = AsOf(self._system.clock.now_us(), moment_us, position)
         touched: defaultdict[int, list[TouchedUsage]] = defaultdict(list)
         unsure: frozenset[int] = frozenset()
-        if moment_us > after_us:
-            meters = None if self._owed.watches_everything else self._watched()
-            if meters is None or meters:
-                news = await recorded_between(self._system, after_us, moment_us, meters=meters)
-                for row in news.usage:
-                    touched[row.meter].append(row)
-                unsure = news.unsure
-        tick = Tick(self._system, as_of, after_us, touched, unsure)
+        meters = self._meters
         if self._owed.watches_everything:
             active = await in_questions(self._system, self._system.catalog.active_meters)
-            self._owed.touch(tick, {meter.id: meter.tenant for meter in active})
+            meters = meters | {meter.id: meter for meter in active}
+        if recorder.fresh is not None:
+            recorder.fresh.follow("alerts", Followed(frozenset(meters)))
+        if moment_us > after_us and meters:
+            news = await self._news(after_us, moment_us, meters)
+            for row in news.usage:
+                touched[row.meter].append(row)
+            unsure = news.unsure
+        tick = Tick(self._system, as_of, after_us, touched, unsure)
+        self._owed.touch(tick, {meter.id: meter.tenant for meter in meters.values()})
         return tick
 
-    def _watched(self) -> list[Meter]:
-        found = {one.meter.id: one.meter for one in self._alerts.values() if one.meter is not None}
-        return list(found.values())
+    async def _news(self, after_us: int, until_us: int, meters: Mapping[int, Meter]) -> News:
+        """From memory where this process has recorded it all, otherwise from the store."""
+        fresh = self._system.recorder.fresh
+        news = None if fresh is None else fresh.between(after_us, until_us, Followed(frozenset(meters)))
+        if news is None:
+            return await recorded_between(self._system, after_us, until_us, meters=meters.values())
+        unsure = unsure_between(self._system, after_us, until_us, meters.values())
+        return replace(news, unsure=news.unsure | unsure)
 
     async def _findings(self, tick: Tick) -> list[Finding]:
         found: list[Finding] = []
@@ -363,7 +384,7 @@ class AlertKeeper:
         self._saved_us = tick.now_us
         if begun:
             # No change of configuration: the revision stays, and what is kept here is put right here.
-            self._revision = None
+            self._revisions = None
         self._on_step("written")
 
     def _note(self, moves: Sequence[Move]) -> None:
@@ -395,7 +416,7 @@ class AlertKeeper:
         self._version = await in_questions(
             self._system, lambda: self._catalog.say_again(version, states, now_us=now_us)
         )
-        self._revision = self._loaded = None  # versions of states have moved
+        self._revisions = self._loaded = None  # versions of states have moved
 
 
 def _of_window(alert: Armed, state: KeptState) -> Finding:

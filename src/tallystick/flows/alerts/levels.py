@@ -1,22 +1,25 @@
 """Figures that grow within a window: usage at or above a value, a percentage of a limit, a percentage above the window before.
 
 All alerts that ask the same share a question. A sum or a count goes on from what was recorded since, without asking; and of
-each customer it is known between which figures nothing changes, so that most of what is recorded is done with a look-up.
+each customer it is known between which figures nothing changes, so that most of what is recorded is done with a look-up for
+all windows and alerts of a meter (leeway.py). A window that is looked at for the first time is asked for whole.
 """
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from tallystick.alerting.rule import Operation, SubjectKind
-from tallystick.alerting.window import WindowKind
+from tallystick.alerting.window import CALENDAR, WindowKind
 from tallystick.billing.period import Period
 from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.definitions import alerts_of
-from tallystick.flows.alerts.figures import Measured, Scopes, figures
+from tallystick.flows.alerts.figures import Measured, Scopes, every_figure, figures
 from tallystick.flows.alerts.finding import Armed, Finding
+from tallystick.flows.alerts.leeway import Leeways, Stand
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for
 from tallystick.flows.alerts.tick import Tick
 from tallystick.flows.alerts.watched import Known, Level, Watch, Watched, total
@@ -38,18 +41,22 @@ class Levels:
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar
         self._watched: list[Watched] = []
+        self._by_meter: dict[int, list[Watched]] = {}
+        self._leeways = Leeways()
+        self._homes: defaultdict[str, dict[str, str]] = defaultdict(dict[str, str])
+        self._movers: set[tuple[str, str]] = set()
         self._asked: dict[int, tuple[Finding, Watched, Known, str]] = {}
         self.faults: dict[str, str] = {}
 
     @property
     def meters(self) -> set[int]:
-        return {one.watch.measured.meter.id for one in self._watched}
+        return set(self._by_meter)
 
     def arm(
         self, alerts: Sequence[Armed], limits: dict[str, tuple[WatchedLimit, ...]]
     ) -> list[tuple[Armed, WatchedLimit]]:
         """`limits`: by tenant. Answers the alerts that look at a limit over a rolling window, which are another's."""
-        before = {one.watch: one.known for one in self._watched}
+        before = {one.watch: one for one in self._watched}
         grouped: defaultdict[Watch, list[Level]] = defaultdict(list)
         rolling: list[tuple[Armed, WatchedLimit]] = []
         for alert in alerts:
@@ -66,7 +73,15 @@ class Levels:
             elif rule.of_windows and rule.window is not None:
                 measured = Measured(meter, rule.filter, rule.group_by)
                 grouped[Watch(measured, rule.window, rule.timezone)].append(Level(alert))
-        self._watched = [Watched(watch, levels, before.get(watch, {})) for watch, levels in grouped.items()]
+        self._watched = [Watched(watch, levels, before.get(watch)) for watch, levels in grouped.items()]
+        changed = {one.watch.measured.meter.id for one in self._watched if one.is_changed}
+        for meter_id in changed | {watch.measured.meter.id for watch in before.keys() - grouped.keys()}:
+            self._leeways.end(meter_id)
+        self._by_meter = {}
+        for one in self._watched:
+            self._by_meter.setdefault(one.watch.measured.meter.id, []).append(one)
+        for group in self._by_meter.values():
+            group.sort(key=_width, reverse=True)  # who is in a long window is known of a shorter one
         self._asked = {}
         return rolling
 
@@ -74,6 +89,9 @@ class Levels:
         """What was known may not be true any more."""
         for one in self._watched:
             one.known.clear()
+        self._leeways.forget()
+        self._homes.clear()
+        self._movers.clear()
         self._asked.clear()
 
     async def look(self, tick: Tick) -> list[Finding]:
@@ -81,30 +99,82 @@ class Levels:
         self._tidy(tick)
         self._asked = {}
         self.faults = {}
-        for watched in self._watched:
+        for meter, group in self._by_meter.items():
+            if tick.touched.get(meter) or meter in tick.unsure or not all(one.begun for one in group):
+                await self._look_at_meter(tick, meter, group)
+                await asyncio.sleep(0)  # so that requests are not kept waiting by a long look
+        return [finding for finding, *_ in self._asked.values()]
+
+    async def _look_at_meter(self, tick: Tick, meter: int, group: Sequence[Watched]) -> None:
+        """What was recorded of a meter; of most customers that is too little to change anything."""
+        if meter in tick.unsure or not all(one.begun for one in group):
+            self._leeways.end(meter)
+        rows = tick.touched.get(meter, ())
+        left = self._leeways.take(meter, rows, tick.now_us)
+        periods: list[tuple[Watched, Mapping[str, Period]]] = []
+        everybody: dict[Period, set[str]] = {}
+        asked_before, has_failed = len(self._asked), False
+        for watched in group:
+            asked_of = left if watched.adds_up else rows
+            if watched.names is not None:
+                asked_of = [row for row in asked_of if row.customer in watched.names]
             try:
-                await self._look_at(tick, watched)
+                found = await self._look_at(tick, watched, asked_of, everybody)
             except Invalid as error:
                 # Its facts are deleted, or its dimension is: the others go on.
                 for level in watched.levels:
                     self.faults[level.alert.kept.id] = error.detail
-            await asyncio.sleep(0)  # so that requests are not kept waiting by a long look
-        return [finding for finding, *_ in self._asked.values()]
+                watched.known.clear()
+                has_failed = True
+                continue
+            if watched.adds_up:
+                periods.append((watched, found))
+        if has_failed:
+            self._leeways.end(meter)
+            return
+        # Of these it is not known before they are written down between which figures nothing changes.
+        made_here = islice(self._asked.values(), asked_before, None)
+        moving = {finding.place.customer for finding, *_ in made_here}
+        for customer in {row.customer for row in left} - moving:
+            self._let(tick, meter, customer, periods)
 
-    async def _look_at(self, tick: Tick, watched: Watched) -> None:
+    def _let(
+        self, tick: Tick, meter: int, customer: str, periods: Sequence[tuple[Watched, Mapping[str, Period]]]
+    ) -> None:
+        """Work out how far a customer's sums may move."""
+        stands: list[Stand] = []
+        for watched, present in periods:
+            if watched.names is not None and customer not in watched.names:
+                continue
+            period = present.get(customer)
+            if period is None:
+                continue  # it has no such window: nothing is decided of it
+            known = watched.known.get(period)
+            scopes = None if known is None else known.by_customer.get(customer)
+            quiet = None if known is None else known.quiet.get((customer, ""))
+            if scopes is None or quiet is None:
+                return
+            stands.append((period, scopes, quiet))
+        self._leeways.begin(meter, customer, stands, tick.now_us)
+
+    async def _look_at(
+        self, tick: Tick, watched: Watched, rows: Sequence[TouchedUsage], everybody: dict[Period, set[str]]
+    ) -> Mapping[str, Period]:
+        """The present window of everybody it has looked at. `everybody`: of this meter, as `_all_of` has found them."""
         watch = watched.watch
         meter = watch.measured.meter
         names = watched.names
-        rows = tick.rows(meter.id, names)
         fresh = meter.id in tick.unsure or not watched.begun
         if not rows and not fresh:
-            return
+            return {}
         customers = {row.customer for row in rows}
         if fresh:
-            customers |= await self._all_of(tick, watch) if names is None else names
+            customers |= await self._all_of(tick, watch, everybody) if names is None else names
         periods = await self._calendar.periods(
             meter.tenant, customers, watch.window, watch.timezone, tick.now_us
         )
+        if watch.timezone is None and watch.window.kind is not WindowKind.BILLING:
+            self._note_homes(meter.tenant, customers)
         checks: defaultdict[Period, set[str]] = defaultdict(set)
         asks: defaultdict[Period, set[str]] = defaultdict(set)
         for row in rows:
@@ -118,35 +188,66 @@ class Levels:
                 some = next(iter(checks[period] | asks[period]), "")
                 zone = watch.timezone or self._calendar.zone_kept(meter.tenant, some)
                 before = befores[period] = watch.window.before(period, zone)
-                known = watched.known.get(before.from_us)
+                known = watched.known.get(before)
                 asks[before] |= {
                     customer
                     for customer in checks[period] | asks[period]
-                    if known is None or customer not in known.by_customer
+                    if known is None or not self._has(watched, known, customer)
                 }
+        present = set(periods.values())
         for period, wanted in asks.items():
-            await self._ask(tick, watched, period, wanted)
+            is_present = period in present
+            if (is_present or period in befores.values()) and (fresh or not _is_asked_whole(watched, period)):
+                await self._ask_all(tick, watched, period, wanted, is_present=is_present)
+            else:
+                await self._ask(tick, watched, period, wanted)
             if period not in befores.values() or period in checks:
                 checks[period] |= wanted
         plans = {plan: await self._calendar.on_plan(meter.tenant, plan, customers) for plan in watched.plans}
         for period, wanted in checks.items():
             await self._check(tick, watched, (period, befores.get(period)), customers=wanted, plans=plans)
+        return periods
 
-    async def _all_of(self, tick: Tick, watch: Watch) -> set[str]:
+    def _note_homes(self, tenant: str, customers: Iterable[str]) -> None:
+        """Who has gone to another zone is in other windows from now on, of which nothing is known that holds."""
+        homes = self._homes[tenant]
+        for customer in customers:
+            zone = self._calendar.zone_kept(tenant, customer)
+            if homes.setdefault(customer, zone) != zone:
+                homes[customer] = zone
+                self._movers.add((tenant, customer))
+                for watched in self._watched:
+                    if watched.watch.measured.meter.tenant == tenant:
+                        self._leeways.end_of(watched.watch.measured.meter.id, customer)
+                        for known in watched.known.values():
+                            known.drop(customer)
+
+    def _has(self, watched: Watched, known: Known, customer: str) -> bool:
+        """Whether a customer's figure is known, be it that there is none."""
+        if customer in known.by_customer:
+            return True
+        return known.whole and (watched.watch.measured.meter.tenant, customer) not in self._movers
+
+    async def _all_of(self, tick: Tick, watch: Watch, everybody: dict[Period, set[str]]) -> set[str]:
         """Everybody who may have used something in the present window, whatever his zone."""
         if watch.window.kind is WindowKind.BILLING:
             about = Period(tick.now_us - 366 * _DAY_US, tick.now_us + _DAY_US)
         else:
             present = watch.window.at(tick.now_us, watch.timezone or "UTC")
             about = Period(present.from_us - 2 * _DAY_US, present.to_us + 2 * _DAY_US)
+        for period, found in everybody.items():
+            if period.from_us <= about.from_us and about.to_us <= period.to_us:
+                return found
         measured = Measured(watch.measured.meter)
         try:
-            return set(await figures(tick.system, measured, about, None, tick.moment_us))
+            found = set(await figures(tick.system, measured, about, None, tick.moment_us))
         except Invalid as error:
             if error.code != "past_retention" or watch.window.kind is not WindowKind.BILLING:
                 raise
             near = Period(tick.now_us - _DAY_US, tick.now_us + _DAY_US)
-            return set(await figures(tick.system, measured, near, None, tick.moment_us))
+            found = set(await figures(tick.system, measured, near, None, tick.moment_us))
+        everybody[about] = found
+        return found
 
     def _touch(
         self,
@@ -161,9 +262,9 @@ class Levels:
         """Note in which windows a customer's figure has changed."""
         watch = watched.watch
         if present is not None and present.from_us <= row.earliest_us and row.latest_us < present.to_us:
-            known = watched.known.get(present.from_us)
-            scopes = None if known is None else known.by_customer.get(row.customer)
-            if scopes is not None and watched.adds_up:
+            known = watched.known.get(present)
+            if known is not None and watched.adds_up and self._has(watched, known, row.customer):
+                scopes = known.by_customer.setdefault(row.customer, {"": ZERO})
                 scopes[""] = total(scopes[""] or ZERO, row.total)
                 checks[present].add(row.customer)
             else:
@@ -192,17 +293,53 @@ class Levels:
                 yield period
             period = watch.window.at(period.to_us, zone)
 
-    async def _ask(self, tick: Tick, watched: Watched, period: Period, customers: set[str]) -> None:
-        if not customers:
+    async def _ask_all(
+        self, tick: Tick, watched: Watched, period: Period, wanted: set[str], *, is_present: bool
+    ) -> None:
+        """Ask for everybody at once, where a window is looked at for the first time: who comes next is known then."""
+        watch = watched.watch
+        is_whole = watched.names is None and watch.window.kind is not WindowKind.BILLING
+        found: dict[str, Scopes] | None = None
+        if is_whole:
+            found = await every_figure(tick.system, watch.measured, period, tick.moment_us)
+        if found is None:
+            await self._ask(tick, watched, period, wanted)
+            watched.known.setdefault(period, Known(period, tick.now_us)).asked_whole = True
             return
+        others = found.keys() - wanted
+        if is_present and others:
+            meter = watch.measured.meter
+            theirs = await self._calendar.periods(
+                meter.tenant, others, watch.window, watch.timezone, tick.now_us
+            )
+            others = {customer for customer in others if theirs.get(customer) == period}
+            if watch.timezone is None:
+                self._note_homes(meter.tenant, theirs)
+        known = self._know(tick, watched, period, wanted | others, found)
+        known.whole = known.asked_whole = True
+
+    async def _ask(self, tick: Tick, watched: Watched, period: Period, customers: set[str]) -> None:
+        if customers:
+            measured = watched.watch.measured
+            found = await figures(tick.system, measured, period, customers, tick.moment_us)
+            self._know(tick, watched, period, customers, found)
+
+    def _know(
+        self,
+        tick: Tick,
+        watched: Watched,
+        period: Period,
+        customers: Iterable[str],
+        found: Mapping[str, Scopes],
+    ) -> Known:
         measured = watched.watch.measured
-        found = await figures(tick.system, measured, period, customers, tick.moment_us)
-        known = watched.known.setdefault(period.from_us, Known(period, tick.now_us))
+        known = watched.known.setdefault(period, Known(period, tick.now_us))
         for customer in customers:
             before = known.by_customer.get(customer, {})
             # A group that has gone counts as nothing: what has fired for it is to recover.
             gone: Scopes = dict.fromkeys(before, measured.zero)
             known.by_customer[customer] = {**measured.nothing, **gone, **found.get(customer, {})}
+        return known
 
     async def _check(
         self,
@@ -214,11 +351,11 @@ class Levels:
         plans: dict[str, set[str]],
     ) -> None:
         period, before = periods
-        known = watched.known[period.from_us]
+        known = watched.known[period]
         if known.fired is None:
             catalog, alerts = alerts_of(tick.system), watched.alerts
             known.read(await in_questions(tick.system, lambda: catalog.fired_states(alerts, period.from_us)))
-        earlier = None if before is None else watched.known.get(before.from_us)
+        earlier = None if before is None else watched.known.get(before)
         for customer in customers:
             for scope, value in known.by_customer[customer].items():
                 base = None if earlier is None else earlier.by_customer.get(customer, {}).get(scope)
@@ -237,13 +374,25 @@ class Levels:
     def _tidy(self, tick: Tick) -> None:
         """Let go of what has been known for long, one window a look; and of everything where that is too much."""
         kept = [
-            (one.asked_us, begin_us, watched)
-            for watched in self._watched
-            for begin_us, one in watched.known.items()
+            (one.asked_us, number, period, watched)
+            for number, watched in enumerate(self._watched)
+            for period, one in watched.known.items()
         ]
-        if sum(known.size for watched in self._watched for known in watched.known.values()) > _KEPT_MAX:
+        size = sum(known.size for watched in self._watched for known in watched.known.values())
+        if size + self._leeways.size > _KEPT_MAX:
             self.forget()
         elif kept:
-            asked_us, begin_us, watched = min(kept, key=lambda one: one[0])
+            asked_us, _, period, watched = min(kept, key=lambda one: one[:2])
             if tick.now_us - asked_us > _REFRESH_US:
-                del watched.known[begin_us]
+                self._leeways.end(watched.watch.measured.meter.id)
+                del watched.known[period]
+
+
+def _width(watched: Watched) -> int:
+    window = watched.watch.window
+    return len(CALENDAR) if window.kind is WindowKind.BILLING else CALENDAR.index(window.text)
+
+
+def _is_asked_whole(watched: Watched, period: Period) -> bool:
+    known = watched.known.get(period)
+    return known is not None and known.asked_whole

@@ -5,7 +5,7 @@ once a window, so that a look makes findings of what changes and of nothing else
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 from typing import Any
@@ -109,12 +109,16 @@ Figure = tuple[str, Decimal | None, Decimal | None]
 
 @dataclass(slots=True)
 class Known:
-    """Of one window, as of the last look. `fired`: by customer and the state's scope, of each alert that is at a level above
-    0 that level, and whether the state is closed; None: not read yet."""
+    """Of one window, as of the last look. `whole`: who is not in it had nothing when it was asked for; `asked_whole`: that
+    was tried (there may be too many). `fired`: by customer
+    and the state's scope, of each alert that is at a level above 0 that level, and whether the state is closed; None: not
+    read yet."""
 
     period: Period
     asked_us: int
     by_customer: dict[str, Scopes] = field(default_factory=dict[str, Scopes])
+    whole: bool = False
+    asked_whole: bool = False
     quiet: dict[tuple[str, str], Quiet] = field(default_factory=dict[tuple[str, str], Quiet])
     fired: dict[tuple[str, str], dict[str, tuple[int, bool]]] | None = None
 
@@ -137,6 +141,11 @@ class Known:
         now = self.quiet.get(key, (None, None))
         self.quiet[key] = (_greater(now[0], quiet[0]), _smaller(now[1], quiet[1]))
 
+    def drop(self, customer: str) -> None:
+        """What is known of a customer is not true any more."""
+        for scope in self.by_customer.pop(customer, {}):
+            self.quiet.pop((customer, scope), None)
+
     @property
     def size(self) -> int:
         return len(self.by_customer) + len(self.quiet) + len(self.fired or ())
@@ -157,18 +166,24 @@ class _Ladder:
 
 
 class Watched:
-    """One question, its alerts, and what is known: `known` by the begin of the window."""
+    """One question, its alerts, and what is known of its windows. `is_changed`: it has other alerts than before."""
 
-    def __init__(self, watch: Watch, levels: Sequence[Level], known: Mapping[int, Known]) -> None:
-        """`known`: of the same question with other alerts."""
+    def __init__(self, watch: Watch, levels: Sequence[Level], before: "Watched | None" = None) -> None:
+        """`before`: the same question, with other alerts perhaps."""
         self.watch = watch
         self.levels = tuple(levels)
         self.adds_up = watch.adds_up
         self.names = named_customers([level.alert for level in levels])
         self.begun = all(level.alert.kept.begun for level in levels)
-        self.known = {
-            begin_us: Known(one.period, one.asked_us, one.by_customer) for begin_us, one in known.items()
-        }
+        self.deciding = [(one.alert.kept.id, one.alert.kept.edition, one.limit) for one in levels]
+        self.known: dict[Period, Known] = {} if before is None else before.known
+        self.is_changed = before is None or before.deciding != self.deciding
+        if self.is_changed:
+            # The figures are the same; which of them change something is not.
+            self.known = {
+                period: Known(period, one.asked_us, one.by_customer, one.whole, one.asked_whole)
+                for period, one in self.known.items()
+            }
         self.compares = any(
             level.alert.rule.condition.operation is Operation.PERCENT_CHANGE for level in levels
         )

@@ -150,7 +150,7 @@ class Tide:
     def _follow_fresh(self) -> None:
         fresh = self._system.recorder.fresh
         if fresh is not None:
-            fresh.followed = self._followed()
+            fresh.follow("limits", self._followed())
 
     def _move(
         self, until_us: int, news: News | None, meters: frozenset[int], covered: Iterable[Reservation]
