@@ -135,6 +135,10 @@ class Settings:
     )
     oidc_client_id: str = _setting("", "This installation's name at the provider.")
     oidc_client_secret: str = _setting("", "Its secret at the provider.", secret=True)
+    public_url: str = _setting(
+        "",
+        "Where people reach the pages, such as https://usage.example.com: for links in reports that are sent.",
+    )
     oidc_redirect_url: str = _setting("", "Where the provider sends people back to: https://…/auth/callback.")
     oidc_return_url: str = _setting(
         "", "Page that is given the token as #token=…; empty: /auth/callback answers it as JSON."

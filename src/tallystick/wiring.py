@@ -46,6 +46,7 @@ from tallystick.flows.outbox import Outbox
 from tallystick.flows.quarantine import QuarantineKeeper, Releasing
 from tallystick.flows.record import Recorder
 from tallystick.flows.recording import Recording
+from tallystick.flows.reports.keeper import ReportKeeper
 from tallystick.flows.restore import check_finished
 from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
 from tallystick.flows.rollup import Rollups
@@ -207,6 +208,7 @@ class _Parts:
             metrics=self.metrics,
             retry_s=delivery_retries(settings),
             keep_days=settings.deliveries_keep_days,
+            file_of=self.catalog.report_file,
         )
         self.catalog.on_enqueued(made.wake)
         return made
@@ -366,6 +368,7 @@ async def _start_alone(parts: _Parts) -> Running:
     system.alerts.working = True
     coordination = Coordination(_catalog_url(settings, directory))
     sources = parts.sources(system, coordination, new_owner(), lease_s=RENEW_S)
+    reports = ReportKeeper(system)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -377,6 +380,7 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(limits.run(), name="limits"),
         asyncio.create_task(deliverer.run(), name="deliveries"),
         asyncio.create_task(alerts.run(), name="alerts"),
+        asyncio.create_task(reports.run(), name="reports"),
     ]
     feeding = asyncio.create_task(sources.run(), name="sources")
 
@@ -385,6 +389,7 @@ async def _start_alone(parts: _Parts) -> Running:
         await asyncio.gather(feeding, return_exceptions=True)
         coordination.close()
         await alerts.stop()
+        await reports.stop()
         limits.stop()
         await deliverer.stop()
         await billing.stop()
@@ -479,6 +484,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/deliveries": deliverer.work,
             "job/alerts": AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step).work,
             "job/erase": eraser.work,
+            "job/reports": ReportKeeper(system).work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
         keepers.append(parts.sources(system, coordination, owner, lease_s=lease_s))

@@ -24,6 +24,7 @@ from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
 from .migrations_contract import MigrationsContract
 from .postgres_server import PostgresServer
+from .reports_contract import ReportsContract
 from .test_migrations import differences
 from .tokens_contract import TokensContract
 
@@ -120,6 +121,7 @@ class TestPostgres(
     TokensContract,
     AlertsContract,
     CountersContract,
+    ReportsContract,
     CreditsContract,
     DeliveriesContract,
 ):

@@ -23,6 +23,7 @@ from .counters_contract import CountersContract
 from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
 from .migrations_contract import MigrationsContract
+from .reports_contract import ReportsContract
 from .tokens_contract import TokensContract
 
 
@@ -90,6 +91,7 @@ class TestSqlite(
     TokensContract,
     AlertsContract,
     CountersContract,
+    ReportsContract,
     CreditsContract,
     DeliveriesContract,
 ):

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.delivery.receiver import receiving
 from tests.delivery.rig import rigged
 
 from tallystick.delivery.email import EmailTarget, SmtpServer, checked_address, composed
+from tallystick.delivery.interface import Attachment
 from tallystick.delivery.interface import Message as News
 
 
@@ -63,6 +65,17 @@ def test_email(tmp_path: Path) -> None:
         asyncio.run(work())
     finally:
         controller.stop()
+
+
+def test_a_file_goes_with_a_mail() -> None:
+    news = News("dlv_1", "report.ready", "Tokens: 5", b'{"data": {"report": "daily"}}', 0)
+    file = Attachment("däily.csv", "text/csv", b"a,b\r\n")
+    mail = composed(replace(news, attachment=file), EmailTarget(("a@example.com",)), "t@example.com")
+    text, attached = mail.iter_parts()
+    assert "report: daily" in text.get_content()
+    assert (attached.get_filename(), attached.get_content_type()) == ("däily.csv", "text/csv")
+    assert attached.get_payload(decode=True) == b"a,b\r\n"
+    assert attached.get_content_disposition() == "attachment"
 
 
 def test_email_that_is_not_set_up(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ from tallystick.api import (
     plans,
     portal_tokens,
     prices,
+    reports,
     search,
     sources,
     stream,
@@ -58,6 +59,7 @@ from tallystick.api import (
     tenants,
     transitions,
     usage,
+    views,
 )
 from tallystick.api.auth import Authenticator, require
 from tallystick.api.compat.mount import Compat, compat_routes, vendors_of
@@ -177,6 +179,8 @@ def standard_routes(settings: Settings) -> Sequence[ControllerRouterHandler]:
         *alerts.ROUTES,
         *alert_previews.ROUTES,
         *transitions.ROUTES,
+        *views.ROUTES,
+        *reports.ROUTES,
         *login_routes(settings),
         *admin.ROUTES,
         *admin_backup.ROUTES,

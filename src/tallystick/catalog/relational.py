@@ -24,12 +24,14 @@ from tallystick.catalog.limits import Limits
 from tallystick.catalog.meters import Meters
 from tallystick.catalog.payments import Payments
 from tallystick.catalog.plans import Plans
+from tallystick.catalog.reports import Reports
 from tallystick.catalog.retention import Retentions
 from tallystick.catalog.sources import Sources
 from tallystick.catalog.subjects import Subjects
 from tallystick.catalog.subscriptions import Subscriptions
 from tallystick.catalog.tenants import Tenants
 from tallystick.catalog.tokens import Tokens
+from tallystick.catalog.views import Views
 
 
 class RelationalCatalog(
@@ -58,6 +60,8 @@ class RelationalCatalog(
     Counters,
     Sources,
     DeadLetters,
+    Views,
+    Reports,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

@@ -23,6 +23,7 @@ from tallystick.catalog.interface import (
     Tenant,
     Topic,
 )
+from tallystick.catalog.report_tables import report_runs, reports, views
 from tallystick.catalog.source_tables import dead_letters, source_progress, source_states, sources
 from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
@@ -152,6 +153,9 @@ class Tenants:
             for table in (
                 dead_letters,
                 sources,
+                report_runs,
+                reports,
+                views,
                 alerts,
                 alert_transitions,
                 deliveries,

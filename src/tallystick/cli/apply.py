@@ -56,11 +56,14 @@ def apply(
             for noun in NOUNS
             if noun.name in wanted
         ]
+        # What goes, goes last and backwards: a report before its view.
+        going = [(noun, step) for noun, steps in reversed(plan) for step in steps if step.kind == "archive"]
+        coming = [(noun, step) for noun, steps in plan for step in steps if step.kind != "archive"]
+        for noun, step in (*coming, *going):
+            _print_step(noun, step)
+            if not dry_run:
+                _take(api, noun, step)
         for noun, steps in plan:
-            for step in steps:
-                _print_step(noun, step)
-                if not dry_run:
-                    _take(api, noun, step)
             changed += len(steps)
             kept += len(wanted[noun.name]) - sum(step.kind != "archive" for step in steps)
     done = "Would be done" if dry_run else "Done"

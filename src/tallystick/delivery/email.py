@@ -105,6 +105,14 @@ def composed(message: Message, target: EmailTarget, sender: str) -> EmailMessage
     mail["X-Tallystick-Kind"] = message.kind
     lines = [message.summary, "", *(f"{name}: {value}" for name, value in members(message.body))]
     mail.set_content("\n".join(lines) + "\n")
+    if message.attachment is not None:
+        kind, _, subtype = message.attachment.media_type.partition("/")
+        mail.add_attachment(
+            message.attachment.content,
+            maintype=kind,
+            subtype=subtype,
+            filename=message.attachment.name,
+        )
     return mail
 
 

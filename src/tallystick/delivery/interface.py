@@ -15,6 +15,15 @@ ANSWER_BYTES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a message, where the channel can take one."""
+
+    name: str
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """`id`: the delivery's, the same at every attempt. `body`: JSON, the same bytes at every attempt. `at_s`: when this
     attempt is made, seconds since 1970."""
@@ -24,6 +33,7 @@ class Message:
     summary: str
     body: bytes
     at_s: int
+    attachment: Attachment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
 
 from tallystick.catalog.delivering import Attempt, Channel, Delivery, DeliveryCatalog, Verdict
+from tallystick.catalog.reporting import REPORT_KIND, ReportFile
 from tallystick.clock import Clock
 from tallystick.delivery.email import EmailSender, EmailTarget
-from tallystick.delivery.interface import Message, Sent
+from tallystick.delivery.interface import Attachment, Message, Sent
 from tallystick.delivery.sealed import Seal
 from tallystick.delivery.slack import SlackSender, SlackTarget
 from tallystick.delivery.webhook import WebhookSender, WebhookTarget
@@ -67,7 +68,9 @@ class Deliverer:
         keep_days: int = 30,
         jitter: Callable[[], float] = random.random,
         look_s: float = LOOK_S,
+        file_of: Callable[[str, str], ReportFile | None] | None = None,
     ) -> None:
+        """`file_of` answers the file of a tenant's run of a report; None: reports are sent without."""
         self._catalog = catalog
         self._senders = senders
         self._seal = seal
@@ -77,6 +80,7 @@ class Deliverer:
         self._keep_days = keep_days
         self._jitter = jitter
         self._look_s = look_s
+        self._file_of = file_of
         self._taken_s = 2 * senders.time_s_max + 5
         self._busy: Counter[int] = Counter()
         self._troubled: set[int] = set()
@@ -190,6 +194,13 @@ class Deliverer:
         setup = channel.setup
         try:
             if setup.type == "email":
+                if delivery.kind == REPORT_KIND and self._file_of is not None:
+                    file = await asyncio.to_thread(self._file_of, delivery.tenant, delivery.notice)
+                    if file is None:
+                        detail = "The file of this run is not kept any more. Send the report again."
+                        return Sent("mailto:", error="report_file_gone", detail=detail, is_final=True)
+                    attachment = Attachment(file.name, file.media_type, file.content)
+                    message = replace(message, attachment=attachment)
                 return await self._senders.email.send(message, EmailTarget(setup.to))
             if setup.type == "slack":
                 return await self._senders.slack.send(message, SlackTarget(setup.url or ""))

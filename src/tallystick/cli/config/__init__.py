@@ -13,8 +13,10 @@ from tallystick.cli.config.limits import Limits
 from tallystick.cli.config.meters import Meters
 from tallystick.cli.config.noun import Noun
 from tallystick.cli.config.plans import Plans
+from tallystick.cli.config.reports import Reports
 from tallystick.cli.config.retention import Retention
 from tallystick.cli.config.subscriptions import Subscriptions
+from tallystick.cli.config.views import Views
 
 NOUNS: Sequence[Noun] = (
     Meters(),
@@ -24,6 +26,8 @@ NOUNS: Sequence[Noun] = (
     Limits(),
     Channels(),
     Alerts(),
+    Views(),
+    Reports(),
     ApiKeys(),
     Retention(),
 )
