@@ -14,6 +14,7 @@ import yaml
 
 from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.coordination import Coordination
+from tallystick.catalog.journaled import JournaledLedger
 from tallystick.catalog.leases import LeaseCheckpoint
 from tallystick.catalog.move import copy_catalog
 from tallystick.catalog.partitions import Partition
@@ -506,10 +507,10 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
     return Running(system, None, eraser, parts.first_admin_key, end)
 
 
-def _own_ledger(directory: Path) -> RelationalLedger:
-    ledger = RelationalLedger(f"sqlite:///{directory / LEDGER}")
-    ledger.prepare()
-    return ledger
+def _own_ledger(directory: Path) -> JournaledLedger:
+    table = RelationalLedger(f"sqlite:///{directory / LEDGER}")
+    table.prepare()
+    return JournaledLedger(table, directory)
 
 
 def _shared_ledger(catalog_url: str, held: Held[str] | None) -> RelationalLedger:

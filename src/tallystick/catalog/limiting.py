@@ -102,6 +102,10 @@ class Ledger(Protocol):
         another owner has taken over (nothing was written), StorageFull, Unavailable."""
         ...
 
+    def flush(self) -> None:
+        """Until a copy of the ledger's file has everything that was written before. Raises StorageFull, Unavailable."""
+        ...
+
     def load_open(self) -> list[Reservation]:
         """Everything that still stands against a limit."""
         ...

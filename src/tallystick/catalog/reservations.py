@@ -108,6 +108,9 @@ class RelationalLedger:
         if found != epoch:
             raise LeaseLostError(f"The lease {name!r} is no longer held in epoch {epoch}.")
 
+    def flush(self) -> None:
+        """Every write is in the file already."""
+
     def load_open(self) -> list[Reservation]:
         query = select(_column.body).where(_column.is_open.is_(True)).order_by(_column.number)
         with self._database.reading() as connection:

@@ -18,6 +18,11 @@ def new_id(kind: str) -> str:
     return f"{kind}_{secrets.token_hex(10)}"
 
 
+def new_ordered_id(kind: str, now_us: int) -> str:
+    """`<kind>_<24 hex digits>` that grows with time: what is made together lies together in an index."""
+    return f"{kind}_{now_us:014x}{secrets.token_hex(5)}"
+
+
 def new_secret(mark: str) -> tuple[str, str]:
     """(prefix, secret): `<mark>_<8 hex digits>` and that with `_<43 characters>` behind."""
     prefix = f"{mark}_{secrets.token_hex(_PREFIX_BYTES)}"

@@ -171,6 +171,8 @@ async def back_up(
             copy_sqlite(catalog_file, workroom / CATALOG)
             if (directory / LEDGER).exists():
                 # Before the log: what is settled here is in the log, or is appended again and counts once.
+                if system.limits is not None:
+                    system.limits.flush_ledger()
                 copy_sqlite(directory / LEDGER, workroom / LEDGER)
             log = LogCopy(log_file)
             try:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from tallystick.catalog.interface import Page
 from tallystick.catalog.limiting import Ledger
-from tallystick.catalog.secret import new_id
+from tallystick.catalog.secret import new_ordered_id
 from tallystick.errors import Fault, Invalid, NotFound, TallystickError, Unavailable
 from tallystick.flows.limits.balances import Balances
 from tallystick.flows.limits.events import columns_of, contributed, given_event, made_events
@@ -141,6 +141,10 @@ class LimitGate:
         self._writer.later(one)
         self._book.put(one)
 
+    def flush_ledger(self) -> None:
+        """See catalog.limiting.Ledger.flush; from a thread."""
+        self._ledger.flush()
+
     def changed(self) -> None:
         """A limit has been changed by this process."""
         self._rules.forget()
@@ -216,7 +220,7 @@ class LimitGate:
     ) -> tuple[Reserved, "asyncio.Future[None]"]:
         decision, rule = self._decide(rules, ask, now_us, now_us, None)
         one = Reservation(
-            id=new_id("rsv"),
+            id=new_ordered_id("rsv", now_us),
             tenant=ask.tenant,
             customer=ask.customer,
             meter=ask.meter,

@@ -99,9 +99,11 @@ class Limiting:
         assert self._events is not None
         assert self._rules is not None
         while not leaving.is_set():
-            ledger = await asyncio.to_thread(self._make_ledger, held)
-            gate = LimitGate(self._system, self._rules, ledger, self._events)
+            ledger: Ledger | None = None
+            gate: LimitGate | None = None
             try:
+                ledger = await asyncio.to_thread(self._make_ledger, held)
+                gate = LimitGate(self._system, self._rules, ledger, self._events)
                 await gate.open()
                 self._gate = gate
                 self._opened.set()
@@ -116,8 +118,10 @@ class Limiting:
             finally:
                 self._gate = None
                 self._opened.clear()
-                await gate.close()
-                await asyncio.to_thread(ledger.close)
+                if gate is not None:
+                    await gate.close()
+                if ledger is not None:
+                    await asyncio.to_thread(ledger.close)
             if held is not None and held.is_lost:
                 return
             with contextlib.suppress(TimeoutError):
@@ -169,6 +173,12 @@ class Limiting:
         url = None if url in (None, "", self._address) else url
         self._known = (time.monotonic(), url)
         return url
+
+    def flush_ledger(self) -> None:
+        """Before its file is copied, from a thread. Raises StorageFull, Unavailable."""
+        gate = self._gate
+        if gate is not None:
+            gate.flush_ledger()
 
     def lost_sight(self) -> None:
         """The owner did not answer where it was known to be."""

@@ -1,0 +1,165 @@
+"""The journal and the ledger on it, broken off anywhere, against a plain dict of what was acknowledged."""
+
+import random
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tallystick.catalog.journal import Journal
+from tallystick.catalog.journaled import JournaledLedger
+from tallystick.catalog.reservations import RelationalLedger
+from tallystick.errors import StorageFull
+from tallystick.limits import reservation as life
+from tallystick.limits.reservation import Reservation
+
+NOW_US = 1_784_116_800_000_000
+BYTES_MAX = 4096
+
+
+class BrokenOffError(Exception):
+    """The process is gone."""
+
+
+class Table(RelationalLedger):
+    """Writes so many states more, and then is gone."""
+
+    left: int | None = None
+
+    def write(self, states: Sequence[Reservation]) -> None:
+        if self.left is not None and self.left < len(states):
+            if self.left:
+                super().write(states[: self.left])
+            raise BrokenOffError
+        super().write(states)
+
+
+def opened(directory: Path) -> tuple[JournaledLedger, Table]:
+    table = Table(f"sqlite:///{directory / 'ledger'}")
+    table.prepare()
+    return JournaledLedger(table, directory, journal_bytes_max=BYTES_MAX), table
+
+
+def held(number: int, *, events: int = 0) -> Reservation:
+    return Reservation(
+        f"rsv_{number}", "t", f"c{number % 3}", "m", (("a", None),), Decimal("1.50"), NOW_US, NOW_US + number,
+        events=b"x" * events,
+    )  # fmt: skip
+
+
+NEXT: tuple[Callable[[Reservation], Reservation], ...] = (
+    life.expired,
+    lambda one: life.released(one, now_us=NOW_US + 1, receipt=b"{}"),
+    lambda one: life.settled(one, Decimal(1), now_us=NOW_US + 2, time_us=NOW_US, events=b"[]", receipt=b"{}"),
+)
+
+
+def check(ledger: JournaledLedger, model: dict[str, Reservation]) -> None:
+    names = [*model, "rsv_none"]
+    assert ledger.find(names) == model
+    assert {one.id: one for one in ledger.load_open()} == {
+        name: one for name, one in model.items() if one.is_open
+    }
+    assert {one.id for one in ledger.page("t", limit=1000).items} == model.keys()
+    assert ledger.find(names) == model
+
+
+@pytest.mark.parametrize("chance", range(8))
+def test_what_was_written_is_there_wherever_it_breaks_off(tmp_path: Path, chance: int) -> None:
+    chosen = random.Random(chance)
+    model: dict[str, Reservation] = {}
+    ledger, table = opened(tmp_path)
+    for number in range(160):
+        states = [held(number * 10 + place) for place in range(chosen.randrange(1, 4))]
+        if chosen.random() < 0.03:
+            states = [held(number * 10, events=BYTES_MAX)]  # larger than a journal
+        open_ = [one for one in model.values() if one.state == "held"]
+        for one in chosen.sample(open_, min(len(open_), chosen.randrange(3))):
+            states.append(chosen.choice(NEXT)(one))
+        try:
+            ledger.write(states)
+        except BrokenOffError:
+            # Not acknowledged; and nothing that was acknowledged is touched.
+            ledger.close()
+            ledger, table = opened(tmp_path)
+            found = ledger.find([one.id for one in states])
+            assert all(found.get(one.id) in (one, model.get(one.id)) for one in states)
+            model |= found
+            check(ledger, model)
+        else:
+            model |= {one.id: one for one in states}
+        if chosen.random() < 0.06:
+            table.left = chosen.randrange(30)
+        if chosen.random() < 0.04 and table.left is None:
+            check(ledger, model)
+    table.left = 0
+    ledger.close()
+    ledger, table = opened(tmp_path)
+    check(ledger, model)
+    ledger.close()
+
+
+def test_an_entry_that_is_torn_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path, bytes_max=512)
+    journal.begin(7)
+    journal.append(b"first")
+    journal.append(b"second entry")
+    journal.close()
+    whole = path.read_bytes()
+    end = whole.rindex(b"second entry") + len(b"second entry")
+    start = whole.rindex(b"first") + len(b"first")
+    for at in range(start, end):
+        for torn in (
+            whole[:at] + bytes(len(whole) - at),
+            whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :],
+        ):
+            path.write_bytes(torn)
+            journal = Journal(path, bytes_max=512)
+            expected = [b"first"] if torn != whole else [b"first", b"second entry"]
+            assert journal.read() == (7, expected), at
+            journal.close()
+
+
+def test_what_an_earlier_round_left_is_not_read(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal", bytes_max=512)
+    journal.begin(1)
+    for _ in range(4):
+        journal.append(b"old one")
+    journal.begin(2)
+    journal.append(b"new one")
+    assert journal.read() == (2, [b"new one"])
+    journal.clear()
+    assert journal.read() == (0, [])
+    assert journal.fits(b"x" * 400)
+    assert not journal.fits(b"x" * 490)
+    journal.close()
+
+
+def test_a_table_that_cannot_be_written_is_told_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, _ = opened(tmp_path)
+    model = {one.id: one for one in (held(number) for number in range(200))}
+
+    def full(self: Table, states: Sequence[Reservation]) -> None:
+        raise StorageFull("The disk is full.")
+
+    written: dict[str, Reservation] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "write", full)
+        for name, one in model.items():
+            try:
+                ledger.write([one])
+            except StorageFull:
+                break
+            written[name] = one
+        assert 0 < len(written) < len(model)
+        assert ledger.find(written) == written
+        ledger.close()
+        with pytest.raises(StorageFull):
+            opened(tmp_path)
+    ledger, _ = opened(tmp_path)
+    check(ledger, written)
+    ledger.close()
