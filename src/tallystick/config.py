@@ -168,6 +168,14 @@ class Settings:
         "openmeter,lago,amberflo,stripe",
         "Vendors whose APIs are answered under a prefix of their name, with commas between them; none: no vendor's.",
     )
+    export_urls: str = _setting(
+        "",
+        "URLs below which continuous exports may write, with commas between them: s3://bucket/prefix, file:///directory. Empty: "
+        "none. Credentials and region of a bucket come from the environment (AWS_ACCESS_KEY_ID, AWS_REGION, …).",
+    )
+    export_s3_endpoint: str = _setting(
+        "", "Where buckets of continuous exports are, if not at AWS: http(s)://host:port."
+    )
     telemetry_mapping: str = _setting(
         "",
         "YAML file that says whose usage a metric or a log record is (OTLP, Prometheus), and which of them become events. "

@@ -99,6 +99,32 @@ class Metrics:
             "tallystick_deliveries_waiting", "Deliveries that are pending.", registry=self.registry
         )
 
+        self._export_rows = Counter(
+            "tallystick_export_rows_total",
+            "Rows of continuous exports that a manifest names.",
+            ["what"],
+            registry=self.registry,
+        )
+        self._exports_failing = Gauge(
+            "tallystick_exports_failing",
+            "Continuous exports whose last attempt failed.",
+            registry=self.registry,
+        )
+        self._exports_lag = Gauge(
+            "tallystick_exports_lag_seconds",
+            "How long ago the continuous export that is furthest behind had everything.",
+            registry=self.registry,
+        )
+
+    def observe_export(self, what: str, rows: int) -> None:
+        """One manifest."""
+        self._export_rows.labels(what).inc(rows)
+
+    def show_exports(self, failing: int, *, lag: Callable[[], float]) -> None:
+        """How continuous exports are, as the process that works at them sees it."""
+        self._exports_failing.set(failing)
+        self._exports_lag.set_function(lag)
+
     def observe_delivery(self, channel_type: str, outcome: str, seconds: float) -> None:
         """One attempt to deliver."""
         self._deliveries.labels(channel_type, outcome).inc()

@@ -37,6 +37,8 @@ from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.deliver import Deliverer, Senders, retry_schedule
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorders
+from tallystick.flows.exports.keeper import ExportKeeper
+from tallystick.flows.exports.lake import SCHEMES, Lake
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
@@ -56,6 +58,8 @@ from tallystick.flows.shared_rollups import SharedRollups
 from tallystick.flows.sources.keeper import SourceKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
+from tallystick.lake.folder import Folder
+from tallystick.lake.interface import Place
 from tallystick.log.checkpoint import SqliteCheckpoint
 from tallystick.log.interface import EventLog
 from tallystick.log.partitioned import PartitionedLog, PlacedLog
@@ -180,6 +184,7 @@ class _Parts:
             gate=Gate(self.directory / MOVED),
             telemetry=_telemetry(self.settings),
             open_elsewhere=self.elsewhere,
+            lake=self.lake,
             limits=limits,
         )
         limits.serve(made)
@@ -189,6 +194,19 @@ class _Parts:
     def outbox(self) -> Outbox:
         allow_private = self.settings.webhook_allow_private == "true"
         return Outbox(self.catalog, Seal(self.settings.secrets_key), Guard(allow_private=allow_private))
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Places of continuous exports, by URL."""
+        allowed = tuple(one.strip() for one in self.settings.export_urls.split(",") if one.strip())
+        unknown = [one for one in allowed if not one.startswith(SCHEMES)]
+        if unknown:
+            detail = f"export_urls: {unknown[0]} is neither s3://… nor file:///…."
+            raise Invalid(detail, code="invalid_setting")
+        return Lake(self.catalog, allowed, partial(_place, self.settings))
+
+    def on_export_step(self, step: str) -> None:
+        self.on_step(f"exports_{step}")
 
     def deliverer(self) -> Deliverer:
         """Sends what is enqueued, and is told by the catalog when something is."""
@@ -276,6 +294,17 @@ class _Parts:
 def source_factories(settings: Settings) -> dict[str, Factory]:
     """What makes a source of each kind run; kinds whose library is not installed are absent."""
     return {}
+
+
+def _place(settings: Settings, url: str) -> Place:
+    """Where a continuous export writes."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "file":
+        return Folder(Path(rest))
+    from tallystick.lake.bucket import Bucket  # its library takes a while to load
+
+    bucket, _, prefix = rest.partition("/")
+    return Bucket(bucket, prefix, endpoint=settings.export_s3_endpoint)
 
 
 def _smtp_server(settings: Settings) -> SmtpServer | None:
@@ -370,6 +399,7 @@ async def _start_alone(parts: _Parts) -> Running:
     coordination = Coordination(_catalog_url(settings, directory))
     sources = parts.sources(system, coordination, new_owner(), lease_s=RENEW_S)
     reports = ReportKeeper(system)
+    exports = ExportKeeper(system, parts.lake, on_step=parts.on_export_step)
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -382,6 +412,7 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(deliverer.run(), name="deliveries"),
         asyncio.create_task(alerts.run(), name="alerts"),
         asyncio.create_task(reports.run(), name="reports"),
+        asyncio.create_task(exports.run(), name="exports"),
     ]
     feeding = asyncio.create_task(sources.run(), name="sources")
 
@@ -389,6 +420,7 @@ async def _start_alone(parts: _Parts) -> Running:
         sources.stop()
         await asyncio.gather(feeding, return_exceptions=True)
         coordination.close()
+        await exports.stop()
         await alerts.stop()
         await reports.stop()
         limits.stop()
@@ -486,6 +518,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/alerts": AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step).work,
             "job/erase": eraser.work,
             "job/reports": ReportKeeper(system).work,
+            "job/exports": ExportKeeper(system, parts.lake, on_step=parts.on_export_step).work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))
         keepers.append(parts.sources(system, coordination, owner, lease_s=lease_s))
@@ -637,7 +670,7 @@ def _path(url: str, scheme: str, setting: str) -> Path:
 
 def _kill_at_step(wanted: str | None) -> Callable[[str], None]:
     """`step:n` in the environment kills the process, without any clean-up, the n-th time the recorder (or, with
-    `alerts_` before it, the keeper of alerts) reaches that step: how the fault tests stop a real server at a chosen instruction. Without it: nothing."""
+    `alerts_` or `exports_` before it, the keeper of those) reaches that step: how the fault tests stop a real server at a chosen instruction. Without it: nothing."""
     if not wanted:
         return lambda step: None
     step_wanted, _, times = wanted.partition(":")

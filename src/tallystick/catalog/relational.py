@@ -16,6 +16,7 @@ from tallystick.catalog.customers import Customers
 from tallystick.catalog.database import Database
 from tallystick.catalog.dead_letters import DeadLetters
 from tallystick.catalog.deliveries import Deliveries
+from tallystick.catalog.exports import Exports
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.invoices import Invoices
@@ -62,6 +63,7 @@ class RelationalCatalog(
     DeadLetters,
     Views,
     Reports,
+    Exports,
 ):
     """The catalog at `url`: `sqlite:///path` (the directory is made) or `postgresql+psycopg://…`.
 

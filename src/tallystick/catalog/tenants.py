@@ -12,6 +12,7 @@ from tallystick.catalog.channel_tables import channels, deliveries, delivery_att
 from tallystick.catalog.counter_tables import counter_outbox, counter_series
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of
 from tallystick.catalog.database import Change, Database
+from tallystick.catalog.export_tables import exports
 from tallystick.catalog.interface import (
     DEFAULT_TENANT,
     ENVIRONMENTS,
@@ -167,6 +168,7 @@ class Tenants:
                 tables.retention,
                 counter_series,
                 counter_outbox,
+                exports,
                 customers,
             ):
                 run(delete(table).where(table.c.tenant == key))

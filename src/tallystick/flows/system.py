@@ -10,6 +10,7 @@ from tallystick.catalog.interface import Catalog
 from tallystick.clock import Clock
 from tallystick.config import Settings
 from tallystick.flows.alerts.status import AlertStatus
+from tallystick.flows.exports.lake import Lake
 from tallystick.flows.gate import Gate
 from tallystick.flows.move_target import OpenElsewhere
 from tallystick.flows.outbox import Outbox
@@ -51,6 +52,8 @@ class System:
     tails: Tails = field(default_factory=Tails)
     outbox: Outbox | None = None
     """Channels and deliveries (flows/outbox.outbox_of)."""
+    lake: Lake | None = None
+    """Continuous exports (flows/exports/lake.lake_of)."""
     limits: "Limiting | None" = None
     """Who may still use how much (flows/limits)."""
     gate: Gate = field(default_factory=Gate)

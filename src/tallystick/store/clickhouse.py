@@ -20,6 +20,7 @@ from tallystick.metering.position import PARTITIONS_MAX
 from tallystick.metering.query import UsageExtent, UsageQuery, UsageRow
 from tallystick.metering.reading import READING_SCHEMA
 from tallystick.store import build, question, recent
+from tallystick.store.changes import changes, has_changes
 from tallystick.store.connection import UNKNOWN_TABLE, Connection, StoreRefusal
 from tallystick.store.engine import engine_of
 from tallystick.store.facts import Facts
@@ -32,6 +33,7 @@ from tallystick.store.interface import (
     STAGED_SCHEMA,
     STORED_SCHEMA,
     VERSION_SCHEMA,
+    ChangeOrder,
     Correction,
     Derived,
     DerivedMissing,
@@ -349,6 +351,20 @@ class ClickHouseStore:
         for within in ranges(self._connection, scan):
             bound = question.Bound()
             yield from self._connection.blocks(select(scan, within, bound), bound.parameters, VERSION_SCHEMA)
+
+    def changes(
+        self,
+        tenant: str,
+        types: Sequence[str] | None,
+        *,
+        after_us: int,
+        until_us: int,
+        order: ChangeOrder,
+    ) -> Iterator[pa.RecordBatch]:
+        return changes(self._connection, tenant, types, after_us=after_us, until_us=until_us, order=order)
+
+    def has_changes(self, tenant: str, types: Sequence[str] | None, *, after_us: int, until_us: int) -> bool:
+        return has_changes(self._connection, tenant, types, after_us=after_us, until_us=until_us)
 
     def versions_of(
         self, originals: Sequence[int], *, through: int | None = None, recorded_by_us: int | None = None

@@ -43,6 +43,15 @@ VERSION_SCHEMA = STORED_SCHEMA.append(pa.field("original", pa.uint64(), nullable
 """A version of an event. `position` names it (that of the event, or of the correction that made it), `original` is that
 of the event; `recorded_at` is when it began to count; `superseded_at` is when it ceased to, null while it counts."""
 
+CHANGE_SCHEMA = STORED_SCHEMA.append(pa.field("original", pa.uint64(), nullable=False)).append(
+    pa.field("sign", pa.int8(), nullable=False)
+)
+"""A version of an event that began to count (sign 1) or ceased to (sign -1), `recorded_at` that moment. Of a version at most
+one row of each: summed by sign, the changes up to a moment are what counts as of it."""
+
+ChangeOrder = Literal["hour", "date", "none"]
+"""By which part of the time (UTC) changes come together."""
+
 CORRECTION_SCHEMA = pa.schema(
     [
         pa.field("original", pa.uint64(), nullable=False),  # position of the recorded event it cites
@@ -444,6 +453,24 @@ class Store(Protocol):
         `after` and `through` bound the position. What came behind `through`, or was recorded after `recorded_by_us`, is
         as if it had not happened: a version superseded only then has a superseded_at of null. `backfill`: only versions
         that this one made. Bounded in memory, whatever the number of corrections."""
+        ...
+
+    def changes(
+        self,
+        tenant: str,
+        types: Sequence[str] | None,
+        *,
+        after_us: int,
+        until_us: int,
+        order: ChangeOrder,
+    ) -> Iterator[pa.RecordBatch]:
+        """What became of versions of events of these types (None: all) with after_us < moment <= until_us, in blocks:
+        CHANGE_SCHEMA. First what began to count, then what ceased to; each by hour or day of its time, then by position,
+        so that the same question has the same answer in the same order. To be asked of published moments."""
+        ...
+
+    def has_changes(self, tenant: str, types: Sequence[str] | None, *, after_us: int, until_us: int) -> bool:
+        """Whether `changes` may have any row. Cheap; not sure where there were corrections of other types alone."""
         ...
 
     def versions_of(

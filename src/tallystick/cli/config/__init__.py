@@ -9,6 +9,7 @@ from tallystick.cli.config.alerts import Alerts
 from tallystick.cli.config.api_keys import ApiKeys
 from tallystick.cli.config.channels import Channels
 from tallystick.cli.config.customers import Customers
+from tallystick.cli.config.exports import Exports
 from tallystick.cli.config.limits import Limits
 from tallystick.cli.config.meters import Meters
 from tallystick.cli.config.noun import Noun
@@ -30,4 +31,5 @@ NOUNS: Sequence[Noun] = (
     Reports(),
     ApiKeys(),
     Retention(),
+    Exports(),
 )
