@@ -58,4 +58,4 @@ settings-docs: install    ## write docs/reference/settings.md from the table of 
 
 clean:    ## remove what the verbs above made
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache .bench .demo dist build
-	rm -rf src/tallystick/web_dist web/node_modules sdk/typescript/node_modules sdk/typescript/dist sdk/typescript/build
+	rm -rf sdk/java/target src/tallystick/web_dist web/node_modules sdk/typescript/node_modules sdk/typescript/dist sdk/typescript/build

@@ -154,6 +154,9 @@ final class Segment {
                     read += got;
                 }
                 if (bytes[at] == '\n') {
+                    if (!skipping && bytes[start] == 0) {
+                        visitor.line(null, read - held + start); // what the hole has swallowed
+                    }
                     byte[] event = skipping ? null : event(bytes, start, at);
                     skipping = false;
                     start = at + 1;
