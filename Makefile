@@ -21,6 +21,7 @@ install: .venv/.installed    ## create .venv with pinned packages, and the web p
 
 system-packages:    ## what the tests need beside Python packages
 	@./tools/system-packages
+	@./tools/kafka
 
 test: install system-packages web    ## everything
 	$(PY) -m pytest -n 2 --dist loadfile
@@ -50,8 +51,8 @@ cluster: install system-packages    ## a cluster on this machine, broken part by
 	$(PY) -m tests.cluster
 
 requirements:    ## pin the newest versions that pyproject.toml allows
-	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra forecast --extra dev --output-file requirements-dev.txt pyproject.toml
-	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra forecast --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra forecast --extra sources --extra dev --output-file requirements-dev.txt pyproject.toml
+	.venv/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host --no-header --extra postgres --extra oidc --extra stripe --extra forecast --extra sources --constraint requirements-dev.txt --output-file requirements.txt pyproject.toml
 
 settings-docs: install    ## write docs/reference/settings.md from the table of settings
 	.venv/bin/tallystick settings-docs > docs/reference/settings.md

@@ -1,6 +1,8 @@
 """Settings → parts, by URL scheme. The only module that names a backend."""
 
 import asyncio
+import contextlib
+import importlib
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -293,7 +295,16 @@ class _Parts:
 
 def source_factories(settings: Settings) -> dict[str, Factory]:
     """What makes a source of each kind run; kinds whose library is not installed are absent."""
-    return {}
+    return _queue_factories()
+
+
+def _queue_factories() -> dict[str, Factory]:
+    """Of queues and databases. Imported here alone: their libraries are large, and may be absent."""
+    found: dict[str, Factory] = {}
+    for kind in ("kafka", "nats", "amqp"):
+        with contextlib.suppress(ImportError):
+            found[kind] = importlib.import_module(f"tallystick.sources.{kind}").make
+    return found
 
 
 def _place(settings: Settings, url: str) -> Place:

@@ -120,6 +120,9 @@ KINDS: Mapping[str, Kind] = {
             ),
             "username": Setting("Of SASL."),
             "password": Setting("Of SASL.", kind="secret"),
+            "ca_certificate": Setting("Of TLS: the authority's certificate, PEM.", kind="secret"),
+            "certificate": Setting("Of TLS: our own certificate, PEM.", kind="secret"),
+            "private_key": Setting("Of TLS: our own key, PEM.", kind="secret"),
             "batch_events_max": Setting(
                 "Messages taken at a time.", kind="integer", default=2000, least=1, most=10_000
             ),
