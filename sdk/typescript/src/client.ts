@@ -1,14 +1,19 @@
 /** The client: every route of the contract, with its types. */
 
 import { Problem, TallystickError } from "./errors.js";
-import { Ingest, newId, type EventInput, type IngestOptions } from "./ingest.js";
+import { Ingest, newId, type EventInput, type IngestOptions, type Ingests } from "./ingest.js";
 import { parse, stringify } from "./json.js";
 import type { AnswerOf, AnyRoute, BodyOf, ItemOf, PathOf, QueryOf, Route } from "./routes.js";
 import { messages, type Message } from "./stream.js";
 import { pathText, sleep, Transport, type TransportOptions } from "./transport.js";
 
 export interface TallystickOptions extends TransportOptions {
-  ingest?: IngestOptions;
+  /** How events are kept in memory and sent; or the `Spool` of `tallystick/node`, which keeps them on the disk. */
+  ingest?: IngestOptions | IngestsBy;
+}
+
+export interface IngestsBy {
+  attach(transport: Transport): Ingests;
 }
 
 export interface CallInput<K> {
@@ -29,12 +34,13 @@ const STREAM_RETRY_MS_MAX = 15_000;
 
 export class Tallystick {
   /** Batched, in the background: `client.ingest.add({type, subject, data})`. */
-  readonly ingest: Ingest;
+  readonly ingest: Ingests;
   private readonly transport: Transport;
 
   constructor(options: TallystickOptions) {
     this.transport = new Transport(options);
-    this.ingest = new Ingest(this.transport, options.ingest);
+    const { ingest } = options;
+    this.ingest = ingest !== undefined && "attach" in ingest ? ingest.attach(this.transport) : new Ingest(this.transport, ingest);
   }
 
   /**
@@ -235,8 +241,8 @@ export class Tallystick {
   }
 
   /** Flush what waits, and take nothing more. */
-  close(): Promise<void> {
-    return this.ingest.close();
+  async close(): Promise<void> {
+    await this.ingest.close();
   }
 
   // List, get, create, change and delete where the contract has no finer types.

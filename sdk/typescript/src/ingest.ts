@@ -46,6 +46,16 @@ export interface IngestOptions {
   flushOnExit?: boolean;
 }
 
+/** What events are given to: `Ingest` keeps them in memory, `Spool` of `tallystick/node` on the disk. */
+export interface Ingests {
+  /** Answered once the event is durable at the server, or known not to be; never rejects. */
+  add(event: EventInput): Promise<Verdict>;
+  /** Send all that waits. */
+  flush(): Promise<unknown>;
+  /** Flush, and take nothing more. */
+  close(): Promise<unknown>;
+}
+
 interface Waiting {
   id: string;
   source: string;
@@ -59,7 +69,7 @@ interface Accepted {
 
 const KEEPALIVE_BYTES_MAX = 60_000; // browsers refuse 64 KiB and more
 
-export class Ingest {
+export class Ingest implements Ingests {
   private readonly options: Required<Omit<IngestOptions, "onRefused">> & Pick<IngestOptions, "onRefused">;
   private buffer: Waiting[] = [];
   private bufferBytes = 0;
@@ -95,7 +105,7 @@ export class Ingest {
     }
     let line: string;
     try {
-      line = stringify({ ...event, specversion: "1.0", id, source, time: timeText(event.time) });
+      line = eventLine(event, { id, source });
     } catch (error) {
       return Promise.resolve(this.told({ id, source, status: "failed", code: "not_json", detail: String(error) }));
     }
@@ -222,6 +232,11 @@ function refusals(answer: Accepted): Map<number, Omit<Verdict, "id" | "source">>
       },
     ]),
   );
+}
+
+/** An event as one line of JSON. It is made once: every attempt sends the same. */
+export function eventLine(event: EventInput, identity: { id: string; source: string }): string {
+  return stringify({ ...event, specversion: "1.0", ...identity, time: timeText(event.time) });
 }
 
 function timeText(time: string | Date | null | undefined): string | undefined {

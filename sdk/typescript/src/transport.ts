@@ -23,7 +23,7 @@ export type QueryValue = string | number | boolean | null | undefined | readonly
 
 export interface Sending {
   query?: Readonly<Record<string, unknown>> | undefined;
-  body?: string | undefined;
+  body?: string | Uint8Array | undefined;
   headers?: Readonly<Record<string, string>> | undefined;
   signal?: AbortSignal | undefined;
   /** The answer goes on for as long as it likes. */
@@ -36,8 +36,8 @@ export interface Sending {
 
 const RETRY_BASE_MS = 200;
 const RETRY_STEP_MS_MAX = 10_000;
-/** What passes: too many requests, a part away, a gateway without its server. All our requests are safe to repeat. */
-const PASSING = new Set([429, 502, 503, 504]);
+/** What passes: too many requests, a part away, a gateway without its server, an answer that was lost. All our requests are safe to repeat. */
+export const PASSING: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Transport {
   readonly url: string;
@@ -52,22 +52,31 @@ export class Transport {
 
   /** Send until it is answered. Throws Problem for a refusal, Unreachable, and what `signal` was aborted with. */
   async send(method: string, path: string, sending: Sending = {}): Promise<Response> {
-    const target = this.url + path + queryText(sending.query ?? {});
     for (let attempt = 0; ; attempt += 1) {
       let failure: Problem | Unreachable;
       try {
-        const response = await this.once(method, target, sending);
+        const response = await this.attempt(method, path, sending);
         if (response.ok || sending.accepted?.includes(response.status)) return response;
         failure = await problemOf(response);
         if (!PASSING.has(response.status)) throw failure;
       } catch (error) {
         sending.signal?.throwIfAborted();
         if (error instanceof Problem && !PASSING.has(error.status)) throw error;
-        failure = error instanceof TallystickError ? (error as Problem | Unreachable) : unreachable(this.url, error);
+        failure = error as Problem | Unreachable;
       }
       const waitMs = this.waitMs(attempt, failure);
       if (waitMs === null) throw failure;
       await (this.options.sleep ?? sleep)(waitMs, sending.signal);
+    }
+  }
+
+  /** Send once; the answer, whatever its status. Throws Unreachable, and what `signal` was aborted with. */
+  async attempt(method: string, path: string, sending: Sending = {}): Promise<Response> {
+    try {
+      return await this.once(method, this.url + path + queryText(sending.query ?? {}), sending);
+    } catch (error) {
+      sending.signal?.throwIfAborted();
+      throw error instanceof TallystickError ? error : unreachable(this.url, error);
     }
   }
 
@@ -90,7 +99,7 @@ export class Transport {
         // The key is in a header: no cookie, and no page of a cache, has a part in it.
         credentials: "omit",
         cache: "no-store",
-        ...(sending.body === undefined ? {} : { body: sending.body }),
+        ...(sending.body === undefined ? {} : { body: sending.body as BodyInit }),
         ...(sending.keepalive ? { keepalive: true } : {}),
       });
       if (sending.streaming) return response;
@@ -119,9 +128,11 @@ function unreachable(url: string, cause: unknown): Unreachable {
   return new Unreachable(`No answer from ${url || "the server"}: ${why}`, { cause });
 }
 
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+/** `idle`: this wait alone keeps no process alive. */
+export function sleep(ms: number, signal?: AbortSignal, idle = false): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(done, ms);
+    if (idle) (timer as { unref?: () => void }).unref?.();
     function done(): void {
       signal?.removeEventListener("abort", stop);
       resolve();

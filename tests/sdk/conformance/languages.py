@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[3]
 SDK = ROOT / "sdk"
 BUILD_S_MAX = 300
 # The module needs nothing: whatever would be fetched is a mistake.
-GO_OFFLINE = {"GOPROXY": "off", "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+GO_OFFLINE = {"GOPROXY": "off", "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,16 @@ def _java(directory: Path) -> list[str]:
     return [virtual_machine, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", str(directory), "Driver"]
 
 
+def _typescript(directory: Path) -> list[str]:
+    node = program("node", "Install Node 20 or newer.")
+    run([str(ROOT / "tools" / "build-web")], ROOT)  # writes the contract's types, and installs the compiler
+    package = SDK / "typescript"
+    tsc = package / "node_modules" / "typescript" / "bin" / "tsc"
+    run([node, str(tsc), "-p", "tsconfig.test.json", "--outDir", str(directory)], package)
+    (directory / "package.json").write_text('{"type": "module"}')
+    return [node, str(directory / "conformance" / "driver.js")]
+
+
 def _go(directory: Path) -> list[str]:
     go = program("go", "tools/system-packages installs golang where it can; Go 1.22 or newer is needed.")
     run([go, "build", "-o", str(directory / "driver"), "./internal/conformance"], SDK / "go", **GO_OFFLINE)
@@ -68,5 +78,6 @@ def _go(directory: Path) -> list[str]:
 LANGUAGES = [
     Language("java", _java),
     Language("python", _python, {"PYTHONPATH": str(SDK / "python" / "src")}),
+    Language("typescript", _typescript),
     Language("go", _go),
 ]
