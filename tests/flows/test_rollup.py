@@ -259,7 +259,7 @@ def test_missing_readings_are_told_and_not_relied_on(scene: Scene) -> None:
     assert scene.ask(a_meter()) is None
 
 
-@pytest.mark.parametrize("refused", ["build_rollups", "rolled_up", "rollup_plan", "counts"])
+@pytest.mark.parametrize("refused", ["build_rollups", "rolled_up", "rollup_plan", "count_readings"])
 def test_a_store_that_refuses_changes_nothing(scene: Scene, refused: str) -> None:
     scene.recorder.record([1, 2, 3])
     scene.keeper.advance()
@@ -269,7 +269,7 @@ def test_a_store_that_refuses_changes_nothing(scene: Scene, refused: str) -> Non
         scene.keeper.advance()
     scene.failing.refuse = set()
     rows = scene.ask(a_meter())
-    if refused == "counts":  # all of it is in, and not yet known to be
+    if refused == "count_readings":  # all of it is in, and not yet known to be
         assert rows is None
     else:
         assert sum(row.value for row in rows) == 10

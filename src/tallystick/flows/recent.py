@@ -53,7 +53,7 @@ async def recorded_between(
         ids = None if meters is None else [meter.id for meter in asked]
         try:
             rows = system.store.recorded_between(after_us, until_us, meters=ids, limit=rows_max)
-            whole = len(rows) < rows_max and system.store.counts()["readings"] >= expected
+            whole = len(rows) < rows_max and system.store.count_readings() >= expected
         except DerivedMissing:
             return asked, None
         return asked, rows if whole else None

@@ -353,7 +353,7 @@ class RollupKeeper:
                     left = [meter for meter in left if meter.id not in useless]
                     if not left:
                         return True
-        if self._store.counts()["readings"] < self._recorder.readings_expected:
+        if self._store.count_readings() < self._recorder.readings_expected:
             # Readings are missing, and so may be some that were just rolled up.
             if generation == self._recorder.generation:
                 self._recorder.want_rebuild()

@@ -144,7 +144,7 @@ def _opened(
     def missing() -> bool:
         # Before the count: what is certainly there by now. Who records what may change while a thread asks.
         expected, now = asyncio.run_coroutine_threadsafe(told(), loop).result(_LOOP_WAIT_S)
-        return system.store.counts()["readings"] < expected or now != generation
+        return system.store.count_readings() < expected or now != generation
 
     def want_rebuild() -> None:
         def once() -> None:

@@ -246,7 +246,7 @@ async def from_readings_or_events(
 
         def answer_and_count() -> tuple[tuple[T, ServedFrom] | None, int]:
             try:
-                return readings(), system.store.counts()["readings"]
+                return readings(), system.store.count_readings()
             except DerivedMissing:
                 return None, -1
 

@@ -21,6 +21,7 @@ from tallystick.metering.query import Window
 
 _SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (a face of a clock, not a moment)
 
 TIME_US_MIN = -62_135_424_000 * _SECOND_US
@@ -156,8 +157,9 @@ def _calendar_borders(zone: ZoneInfo, first_s: int, last_s: int, window: Window)
     local = (_EPOCH + timedelta(seconds=first_s)).astimezone(zone).date()
     day = _beginning(local, window)
     borders: list[int] = []
+    is_utc = zone.key == "UTC"  # most questions; its midnights need no table of changes
     while True:
-        second = _first_reached(zone, day)
+        second = (day.toordinal() - _EPOCH_ORDINAL) * 86_400 if is_utc else _first_reached(zone, day)
         if second >= last_s:
             return borders
         if not borders or second > borders[-1]:

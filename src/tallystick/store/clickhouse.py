@@ -619,6 +619,14 @@ class ClickHouseStore:
             for start, figures in sorted(found.items())
         ]
 
+    def count_readings(self) -> int:
+        try:
+            return self._connection.rows(f"SELECT count() FROM readings WHERE {self._of('readings')}")[0][0]
+        except StoreRefusal as refusal:
+            if refusal.engine_code != UNKNOWN_TABLE:
+                raise
+            return 0
+
     def counts(self) -> dict[str, int]:
         none: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         if self._within is None and not self._connection.layout.cluster:

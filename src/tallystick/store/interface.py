@@ -558,6 +558,10 @@ class Store(Protocol):
         """The days or months that versions of such events lie in, in order. Retracted ones make a part, too."""
         ...
 
+    def count_readings(self) -> int:
+        """counts()["readings"], for whoever asks it with every question."""
+        ...
+
     def counts(self) -> dict[str, int]:
         """Rows of events, duplicates, conflicts, corrections, staged, forgotten, readings and rollups, by table name; a missing
         table counts 0. Cheap (reads the parts' metadata): asked before and after every question that readings

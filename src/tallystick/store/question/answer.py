@@ -12,13 +12,15 @@ from tallystick.store.interface import RollupView
 from tallystick.store.question.ask import totals, window_indexes, windows
 from tallystick.store.question.bound import Bound, Statement
 from tallystick.store.question.condition import conditions
-from tallystick.store.question.figure import figure, zero
+from tallystick.store.question.figure import WEIGHED, figure, zero
 from tallystick.store.question.pairs import held
 from tallystick.store.question.rollups import COMPARED, can_answer
 from tallystick.store.question.source import Asked, RolledUp, where_of
 
 VALUES_MAX = 20_000_000
 """Readings that one question may hold in memory: of percentiles 16 bytes each, of series and pairs up to 100."""
+
+_WEIGHED_CUSTOMERS_MAX = 100
 
 Rows = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
 Group = tuple[str | None, ...]
@@ -39,7 +41,14 @@ def answer(
 
 def asked_of(rows: Rows, query: UsageQuery, readings: str, *, values_max: int) -> Asked:
     """The question with what must be known of the readings. Raises Invalid (too_many_values)."""
-    asked = Asked(query, readings, _taken_back(rows, query, readings))
+    # Of few customers it costs less to weigh than to ask whether there is anything to weigh.
+    weigh = (
+        query.meter.of is None
+        and query.meter.aggregation in WEIGHED
+        and query.customers is not None
+        and len(query.customers) <= _WEIGHED_CUSTOMERS_MAX
+    )
+    asked = Asked(query, readings, weigh or _taken_back(rows, query, readings))
     _check_values(rows, asked, values_max)
     return asked
 
