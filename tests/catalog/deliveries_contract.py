@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick.catalog.deliveries import enqueue
 from tallystick.catalog.delivering import Attempt, Channel, DeliverySearch, Notice, Setup, Verdict
 from tallystick.catalog.interface import Catalog
+from tallystick.catalog.notices import enqueue
 from tallystick.errors import Conflict, NotFound
 
 from .contract import ANN, NOW_US, code_of, new, race

@@ -21,12 +21,11 @@ from tallystick.catalog.alerting import (
     TransitionSearch,
 )
 from tallystick.catalog.alerts import alert_of
-from tallystick.catalog.channel_tables import channels
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import Database, among, from_json, to_json
-from tallystick.catalog.deliveries import enqueue
 from tallystick.catalog.delivering import Notice
 from tallystick.catalog.interface import Page
+from tallystick.catalog.notices import enqueue_all
 from tallystick.metering.instant import instant_text
 
 _states = alert_tables.alert_states
@@ -217,21 +216,28 @@ class AlertStates:
             names = {move.state.place.alert for move in advance.moves}
             names |= {name for name, _ in (*advance.begun, *advance.judged)}
             alerts = _alerts_by_id(connection, names)
-            telling = _with_channels(connection, {one.tenant for one in alerts.values()})
+            notices: list[Notice] = []
             states: list[dict[str, Any]] = []
             moved: list[dict[str, Any]] = []
             try:
                 for move in advance.moves:
                     alert = alerts.get(move.state.place.alert)
                     if alert is not None and alert.edition == move.state.place.edition:
-                        is_told = alert.tenant in telling
                         states += _moved_state(connection, alert, move, now_us)
-                        moved += _transitions(connection, alert, move, now_us, is_told=is_told)
+                        moved += _transitions(alert, move, now_us)
+                        if not _muted(alert, now_us):
+                            notices += [
+                                made
+                                for one in move.transitions
+                                for made in _notices(alert, move.state.place.customer, one)
+                            ]
                 for table, rows in ((_states, states), (_moved, moved)):
                     if rows:
                         connection.execute(insert(table), rows)
             except IntegrityError as error:
                 raise AlertsMovedError("A state has been moved by somebody else.") from error
+            if notices:
+                enqueue_all(connection, notices, now_us=now_us)
             column = _alerts.c
             for name, edition in advance.begun:
                 connection.execute(
@@ -256,7 +262,7 @@ class AlertStates:
                     content = dict(last.content)
                     summary = str(content.get("summary", ""))
                     told = NewTransition(last.id, last.kind, 0, last.at_us, summary, content)
-                    _tell(connection, alert, state.place.customer, told, now_us)
+                    enqueue_all(connection, _notices(alert, state.place.customer, told), now_us=now_us)
                 said = 0 if state.closed else state.level
                 values = {"said_level": said, "version": state.version + 1}
                 _set(connection, state, values)
@@ -291,13 +297,6 @@ def _muted(alert: KeptAlert, now_us: int) -> bool:
     return alert.muted_until_us is not None and alert.muted_until_us > now_us
 
 
-def _with_channels(connection: Connection, tenants: Collection[str]) -> set[str]:
-    """Those of the tenants that have a channel at all."""
-    column = channels.c.tenant
-    query = select(column).where(among(connection, column, tenants)).distinct()
-    return set(connection.execute(query).scalars())
-
-
 def _moved_state(connection: Connection, alert: KeptAlert, move: Move, now_us: int) -> list[dict[str, Any]]:
     """The state's row where it is new; otherwise it is moved at once."""
     state = move.state
@@ -327,10 +326,8 @@ def _moved_state(connection: Connection, alert: KeptAlert, move: Move, now_us: i
     return [{**row, **values}]
 
 
-def _transitions(
-    connection: Connection, alert: KeptAlert, move: Move, now_us: int, *, is_told: bool
-) -> list[dict[str, Any]]:
-    """Their rows; channels are told at once (`is_told`: there are any)."""
+def _transitions(alert: KeptAlert, move: Move, now_us: int) -> list[dict[str, Any]]:
+    """Their rows."""
     state, muted = move.state, _muted(alert, now_us)
     made: list[dict[str, Any]] = []
     for one in move.transitions:
@@ -350,8 +347,6 @@ def _transitions(
             "content": to_json({**one.content, "summary": one.summary}),
         }
         made.append(row)
-        if is_told and not muted:
-            _tell(connection, alert, state.place.customer, one, now_us)
     return made
 
 
@@ -373,8 +368,8 @@ def _set(connection: Connection, state: KeptState, values: dict[str, Any]) -> No
         raise AlertsMovedError("A state has been moved by somebody else.")
 
 
-def _tell(connection: Connection, alert: KeptAlert, customer: str, one: NewTransition, now_us: int) -> None:
-    """Enqueue it for the channels the alert names, and for those that subscribe to what happens."""
+def _notices(alert: KeptAlert, customer: str, one: NewTransition) -> list[Notice]:
+    """For the channels the alert names, and for those that subscribe to what happens."""
     rule = from_json(alert.content)
     data = {"id": one.id, "kind": one.kind, "alert": alert.key, "owner": alert.owner, **one.content}
     about = customer or None
@@ -394,9 +389,8 @@ def _tell(connection: Connection, alert: KeptAlert, customer: str, one: NewTrans
         )
 
     # What the tenant watches is no customer's news unless the alert itself names the customer's channel.
-    enqueue(connection, notice(rule["channels"], about, only_named=not own), now_us=now_us)
-    if not own:
-        enqueue(connection, notice((), None, only_named=False), now_us=now_us)
+    named = notice(rule["channels"], about, only_named=not own)
+    return [named] if own else [named, notice((), None, only_named=False)]
 
 
 def _parts(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

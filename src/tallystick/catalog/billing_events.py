@@ -9,8 +9,8 @@ from sqlalchemy import Connection, select
 from tallystick.catalog import channel_tables
 from tallystick.catalog.billing import KeptInvoice
 from tallystick.catalog.charging import KeptNote, KeptPayment
-from tallystick.catalog.deliveries import enqueue
 from tallystick.catalog.delivering import Notice
+from tallystick.catalog.notices import enqueue
 from tallystick.money import money_text, round_money
 
 _Told = tuple[str, dict[str, Any]]

@@ -5,8 +5,7 @@ where the claim is still the same. So two workers cannot both send one attempt, 
 again, under the same id.
 """
 
-import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -28,127 +27,25 @@ from tallystick.catalog.channels import channel_of, disable
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
 from tallystick.catalog.database import ENQUEUED, Change, Database, among, from_json, to_json
 from tallystick.catalog.delivering import (
-    BODY_BYTES_MAX,
     DELETED,
     DISABLED,
     Attempt,
     Channel,
     Delivery,
     DeliverySearch,
+    Finished,
     Notice,
     Taken,
     Verdict,
 )
-from tallystick.catalog.interface import CUSTOMER_LEVELS_MAX, SYSTEM, Actor, Page
-from tallystick.errors import Conflict, NotFound, TooLarge
-from tallystick.metering.instant import instant_text
+from tallystick.catalog.interface import SYSTEM, Actor, Page
+from tallystick.catalog.notices import enqueue
+from tallystick.errors import Conflict, NotFound
 
 _table = channel_tables.deliveries
 _column = _table.c
 _channels = channel_tables.channels
 _attempts = channel_tables.delivery_attempts
-
-
-def enqueue(connection: Connection, notice: Notice, *, now_us: int) -> tuple[str, ...]:
-    """Make the deliveries of a notice, as a part of the caller's transaction (which must be one that writes): the ids of
-    all of them, those that were there already among them. Nobody to tell: none.
-
-    Raises TooLarge (notice_too_large)."""
-    body = to_json(
-        {
-            "id": notice.id,
-            "type": notice.kind,
-            "timestamp": instant_text(notice.at_us),
-            "customer": notice.customer,
-            "summary": notice.summary,
-            "data": notice.data,
-        }
-    )
-    if len(body.encode()) > BODY_BYTES_MAX:
-        raise TooLarge(f"A notice has at most {BODY_BYTES_MAX} bytes.", code="notice_too_large")
-    made: list[str] = []
-    for channel in _recipients(connection, notice):
-        name = delivery_id(notice, channel)
-        made.append(name)
-        values = {
-            "tenant": notice.tenant,
-            "id": name,
-            "notice": notice.id,
-            "channel_number": channel.number,
-            "channel": channel.key,
-            "owner": channel.customer,
-            "customer": notice.customer,
-            "kind": notice.kind,
-            "summary": notice.summary,
-            "body": body,
-            "status": "pending",
-            "created_at_us": now_us,
-            "due_at_us": now_us,
-            "attempts": 0,
-            "retries": 0,
-            "claim": 0,
-        }
-        _insert_new(connection, values)
-    if made:
-        connection.info[ENQUEUED] = True
-    return tuple(made)
-
-
-def delivery_id(notice: Notice, channel: Channel) -> str:
-    """The same for the same notice and channel."""
-    digest = hashlib.sha256(to_json([notice.tenant, notice.id, channel.number]).encode())
-    return f"dlv_{digest.hexdigest()[:24]}"
-
-
-def subscribes(channel: Channel, kind: str) -> bool:
-    """Whether a channel's `events` cover a kind: `*`, the kind itself, or `invoice.*` for all that begin so."""
-    return any(
-        wanted in ("*", kind) or (wanted.endswith(".*") and kind.startswith(wanted[:-1]))
-        for wanted in channel.setup.events
-    )
-
-
-def _recipients(connection: Connection, notice: Notice) -> list[Channel]:
-    column = _channels.c
-    wanted = column.key.in_(notice.channels)
-    if not notice.only_named:
-        wanted = wanted | column.subscribes
-    # Shared locks (PostgreSQL): a channel that is deleted meanwhile would leave a delivery that nobody ever ends.
-    query = select(_channels).where(column.tenant == notice.tenant, wanted).order_by(column.number)
-    found = map(channel_of, connection.execute(query.with_for_update(read=True)).all())
-    named = frozenset(notice.channels)
-    above: frozenset[str] | None = None
-    made: list[Channel] = []
-    for channel in found:
-        if not channel.sends or not (channel.key in named or subscribes(channel, notice.kind)):
-            continue
-        if channel.customer is not None:
-            above = _line_above(connection, notice) if above is None else above
-            if channel.customer not in above:
-                continue
-        made.append(channel)
-    return made
-
-
-def _line_above(connection: Connection, notice: Notice) -> frozenset[str]:
-    """The customer a notice is about, and those above it."""
-    line: list[str] = []
-    current = notice.customer
-    column = tables.customers.c
-    while current is not None and len(line) <= CUSTOMER_LEVELS_MAX:
-        line.append(current)
-        query = select(column.parent).where(column.tenant == notice.tenant, column.key == current)
-        current = connection.execute(query).scalar_one_or_none()
-    return frozenset(line)
-
-
-def _insert_new(connection: Connection, values: Mapping[str, Any]) -> None:
-    """Unless it is there already."""
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as insert_of
-    else:
-        from sqlalchemy.dialects.sqlite import insert as insert_of
-    connection.execute(insert_of(_table).values(**values).on_conflict_do_nothing())
 
 
 class Deliveries:
@@ -283,11 +180,20 @@ class Deliveries:
         return Taken(tuple(taken), next_due_us)
 
     def finish_delivery(self, delivery: Delivery, attempt: Attempt, verdict: Verdict, *, now_us: int) -> bool:
-        if verdict.disable is None:
+        return self.finish_deliveries([Finished(delivery, attempt, verdict)], now_us=now_us)[0]
+
+    def finish_deliveries(self, finished: Sequence[Finished], *, now_us: int) -> list[bool]:
+        written: dict[int, bool] = {}
+        plain = [index for index, one in enumerate(finished) if one.verdict.disable is None]
+        if plain:
             with self._database.writing() as connection:
-                return _finish(connection, delivery, attempt, verdict, now_us=now_us)
-        with self._database.changing(SYSTEM, now_us) as change:
-            return _finish(change.connection, delivery, attempt, verdict, now_us=now_us, change=change)
+                for index in plain:
+                    written[index] = _finish(connection, finished[index], now_us=now_us)
+        for index, one in enumerate(finished):
+            if index not in written:
+                with self._database.changing(SYSTEM, now_us) as change:
+                    written[index] = _finish(change.connection, one, now_us=now_us, change=change)
+        return [written[index] for index in range(len(finished))]
 
     def forget_deliveries(self, before_us: int, *, limit: int = 1000) -> int:
         old = (
@@ -349,15 +255,8 @@ def _take(row: Row[Any], until_us: int, now_us: int) -> Any:
     )
 
 
-def _finish(
-    connection: Connection,
-    delivery: Delivery,
-    attempt: Attempt,
-    verdict: Verdict,
-    *,
-    now_us: int,
-    change: Change | None = None,
-) -> bool:
+def _finish(connection: Connection, finished: Finished, *, now_us: int, change: Change | None = None) -> bool:
+    delivery, attempt, verdict = finished.delivery, finished.attempt, finished.verdict
     pending = verdict.status == "pending"
     changed = connection.execute(
         update(_table)

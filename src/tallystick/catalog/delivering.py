@@ -5,7 +5,7 @@ goes to; ids follow from the notice's id and the channel, so that enqueuing it a
 those of interface.py.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -133,6 +133,15 @@ class Verdict:
     status: DeliveryStatus
     due_at_us: int = 0
     disable: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An attempt of a delivery as it was taken, and what it means."""
+
+    delivery: Delivery
+    attempt: Attempt
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +273,10 @@ class DeliveryCatalog(Protocol):
     def finish_delivery(self, delivery: Delivery, attempt: Attempt, verdict: Verdict, *, now_us: int) -> bool:
         """Write down an attempt under the claim it was taken with. False: somebody else has it by now, and nothing was
         written."""
+        ...
+
+    def finish_deliveries(self, finished: Sequence[Finished], *, now_us: int) -> list[bool]:
+        """The same of many, written together: of each whether it was."""
         ...
 
     def forget_deliveries(self, before_us: int, *, limit: int = 1000) -> int:

@@ -14,7 +14,7 @@ from time import perf_counter
 
 import structlog
 
-from tallystick.catalog.delivering import Attempt, Channel, Delivery, DeliveryCatalog, Verdict
+from tallystick.catalog.delivering import Attempt, Channel, Delivery, DeliveryCatalog, Finished, Verdict
 from tallystick.catalog.reporting import REPORT_KIND, ReportFile
 from tallystick.clock import Clock
 from tallystick.delivery.email import EmailSender, EmailTarget
@@ -85,6 +85,8 @@ class Deliverer:
         self._busy: Counter[int] = Counter()
         self._troubled: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._finished: list[tuple[Finished, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
         self._stopping = False
         self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -113,6 +115,8 @@ class Deliverer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._writing is not None:
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     async def stop(self) -> None:
         """What is being sent is broken off, and sent again later."""
@@ -174,7 +178,7 @@ class Deliverer:
             verdict = self.verdict(delivery, sent, self._clock.now_us())
             outcome = "retry" if verdict.status == "pending" else verdict.status
             self._metrics.observe_delivery(channel.setup.type, outcome, seconds)
-            await self._write(delivery, _attempt_of(delivery, sent, at_us, seconds), verdict)
+            await self._write(Finished(delivery, _attempt_of(delivery, sent, at_us, seconds), verdict))
         except Exception as error:
             _logger.warning("delivery_not_written", delivery=delivery.id, error=repr(error))
         finally:
@@ -224,18 +228,36 @@ class Deliverer:
         wait_s = max(wait_s, sent.retry_after_s or 0)
         return Verdict("pending", due_at_us=now_us + round(wait_s * _US))
 
-    async def _write(self, delivery: Delivery, attempt: Attempt, verdict: Verdict) -> None:
+    async def _write(self, finished: Finished) -> None:
         for left in reversed(range(WRITE_TRIES)):
+            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._finished.append((finished, written))
+            if self._writing is None or self._writing.done():
+                self._writing = asyncio.create_task(self._write_all())
             try:
-                await asyncio.to_thread(
-                    self._catalog.finish_delivery, delivery, attempt, verdict, now_us=self._clock.now_us()
-                )
+                await written
             except TallystickError:
                 if not left:
                     raise  # it will be sent again, under the same id
                 await asyncio.sleep(self._look_s)
             else:
                 return
+
+    async def _write_all(self) -> None:
+        """What ends while others are written is written with the next: a sync of the disk serves many."""
+        while self._finished:
+            taken, self._finished = self._finished, []
+            finished = [one for one, _ in taken]
+            error: Exception | None = None
+            try:
+                await asyncio.to_thread(
+                    self._catalog.finish_deliveries, finished, now_us=self._clock.now_us()
+                )
+            except Exception as raised:
+                error = raised
+            for _, written in taken:
+                if not written.done():
+                    written.set_result(None) if error is None else written.set_exception(error)
 
     async def _tend(self) -> None:
         """Forget what was finished long ago; count what waits."""
