@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, sele
 from tallystick.catalog import channel_tables, report_tables, tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, key_of, number_of
 from tallystick.catalog.database import Database, from_json, to_json
-from tallystick.catalog.deliveries import enqueue
 from tallystick.catalog.delivering import Notice
 from tallystick.catalog.interface import Actor, Page
+from tallystick.catalog.notices import enqueue
 from tallystick.catalog.reporting import (
     FILES_KEPT,
     REPORT_KIND,
