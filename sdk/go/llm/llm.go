@@ -42,23 +42,25 @@ type usage struct {
 	CompletionTokens    int64    `json:"completion_tokens"`
 	PromptDetails       *details `json:"prompt_tokens_details"`
 	CompletionDetails   *details `json:"completion_tokens_details"`
-	InputTokensDetails  *details `json:"input_tokens_details"` // OpenAI responses
-	OutputTokensDetails *details `json:"output_tokens_details"`
+	InputTokensDetails  *details `json:"input_tokens_details"`  // OpenAI responses
+	OutputTokensDetails *details `json:"output_tokens_details"` // of both
 	// OpenAI responses, and Anthropic
 	InputTokens              *int64 `json:"input_tokens"`
 	OutputTokens             int64  `json:"output_tokens"`
-	CacheReadInputTokens     int64  `json:"cache_read_input_tokens"`
-	CacheCreationInputTokens int64  `json:"cache_creation_input_tokens"`
+	CacheReadInputTokens     *int64 `json:"cache_read_input_tokens"`
+	CacheCreationInputTokens *int64 `json:"cache_creation_input_tokens"`
 	// Bedrock
 	BedrockInput      *int64 `json:"inputTokens"`
 	BedrockOutput     *int64 `json:"outputTokens"`
-	BedrockCacheRead  int64  `json:"cacheReadInputTokens"`
-	BedrockCacheWrite int64  `json:"cacheWriteInputTokens"`
+	BedrockCacheRead  *int64 `json:"cacheReadInputTokens"`
+	BedrockCacheWrite *int64 `json:"cacheWriteInputTokens"`
 }
 
 type details struct {
-	CachedTokens    int64 `json:"cached_tokens"`
-	ReasoningTokens int64 `json:"reasoning_tokens"`
+	CachedTokens     int64 `json:"cached_tokens"`
+	CacheWriteTokens int64 `json:"cache_write_tokens"`
+	ReasoningTokens  int64 `json:"reasoning_tokens"`
+	ThinkingTokens   int64 `json:"thinking_tokens"` // Anthropic
 }
 
 type piece struct {
@@ -122,32 +124,44 @@ func (t *Tokens) read(u *usage) {
 	switch {
 	case u.BedrockInput != nil || u.BedrockOutput != nil:
 		t.Provider = "bedrock"
-		t.input(value(u.BedrockInput), u.BedrockCacheRead, u.BedrockCacheWrite)
+		t.input(u.BedrockInput, u.BedrockCacheRead, u.BedrockCacheWrite)
 		t.OutputTokens = value(u.BedrockOutput)
 	case u.PromptTokens != nil:
 		t.openai(*u.PromptTokens, u.CompletionTokens, u.PromptDetails, u.CompletionDetails)
-	case u.InputTokensDetails != nil || u.OutputTokensDetails != nil:
+	case u.InputTokensDetails != nil: // not OutputTokensDetails: Anthropic's answers have those too
 		t.openai(value(u.InputTokens), u.OutputTokens, u.InputTokensDetails, u.OutputTokensDetails)
 	default:
 		t.Provider = "anthropic"
-		if u.InputTokens != nil {
-			t.input(*u.InputTokens, u.CacheReadInputTokens, u.CacheCreationInputTokens)
-		}
+		t.input(u.InputTokens, u.CacheReadInputTokens, u.CacheCreationInputTokens)
 		// message_start and each message_delta carry the count so far, not a difference.
 		t.OutputTokens = max(t.OutputTokens, u.OutputTokens)
+		if u.OutputTokensDetails != nil {
+			t.ReasoningTokens = max(t.ReasoningTokens, u.OutputTokensDetails.ThinkingTokens)
+		}
 	}
 	t.Found = true
 	t.TotalTokens = t.InputTokens + t.OutputTokens
 }
 
-func (t *Tokens) input(fresh, cached, written int64) {
-	t.InputTokens, t.CachedInputTokens, t.CacheWriteTokens = fresh+cached+written, cached, written
+// input reads tokens that are counted beside those of the cache. A later piece of a stream may repeat some of the three.
+func (t *Tokens) input(fresh, cached, written *int64) {
+	beside := t.InputTokens - t.CachedInputTokens - t.CacheWriteTokens
+	if fresh != nil {
+		beside = *fresh
+	}
+	if cached != nil {
+		t.CachedInputTokens = *cached
+	}
+	if written != nil {
+		t.CacheWriteTokens = *written
+	}
+	t.InputTokens = beside + t.CachedInputTokens + t.CacheWriteTokens
 }
 
 func (t *Tokens) openai(input, output int64, of, written *details) {
 	t.Provider, t.InputTokens, t.OutputTokens = "openai", input, output
 	if of != nil {
-		t.CachedInputTokens = of.CachedTokens
+		t.CachedInputTokens, t.CacheWriteTokens = of.CachedTokens, of.CacheWriteTokens
 	}
 	if written != nil {
 		t.ReasoningTokens = written.ReasoningTokens

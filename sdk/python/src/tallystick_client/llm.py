@@ -106,31 +106,41 @@ def _usage(usage: Any, tokens: Tokens) -> None:
     tokens.found = True
     if _get(usage, "inputTokens") is not None or _get(usage, "outputTokens") is not None:
         tokens.provider = "bedrock"
-        cached, written = _count(usage, "cacheReadInputTokens"), _count(usage, "cacheWriteInputTokens")
-        tokens.input_tokens = _count(usage, "inputTokens") + cached + written
-        tokens.cached_input_tokens, tokens.cache_write_tokens = cached, written
+        _beside(usage, tokens, "inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
         tokens.output_tokens = _count(usage, "outputTokens")
     elif _get(usage, "prompt_tokens") is not None:
-        tokens.provider = "openai"
-        tokens.input_tokens = _count(usage, "prompt_tokens")
-        tokens.cached_input_tokens = _count(usage, "prompt_tokens_details", "cached_tokens")
-        tokens.output_tokens = _count(usage, "completion_tokens")
-        tokens.reasoning_tokens = _count(usage, "completion_tokens_details", "reasoning_tokens")
-    elif _get(usage, "input_tokens_details") is not None or _get(usage, "output_tokens_details") is not None:
-        tokens.provider = "openai"
-        tokens.input_tokens = _count(usage, "input_tokens")
-        tokens.cached_input_tokens = _count(usage, "input_tokens_details", "cached_tokens")
-        tokens.output_tokens = _count(usage, "output_tokens")
-        tokens.reasoning_tokens = _count(usage, "output_tokens_details", "reasoning_tokens")
+        _openai(usage, tokens, "prompt_tokens", "completion_tokens")
+    elif _get(usage, "input_tokens_details") is not None:
+        # not output_tokens_details: Anthropic's answers have those too
+        _openai(usage, tokens, "input_tokens", "output_tokens")
     else:
         tokens.provider = "anthropic"
-        if _get(usage, "input_tokens") is not None:
-            cached = _count(usage, "cache_read_input_tokens")
-            written = _count(usage, "cache_creation_input_tokens")
-            tokens.input_tokens = _count(usage, "input_tokens") + cached + written
-            tokens.cached_input_tokens, tokens.cache_write_tokens = cached, written
+        _beside(usage, tokens, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
         # message_start and each message_delta carry the count so far, not a difference
         tokens.output_tokens = max(tokens.output_tokens, _count(usage, "output_tokens"))
+        thinking = _count(usage, "output_tokens_details", "thinking_tokens")
+        tokens.reasoning_tokens = max(tokens.reasoning_tokens, thinking)
+
+
+def _openai(usage: Any, tokens: Tokens, read_: str, written: str) -> None:
+    tokens.provider = "openai"
+    tokens.input_tokens = _count(usage, read_)
+    tokens.cached_input_tokens = _count(usage, f"{read_}_details", "cached_tokens")
+    tokens.cache_write_tokens = _count(usage, f"{read_}_details", "cache_write_tokens")
+    tokens.output_tokens = _count(usage, written)
+    tokens.reasoning_tokens = _count(usage, f"{written}_details", "reasoning_tokens")
+
+
+def _beside(usage: Any, tokens: Tokens, fresh: str, read_: str, written: str) -> None:
+    """Tokens that are counted beside those of the cache. A later piece of a stream may repeat some of the three."""
+    beside = tokens.input_tokens - tokens.cached_input_tokens - tokens.cache_write_tokens
+    if _get(usage, fresh) is not None:
+        beside = _count(usage, fresh)
+    if _get(usage, read_) is not None:
+        tokens.cached_input_tokens = _count(usage, read_)
+    if _get(usage, written) is not None:
+        tokens.cache_write_tokens = _count(usage, written)
+    tokens.input_tokens = beside + tokens.cached_input_tokens + tokens.cache_write_tokens
 
 
 def track(

@@ -90,29 +90,30 @@ public final class LlmTokens {
 
     private void usage(Object usage) {
         found = true;
-        if (get(usage, "inputTokens") != null && get(usage, "input_tokens_details") == null
-            && isBedrock(usage)) {
+        if (get(usage, "inputTokens") != null && get(usage, "input_tokens_details") == null && isBedrock(usage)) {
             provider = "bedrock";
             separate(usage, "inputTokens", "cacheReadInputTokens", "cacheWriteInputTokens");
             output = count(usage, "outputTokens");
         } else if (get(usage, "prompt_tokens") != null) {
-            provider = "openai";
-            input = count(usage, "prompt_tokens");
-            cached = count(usage, "prompt_tokens_details", "cached_tokens");
-            output = count(usage, "completion_tokens");
-            reasoning = count(usage, "completion_tokens_details", "reasoning_tokens");
-        } else if (get(usage, "input_tokens_details") != null || get(usage, "output_tokens_details") != null) {
-            provider = "openai";
-            input = count(usage, "input_tokens");
-            cached = count(usage, "input_tokens_details", "cached_tokens");
-            output = count(usage, "output_tokens");
-            reasoning = count(usage, "output_tokens_details", "reasoning_tokens");
+            openai(usage, "prompt_tokens", "completion_tokens");
+        } else if (get(usage, "input_tokens_details") != null) { // not output_tokens_details: Anthropic's answers have those too
+            openai(usage, "input_tokens", "output_tokens");
         } else {
             provider = "anthropic";
             separate(usage, "input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens");
             // message_start and each message_delta carry the count so far, not a difference
             output = Math.max(output, count(usage, "output_tokens"));
+            reasoning = Math.max(reasoning, count(usage, "output_tokens_details", "thinking_tokens"));
         }
+    }
+
+    private void openai(Object usage, String read, String written) {
+        provider = "openai";
+        input = count(usage, read);
+        cached = count(usage, read + "_details", "cached_tokens");
+        cacheWritten = count(usage, read + "_details", "cache_write_tokens");
+        output = count(usage, written);
+        reasoning = count(usage, written + "_details", "reasoning_tokens");
     }
 
     /** In objects both vendors' accessors are inputTokens(); what is written to the cache has two names. */
