@@ -301,9 +301,15 @@ def source_factories(settings: Settings) -> dict[str, Factory]:
 def _queue_factories() -> dict[str, Factory]:
     """Of queues and databases. Imported here alone: their libraries are large, and may be absent."""
     found: dict[str, Factory] = {}
-    for kind in ("kafka", "nats", "amqp"):
+    for kind, module in (
+        ("kafka", "kafka"),
+        ("nats", "nats"),
+        ("amqp", "amqp"),
+        ("postgres", "postgres_table"),
+        ("postgres_changes", "postgres_changes"),
+    ):
         with contextlib.suppress(ImportError):
-            found[kind] = importlib.import_module(f"tallystick.sources.{kind}").make
+            found[kind] = importlib.import_module(f"tallystick.sources.{module}").make
     return found
 
 

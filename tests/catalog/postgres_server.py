@@ -17,7 +17,7 @@ USER = "tallystick"
 class PostgresServer:
     """`address` is the beginning of a URL, ending before the database's name."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, wal_level: str = "replica") -> None:
         self._binaries = _binaries()
         self._directory = Path(tempfile.mkdtemp(prefix="tallystick-postgres-"))
         if os.geteuid() == 0:
@@ -28,6 +28,7 @@ class PostgresServer:
             self._port = probe.getsockname()[1]
         self._data = self.data = self._directory / "data"
         self._fsync = "on" if durable else "off"
+        self._wal_level = wal_level
         self._frozen: list[int] = []
         self.address = f"{USER}@127.0.0.1:{self._port}/"
 
@@ -38,6 +39,7 @@ class PostgresServer:
                 *("-D", self._data, "-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "-N"),
             )
         options = f"-p {self._port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync={self._fsync}"
+        options += f" -c wal_level={self._wal_level} -c max_prepared_transactions=5"
         log = self._directory / "log"
         self._run("pg_ctl", "-D", self._data, "-l", log, "-w", "-t", "30", "-o", options, "start")
 

@@ -161,7 +161,9 @@ KINDS: Mapping[str, Kind] = {
             "url": Setting("postgresql://user:${NAME}@host:5432/database.", kind="url", required=True),
             "table": Setting("The table or view: usage, or schema.usage.", required=True),
             "cursor_column": Setting("A column that grows with every row that is added.", required=True),
-            "key_columns": Setting("Columns that name a row. Default: the cursor's.", kind="texts"),
+            "key_columns": Setting(
+                "Columns that name a row. Default: the primary key, or the cursor's.", kind="texts"
+            ),
             "every_seconds": Setting(
                 "Seconds between two looks.", kind="integer", default=5, least=1, most=86_400
             ),
@@ -173,6 +175,45 @@ KINDS: Mapping[str, Kind] = {
             ),
             "batch_events_max": Setting(
                 "Rows taken at a time.", kind="integer", default=2000, least=1, most=10_000
+            ),
+        },
+    ),
+    "postgres_changes": Kind(
+        "Rows that are inserted into PostgreSQL tables, by logical replication; updates and deletes where asked.",
+        ("json",),
+        {
+            "url": Setting(
+                "postgresql://user:${NAME}@host:5432/database; the user may replicate.",
+                kind="url",
+                required=True,
+            ),
+            "publication": Setting("The publication, which names the tables.", required=True),
+            "slot": Setting(
+                "The replication slot, made where it is missing. Default: tallystick, tenant and key."
+            ),
+            "existing": Setting(
+                "Rows that are there before the slot is made.",
+                kind="choice",
+                default="leave",
+                choices=("leave", "take"),
+            ),
+            "updates": Setting(
+                "What a changed row does: nothing, or correct its event.",
+                kind="choice",
+                default="ignore",
+                choices=("ignore", "correct"),
+            ),
+            "deletes": Setting(
+                "What a deleted row does: nothing, or retract its event.",
+                kind="choice",
+                default="ignore",
+                choices=("ignore", "retract"),
+            ),
+            "every_seconds": Setting(
+                "Seconds between two looks.", kind="integer", default=1, least=1, most=86_400
+            ),
+            "batch_events_max": Setting(
+                "Changes taken at a time.", kind="integer", default=2000, least=1, most=10_000
             ),
         },
     ),
