@@ -58,15 +58,19 @@ export class Reading {
 
   private read(usage: object): void {
     const made = this.tokens;
+    // Tokens that are counted beside those of the cache. A later piece of a stream may repeat some of the three.
     const cached = (fresh: string, read: string, written: string): void => {
-      made.cached_input_tokens = count(usage, read);
-      made.cache_write_tokens = count(usage, written);
-      made.input_tokens = count(usage, fresh) + made.cached_input_tokens + made.cache_write_tokens;
+      let beside = made.input_tokens - made.cached_input_tokens - made.cache_write_tokens;
+      if (member(usage, fresh) !== undefined) beside = count(usage, fresh);
+      if (member(usage, read) !== undefined) made.cached_input_tokens = count(usage, read);
+      if (member(usage, written) !== undefined) made.cache_write_tokens = count(usage, written);
+      made.input_tokens = beside + made.cached_input_tokens + made.cache_write_tokens;
     };
     const openai = (input: string, output: string): void => {
       made.provider = "openai";
       made.input_tokens = count(usage, input);
       made.cached_input_tokens = count(usage, `${input}_details`, "cached_tokens");
+      made.cache_write_tokens = count(usage, `${input}_details`, "cache_write_tokens");
       made.output_tokens = count(usage, output);
       made.reasoning_tokens = count(usage, `${output}_details`, "reasoning_tokens");
     };
@@ -77,13 +81,15 @@ export class Reading {
       made.output_tokens = count(usage, "outputTokens");
     } else if (member(usage, "prompt_tokens") !== undefined) {
       openai("prompt_tokens", "completion_tokens");
-    } else if (member(usage, "input_tokens_details") !== undefined || member(usage, "output_tokens_details") !== undefined) {
+    } else if (member(usage, "input_tokens_details") !== undefined) {
+      // not output_tokens_details: Anthropic's answers have those too
       openai("input_tokens", "output_tokens");
     } else {
       made.provider = "anthropic";
-      if (member(usage, "input_tokens") !== undefined) cached("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens");
+      cached("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens");
       // message_start and each message_delta carry the count so far, not a difference.
       made.output_tokens = Math.max(made.output_tokens, count(usage, "output_tokens"));
+      made.reasoning_tokens = Math.max(made.reasoning_tokens, count(usage, "output_tokens_details", "thinking_tokens"));
     }
     made.total_tokens = made.input_tokens + made.output_tokens;
   }
