@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 )
 
 // Client sends events in the background, and asks at once. Safe for many goroutines; one for a process is enough.
@@ -85,6 +86,13 @@ func (c *Client) start() {
 //
 // The error is *InvalidEvent, ErrClosed, or ErrSpoolFull: at once, or with the context's when it ended while waiting for room.
 func (c *Client) Track(ctx context.Context, event Event) (string, error) {
+	return c.track(ctx, event, c.options.full)
+}
+
+// A disk that others have filled has room again without a word from the server.
+const roomPoll = 100 * time.Millisecond
+
+func (c *Client) track(ctx context.Context, event Event, full FullPolicy) (string, error) {
 	id, line, err := event.line(c.options.source)
 	if err != nil {
 		return "", err
@@ -99,16 +107,20 @@ func (c *Client) Track(ctx context.Context, event Event) (string, error) {
 			}
 			return id, nil
 		}
-		if !errors.Is(err, ErrSpoolFull) || c.options.full == FullError {
+		if !errors.Is(err, ErrSpoolFull) || full == FullError {
 			return "", err
 		}
 		c.start()
 		c.sender.wake()
+		room := time.NewTimer(roomPoll)
 		select {
 		case <-changed:
+		case <-room.C:
 		case <-ctx.Done():
+			room.Stop()
 			return "", fmt.Errorf("%w: %w", ErrSpoolFull, context.Cause(ctx))
 		}
+		room.Stop()
 	}
 }
 

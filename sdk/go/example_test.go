@@ -58,7 +58,7 @@ func ExampleClient_Reserve() {
 }
 
 func ExampleClient_Middleware() {
-	client, err := tallystick.New("", "", tallystick.WithFull(tallystick.FullError))
+	client, err := tallystick.New("", "")
 	if err != nil {
 		log.Fatal(err)
 	}

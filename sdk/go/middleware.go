@@ -19,7 +19,7 @@ type Counting struct {
 }
 
 // Middleware makes one event of each request: method, path, status, duration_ms and response_bytes. Metering never makes a
-// request fail: what goes wrong is logged. Give the client WithFull(FullError), so that a full spool does not hold requests.
+// request fail, nor wait for room in the spool: what goes wrong is logged.
 func (c *Client) Middleware(counting Counting) func(http.Handler) http.Handler {
 	if counting.Type == "" {
 		counting.Type = "http.request"
@@ -65,8 +65,8 @@ func (c *Client) count(counting Counting, r *http.Request, status int, took time
 			data[name] = each
 		}
 	}
-	// The request's context may have ended with it.
-	if _, err := c.Track(context.WithoutCancel(r.Context()), Event{Type: counting.Type, Subject: subject, Data: data}); err != nil {
+	event := Event{Type: counting.Type, Subject: subject, Data: data}
+	if _, err := c.track(context.Background(), event, FullError); err != nil {
 		c.options.logger.Error("tallystick: a request was not counted", "error", err)
 	}
 }

@@ -51,6 +51,8 @@ type Meter struct {
 	Dimensions  map[string]string `json:"dimensions,omitempty"`
 	Filter      string            `json:"filter,omitempty"` // a CEL expression
 	Unit        string            `json:"unit,omitempty"`
+	PairBy      string            `json:"pair_by,omitempty"` // of duration: what a start and its stop have in common
+	Of          any               `json:"of,omitempty"`      // a meter over a meter: {"aggregation": "max", "window": "day"}
 	Version     int               `json:"version,omitempty"`
 }
 

@@ -61,15 +61,16 @@ class Party:
     def close(self) -> None:
         self.driver.ask("close", timeout_ms=5000)
 
-    def recorded(self) -> list[dict[str, Any]]:
+    def recorded(self, *subjects: str) -> list[dict[str, Any]]:
         """Every event of the scenario, as the server has recorded it. None may be in conflict with another."""
         settle(self.server)
-        assert self._events(status="conflict") == []
-        return self._events()
+        customers = list(subjects or [self.subject])  # a subject of nobody is a customer by that key
+        assert self._events(customers, status="conflict") == []
+        return self._events(customers)
 
-    def _events(self, **more: Any) -> list[dict[str, Any]]:
+    def _events(self, customers: list[str], **more: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        parameters: dict[str, Any] = {"subject": self.subject, "limit": 1000, **more}
+        parameters: dict[str, Any] = {"customer": customers, "limit": 1000, **more}
         while True:
             page = self.server.get("/v1/events", params=parameters)
             found += page["items"]
@@ -86,6 +87,8 @@ class Party:
         missing, strange = set(ids) - set(found), set(found) - set(ids)
         wrong = f"{len(missing)} missing, {len(strange)} that nobody tracked.\n{self.driver.log()}"
         assert not missing | strange, wrong
+        changed = [forms for forms in self.proxy.lines.values() if len(forms) > 1]
+        assert not changed, f"An event was sent in several forms: {changed[0]}"
         return events
 
 

@@ -1,6 +1,7 @@
 """The SDKs that take part: how the driver of each is built, once, and run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,12 @@ ROOT = Path(__file__).parents[3]
 SDK = ROOT / "sdk"
 BUILD_S_MAX = 300
 # The module needs nothing: whatever would be fetched is a mistake.
-GO_OFFLINE = {"GOPROXY": "off", "GOFLAGS": "-mod=mod -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+GO_OFFLINE = {
+    "GOPROXY": "off",
+    "GOFLAGS": "-mod=mod -buildvcs=false",
+    "GOTOOLCHAIN": "local",
+    "CGO_ENABLED": "0",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +75,20 @@ def _typescript(directory: Path) -> list[str]:
     return [node, str(directory / "conformance" / "driver.js")]
 
 
+def go_program() -> str:
+    """The Go tool. Fails with what to do where it is absent, or older than the module's language."""
+    remedy = (
+        "Install Go 1.22 or newer (tools/system-packages installs golang, which some systems have too old)."
+    )
+    go = program("go", remedy)
+    said = subprocess.run([go, "version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"go1\.(\d+)", said)
+    assert found is None or int(found[1]) >= 22, f"{said.strip()} is too old. {remedy}"
+    return go
+
+
 def _go(directory: Path) -> list[str]:
-    go = program("go", "tools/system-packages installs golang where it can; Go 1.22 or newer is needed.")
+    go = go_program()
     run([go, "build", "-o", str(directory / "driver"), "./internal/conformance"], SDK / "go", **GO_OFFLINE)
     return [str(directory / "driver")]
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gzip
+import json
 import threading
 import time
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ class Seen:
     at: float
     path: str
     fault: str
-    body_bytes: int
+    events: int
 
 
 class Proxy:
@@ -47,6 +49,8 @@ class Proxy:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.seen: list[Seen] = []
+        self.lines: dict[str, set[str]] = {}
+        """Every event that came, by id: as JSON with sorted names, once for each form it came in."""
         self.slow_s = 1.5
         self.delay_s = 0.0
         self._script: list[Fault] = []
@@ -124,7 +128,7 @@ class Proxy:
         fault: Fault = ""
         if self._script and path.partition("?")[0] == self._on:
             fault = self._script.pop(0)
-        self.seen.append(Seen(time.monotonic(), path, fault, len(body)))
+        self.seen.append(Seen(time.monotonic(), path, fault, self._events(path, fields, body)))
         if fault == "cut_before":
             return False
         if fault in _STATUS:
@@ -153,6 +157,20 @@ class Proxy:
         writer.write(answer)
         await writer.drain()
         return False
+
+    def _events(self, path: str, fields: dict[str, str], body: bytes) -> int:
+        """How many events a request has."""
+        if path != "/v1/events" or not body:
+            return 0
+        text = gzip.decompress(body) if fields.get("content-encoding") == "gzip" else body
+        if "ndjson" in fields.get("content-type", ""):
+            found = [json.loads(line) for line in text.splitlines()]
+        else:
+            read = json.loads(text)
+            found = read if isinstance(read, list) else [read]
+        for event in found:
+            self.lines.setdefault(event["id"], set()).add(json.dumps(event, sort_keys=True))
+        return len(found)
 
     @staticmethod
     async def _body(reader: asyncio.StreamReader, fields: dict[str, str]) -> bytes:

@@ -44,6 +44,7 @@ def test_every_fault_between(party: Party) -> None:
     usage = party.driver.ask("usage", meter=METER, parameters={"customer": party.subject})
     assert [row["value"] for row in usage["rows"]] == [str(1500 * 1499 // 2)]
     requests = party.proxy.requests("/v1/events")
+    assert max(seen.events for seen in requests) <= 100
     told = next(n for n, seen in enumerate(requests) if seen.fault == "429")
     assert requests[told + 1].at - requests[told].at >= 1.0, "Retry-After was not waited for."
     party.close()
@@ -81,9 +82,12 @@ def test_a_cut_network_and_many_threads(party: Party) -> None:
     ids = first + party.track_many(800, workers=8)
     assert not party.driver.ask("flush", timeout_ms=200)["complete"]
     assert party.driver.ask("stats")["waiting"] >= 800
+    before = len(party.proxy.requests())
     party.proxy.mend()
     party.flush()
     party.assert_recorded(ids)
+    requests = party.proxy.requests()[before:]
+    assert len(requests) <= 16, f"Batches of {[seen.events for seen in requests]} events, where 100 might be."
     party.close()
 
 
@@ -210,13 +214,11 @@ def test_tokens_of_language_models(party: Party) -> None:
             )
     party.flush()
     found: dict[str, Any] = {}
-    for subject in subjects:
-        party.subject = subject
-        for event in party.recorded():
-            assert subject not in found
-            assert event["type"] == "llm.completion"
-            own_id = event["id"] if event["source"].startswith("llm/") else None
-            found[subject] = (event["data"], own_id, event["source"])
+    for event in party.recorded(*subjects):
+        assert event["subject"] not in found
+        assert event["type"] == "llm.completion"
+        own_id = event["id"] if event["source"].startswith("llm/") else None
+        found[event["subject"]] = (event["data"], own_id, event["source"])
     assert found == wanted
     party.close()
 

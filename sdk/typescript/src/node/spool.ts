@@ -77,6 +77,7 @@ const PREFIX = "node-";
 const EVENT_BYTES_MAX = 1 << 20;
 const NAME_CHARACTERS_MAX = 256;
 const ADOPT_EVERY_MS = 30_000;
+const ROOM_POLL_MS = 100;
 const COMPRESSED_BYTES_MIN = 2048;
 
 export class Spool implements Ingests {
@@ -153,7 +154,11 @@ export class Spool implements Ingests {
       } catch (error) {
         if (this.closed || !(error instanceof SpoolFull)) throw error;
         this.wake();
-        await new Promise<void>((resolve) => this.changed.push(resolve));
+        // A disk that others have filled has room again without a word from the server.
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, ROOM_POLL_MS);
+          this.changed.push(() => (clearTimeout(timer), resolve()));
+        });
       }
     }
   }
@@ -164,6 +169,7 @@ export class Spool implements Ingests {
     try {
       this.track({ ...event, ...identity });
     } catch (error) {
+      this.failed(String((error as Error).message));
       const code = error instanceof SpoolFull ? (this.closed ? "closed" : "buffer_full") : "invalid_event";
       return Promise.resolve({ ...identity, status: "failed", code, detail: String((error as Error).message) });
     }
@@ -452,8 +458,15 @@ export class Spool implements Ingests {
   }
 
   private rejected(verdict: Verdict): void {
-    if (this.options.onRejected === undefined) console.error(`Event ${verdict.id} was rejected: ${verdict.code}: ${verdict.detail}`);
-    else this.options.onRejected(verdict);
+    if (this.options.onRejected === undefined) {
+      console.error(`Event ${verdict.id} was rejected: ${verdict.code}: ${verdict.detail}`);
+      return;
+    }
+    try {
+      this.options.onRejected(verdict);
+    } catch (error) {
+      console.error(`onRejected failed for event ${verdict.id}:`, error);
+    }
   }
 
   private failed(why: string): void {
