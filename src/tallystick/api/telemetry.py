@@ -16,7 +16,8 @@ from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.compat import taking
 from tallystick.api.ingest import ClientGoneError
-from tallystick.api.openapi import operation
+from tallystick.api.openapi import Refused, objects, operation
+from tallystick.api.problem import PROBLEM_TYPE, problem_body
 from tallystick.errors import BadRequest, UnsupportedMediaType
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -28,6 +29,7 @@ from tallystick.telemetry.point import Point
 
 Connection = Request[Any, Any, Any]
 
+OTLP = "/otlp/"
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 NO_SUBJECT = "no attribute says whose it is (setting telemetry_mapping)"
@@ -44,19 +46,40 @@ def _media_types(name: str) -> dict[str, dict[str, Any]]:
     return {PROTOBUF: {"schema": binary}, JSON: {"schema": {"type": "object"}}}
 
 
+def otlp_refusal(status: int, detail: str, content_type: bytes) -> tuple[int, str, bytes]:
+    """An error below `/otlp/`, however it came about: status, media type and body."""
+    is_json = content_type.partition(b";")[0].strip().lower() == JSON.encode()
+    made, body = otlp.error_answer(status, detail, is_json=is_json)
+    return made, JSON if is_json else PROTOBUF, body
+
+
+def _otlp_operation(**said: Any) -> dict[str, Any]:
+    """`openapi.operation` with the errors of OTLP/HTTP."""
+    made = operation(tag="Events", errors=(400, 408, 413, 415, 429), **said)
+    status = objects({"code": {"type": "integer"}, "message": {"type": "string"}})
+    binary = {"type": "string", "format": "binary", "description": "google.rpc.Status"}
+    made["x-refused"] = Refused(
+        name="OtlpRefused",
+        response={
+            "description": "A google.rpc.Status in the request's content type.",
+            "content": {PROTOBUF: {"schema": binary}, JSON: {"schema": status}},
+        },
+        statuses=(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503, 504),
+    )
+    return made
+
+
 @post(
     "/otlp/v1/metrics",
     guards=[require("events:write")],
     status_code=200,
     opt={
-        "operation": operation(
+        "operation": _otlp_operation(
             summary="Send metrics (OTLP/HTTP)",
-            tag="Events",
             description="Delta and cumulative sums, histograms and summaries become events that carry what came in between; "
             "gauges become readings. Sent again, nothing counts twice. docs/howto/otlp.md",
             body_types=_media_types("ExportMetricsServiceRequest"),
             answer_types=_media_types("ExportMetricsServiceResponse"),
-            errors=(400, 408, 413, 415, 429, 507),
         )
     },
 )
@@ -87,14 +110,12 @@ async def otlp_metrics(request: Connection) -> Response[bytes]:
     guards=[require("events:write")],
     status_code=200,
     opt={
-        "operation": operation(
+        "operation": _otlp_operation(
             summary="Send logs (OTLP/HTTP)",
-            tag="Events",
             description="Each record is an event of its event name (otherwise `log`), with `$.attributes`, `$.resource` and "
             "`$.body`. docs/howto/otlp.md",
             body_types=_media_types("ExportLogsServiceRequest"),
             answer_types=_media_types("ExportLogsServiceResponse"),
-            errors=(400, 408, 413, 415, 429, 507),
         )
     },
 )
@@ -126,24 +147,24 @@ async def otlp_logs(request: Connection) -> Response[bytes]:
 @post(
     "/prometheus/api/v1/write",
     guards=[require("events:write")],
-    status_code=204,
+    status_code=200,  # answered 204, always
     opt={
         "operation": operation(
             summary="Prometheus remote write",
             tag="Events",
-            description="Version 1.0 (snappy, `prometheus.WriteRequest`). Counters become events that carry what came in "
-            "between, through restarts. docs/howto/otlp.md",
+            description="Version 1.0 (`prometheus.WriteRequest`) and 2.0 (`io.prometheus.write.v2.Request`), as the content type says, "
+            "snappy. Counters become events that carry what came in between, through restarts. Version 2.0 is answered how many "
+            "samples were taken, and 400 where some were not. docs/howto/otlp.md",
             body_types={PROTOBUF: {"schema": {"type": "string", "format": "binary"}}},
             status=204,
             errors=(400, 408, 413, 415, 429, 507),
         )
     },
 )
-async def prometheus_write(request: Connection) -> None:
-    """Samples nobody can be charged for are dropped: refusing them would make Prometheus drop the whole request."""
+async def prometheus_write(request: Connection) -> Response[bytes | None]:
+    """Of version 1.0, samples nobody can be charged for are dropped: refusing them would make Prometheus drop the whole request."""
     headers = dict(request.scope["headers"])
-    if b"proto=io.prometheus.write.v2" in headers.get(b"content-type", b""):
-        raise UnsupportedMediaType("Remote write 2.0 is not supported; Prometheus then sends 1.0.")
+    version_2 = _is_version_2(headers.get(b"content-type", b""))
     if headers.pop(b"content-encoding", b"snappy").strip().lower() != b"snappy":
         raise UnsupportedMediaType("Remote write is sent with Content-Encoding: snappy.")
     try:
@@ -152,11 +173,40 @@ async def prometheus_write(request: Connection) -> None:
         raise BadRequest("The body ended before it was complete; nothing was stored.") from None
     system = wire.system_of(request)
 
-    def read() -> list[Point]:
+    def read() -> prometheus.Written:
         body = prometheus.unpacked(packed, bytes_max=system.settings.body_bytes_max)
-        return list(prometheus.read_write(body, system.telemetry))
+        reader = prometheus.read_write_2 if version_2 else prometheus.read_write
+        return reader(body, system.telemetry)
 
-    await _take_points(request, system, await in_questions(system, read))
+    written = await in_questions(system, read)
+    refused = await _take_points(request, system, written.points)
+    if not version_2:
+        return Response(None, status_code=204)
+    # What is left out on purpose counts as taken: a sender takes the difference for lost.
+    said = {
+        "X-Prometheus-Remote-Write-Samples-Written": str(written.samples - len(refused)),
+        "X-Prometheus-Remote-Write-Histograms-Written": "0",
+        "X-Prometheus-Remote-Write-Exemplars-Written": "0",
+    }
+    if not refused:
+        return Response(None, status_code=204, headers=said)
+    error = BadRequest(f"Not taken: {_words(refused)}", code="samples_refused")
+    return Response(problem_body(error), status_code=400, media_type=PROBLEM_TYPE, headers=said)
+
+
+def _is_version_2(content_type: bytes) -> bool:
+    """Raises UnsupportedMediaType for neither."""
+    media, *parameters = [part.strip().lower() for part in content_type.decode("latin-1").split(";")]
+    named = [part.partition("=")[2].strip('"') for part in parameters if part.startswith("proto=")]
+    proto = named[0] if named else prometheus.MESSAGE_1.lower()
+    if media not in ("", PROTOBUF) or proto not in (
+        prometheus.MESSAGE_1.lower(),
+        prometheus.MESSAGE_2.lower(),
+    ):
+        raise UnsupportedMediaType(
+            f"Remote write is sent as {PROTOBUF} of {prometheus.MESSAGE_1} or {prometheus.MESSAGE_2}."
+        )
+    return proto == prometheus.MESSAGE_2.lower()
 
 
 async def _take_points(request: Connection, system: System, points: Sequence[Point]) -> list[str]:

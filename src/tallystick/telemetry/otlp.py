@@ -22,6 +22,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, D
 
 from tallystick.errors import BadRequest
 from tallystick.telemetry.event import Record
+from tallystick.telemetry.messages import INT32, TEXT, message_class
 from tallystick.telemetry.point import ATTRIBUTES_MAX, TIME_NS_MAX, Kind, Point, check_count
 
 SOURCE = "otlp"
@@ -155,6 +156,19 @@ def logs_answer(rejected: int, why: str, *, is_json: bool) -> bytes:
         answer.partial_success.rejected_log_records = rejected
         answer.partial_success.error_message = why
     return _written(answer, is_json=is_json)
+
+
+_Status = message_class("tallystick.rpc", "Status", {"Status": [("code", 1, INT32), ("message", 2, TEXT)]})
+_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 408: 4, 413: 11, 429: 8, 500: 13, 503: 14, 504: 4}
+_INVALID_ARGUMENT = 3
+
+
+def error_answer(status: int, detail: str, *, is_json: bool) -> tuple[int, bytes]:
+    """An error as OTLP/HTTP words it: a google.rpc.Status in the content type of the request, and its HTTP status. A sender drops
+    what is refused with any status but 429, 502, 503 and 504: a full disk is one that passes."""
+    status = 503 if status == 507 else status
+    said = _Status(code=_CODES.get(status, _INVALID_ARGUMENT), message=detail)
+    return status, _written(said, is_json=is_json)
 
 
 def _written(answer: Message, *, is_json: bool) -> bytes:

@@ -58,7 +58,7 @@ OURS = {"portal": 200, "elsewhere": 403}
 CUT = {"portal": 200}
 """A question about everybody: every token is answered, for what it sees."""
 
-OURS_ALONE = ("/v1/", "/openmeter/", "/otlp/", "/prometheus/")
+OURS_ALONE = ("/v1/", "/openmeter/", "/prometheus/")
 """Paths whose errors are problem documents; other vendors' have their own (api/compat)."""
 
 ANY = "any"

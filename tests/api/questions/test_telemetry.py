@@ -8,6 +8,8 @@ import httpx
 import pyarrow as pa
 import pytest
 import requests
+from google.protobuf.json_format import MessageToDict
+from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
@@ -18,7 +20,7 @@ from requests.adapters import BaseAdapter
 from tests.api.questions.live import Live, Tenant, opened
 
 from tallystick.api.compat import taking
-from tallystick.telemetry.prometheus import _WriteRequest
+from tallystick.telemetry.prometheus import _Request, _WriteRequest
 
 DELTA = {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA}
 EVER = {"from": "2026-01-01T00:00:00Z", "to": "2040-01-01T00:00:00Z"}
@@ -242,4 +244,77 @@ def test_prometheus_counters_through_restarts(tenant: Tenant) -> None:
     ],
 )
 def test_what_is_no_request(tenant: Tenant, path: str, content: bytes, headers: Any, status: int) -> None:
-    assert tenant.send("POST", path, content=content, headers=headers).status_code == status
+    answer = tenant.send("POST", path, content=content, headers=headers)
+    assert answer.status_code == status
+    if path.startswith("/otlp/"):
+        is_json = headers["content-type"] == "application/json"
+        assert answer.headers["content-type"] == ("application/json" if is_json else "application/x-protobuf")
+        said = answer.json() if is_json else MessageToDict(Status.FromString(answer.content))
+        assert said["code"] == 3
+        assert said["message"]
+
+
+def test_a_wrong_key_is_refused_in_the_words_of_otlp(live: Live) -> None:
+    for media, read in (
+        ("application/json", lambda answer: answer.json()["code"]),
+        ("application/x-protobuf", lambda answer: Status.FromString(answer.content).code),
+    ):
+        headers = {"authorization": "Bearer tsk_wrong", "content-type": media}
+        answer = live.send("POST", "/otlp/v1/metrics", content=b"", headers=headers)
+        assert (answer.status_code, read(answer)) == (401, 16)
+        assert answer.headers["content-type"] == media
+
+
+def write_2(
+    tenant: Tenant, at_ms: int, labels: dict[str, str], value: float, kind: int = 1
+) -> httpx.Response:
+    symbols = ["", *sorted({*labels, *labels.values()})]
+    request = _Request(symbols=symbols)
+    one = request.timeseries.add()
+    for pair in sorted(labels.items()):
+        one.labels_refs.extend(symbols.index(text) for text in pair)
+    one.samples.add(value=value, timestamp=at_ms)
+    one.metadata.type = kind
+    return tenant.send(
+        "POST",
+        "/prometheus/api/v1/write",
+        content=pa.Codec("snappy").compress(request.SerializeToString(), asbytes=True),
+        headers={
+            "content-encoding": "snappy",
+            "content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            "x-prometheus-remote-write-version": "2.0.0",
+        },
+    )
+
+
+def test_remote_write_2_tells_what_was_taken_and_is_one_series_with_1(tenant: Tenant) -> None:
+    tenant.meter(key="hits", event_type="hits_total", aggregation="sum", value="$.value")
+    base = 1_767_225_600_000
+    labels = {"__name__": "hits_total", "job": "shop", "instance": "i", "customer": "acme"}
+    assert write(tenant, base, hits_total=10).status_code == 204
+    for at, value in ((15, 12), (15, 12), (30, 3)):
+        answer = write_2(tenant, base + at * 1000, labels, value)
+        assert answer.status_code == 204, answer.text
+        assert answer.headers["x-prometheus-remote-write-samples-written"] == "1"
+        assert answer.headers["x-prometheus-remote-write-histograms-written"] == "0"
+        assert answer.headers["x-prometheus-remote-write-exemplars-written"] == "0"
+    assert write(tenant, base + 30_000, hits_total=3).status_code == 204
+    assert total(tenant, "hits") == {None: "5"}
+    assert write_2(tenant, base, {**labels, "__name__": "level"}, 7, kind=2).status_code == 204
+    nobody = write_2(tenant, base, {"__name__": "hits_total"}, 7)
+    assert (nobody.status_code, nobody.json()["code"]) == (400, "samples_refused")
+    assert nobody.headers["x-prometheus-remote-write-samples-written"] == "0"
+
+
+def test_remote_write_2_that_cannot_be_read(tenant: Tenant) -> None:
+    headers = {
+        "content-encoding": "snappy",
+        "content-type": "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+    }
+    for request in (_Request(symbols=["a"]), _Request(symbols=[""])):
+        request.timeseries.add().labels_refs.extend([0, 7])
+        packed = pa.Codec("snappy").compress(request.SerializeToString(), asbytes=True)
+        answer = tenant.send("POST", "/prometheus/api/v1/write", content=packed, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_telemetry")
+    headers["content-type"] = "application/x-protobuf;proto=io.prometheus.write.v3.Request"
+    assert tenant.send("POST", "/prometheus/api/v1/write", content=b"", headers=headers).status_code == 415

@@ -4,7 +4,8 @@ Routes are checked, counted and documented like any other of ours. This layer li
 errors of every origin (no route, no key, no scope, a body that cannot be read) come out in the vendor's shape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler, Message, Receive, S
 from tallystick.api.compat import amberflo, lago, openmeter, stripe
 from tallystick.api.compat.vendor import Problem, Vendor
 from tallystick.api.problem import PROBLEM_TYPE
+from tallystick.api.telemetry import OTLP, otlp_refusal
 from tallystick.config import Settings
 from tallystick.errors import Invalid
 
@@ -58,17 +60,25 @@ class Compat:
         if scope["type"] == "http":
             vendor = self._vendors.get(scope["path"].removeprefix("/").partition("/")[0])
         if vendor is None:
+            if scope["type"] == "http" and scope["path"].startswith(OTLP):
+                given = dict(scope["headers"]).get(b"content-type", b"")
+                send = _worded(lambda problem: otlp_refusal(problem.status, problem.detail, given), send)
             await self._inner(scope, receive, send)
             return
         secret = vendor.secret_of(dict(scope["headers"]))
         if secret is not None:
             others = [header for header in scope["headers"] if header[0] != b"authorization"]
             scope["headers"] = [*others, (b"authorization", b"Bearer " + secret)]
-        await self._inner(scope, receive, _worded(vendor, scope["path"], send))
+        await self._inner(scope, receive, _worded(partial(_in_words_of, vendor, scope["path"]), send))
 
 
-def _worded(vendor: Vendor, path: str, send: Send) -> Send:
-    """Passes answers on, problem documents in the vendor's words."""
+def _in_words_of(vendor: Vendor, path: str, problem: Problem) -> tuple[int, str, bytes]:
+    answer = vendor.error_of(problem, path)
+    return answer.status, answer.media_type, msgspec.json.encode(answer.document)
+
+
+def _worded(words: Callable[[Problem], tuple[int, str, bytes]], send: Send) -> Send:
+    """Passes answers on, problem documents in other words: a status, a media type and a body."""
     held: Any = None
     pieces: list[bytes] = []
 
@@ -82,15 +92,14 @@ def _worded(vendor: Vendor, path: str, send: Send) -> Send:
             pieces.append(message.get("body", b""))
             if message.get("more_body", False):
                 return
-            answer = vendor.error_of(_problem.decode(b"".join(pieces)), path)
-            body = msgspec.json.encode(answer.document)
+            status, media_type, body = words(_problem.decode(b"".join(pieces)))
             own = (b"content-type", b"content-length")
             headers = [header for header in held["headers"] if header[0] not in own]
             headers += [
-                (b"content-type", answer.media_type.encode()),
+                (b"content-type", media_type.encode()),
                 (b"content-length", b"%d" % len(body)),
             ]
-            start: Any = {**held, "status": answer.status, "headers": headers}
+            start: Any = {**held, "status": status, "headers": headers}
             await send(start)
             message = {**message, "body": body, "more_body": False}
         await send(message)
