@@ -168,6 +168,24 @@ class Settings:
         "openmeter,lago,amberflo,stripe",
         "Vendors whose APIs are answered under a prefix of their name, with commas between them; none: no vendor's.",
     )
+    crm: str = _setting(
+        "",
+        "A CRM that is told of customers' plan, usage, spend and health. Empty: none.",
+        choices=("", "hubspot", "salesforce"),
+    )
+    crm_tenant: str = _setting("default", "Whose customers the CRM is told of.")
+    crm_meters: str = _setting(
+        "",
+        "Meters whose usage it is told, with commas between them; the first says whether a customer grows.",
+    )
+    crm_every_s: int = _setting(3600, "How often the CRM is told what has changed.")
+    crm_url: str = _setting(
+        "",
+        "Of Salesforce: https://mydomain.my.salesforce.com. Of HubSpot: empty, or another address of its API.",
+    )
+    crm_token: str = _setting("", "Of HubSpot: the token of a private app.", secret=True)
+    crm_client_id: str = _setting("", "Of Salesforce: the connected app's consumer key.")
+    crm_client_secret: str = _setting("", "Of Salesforce: its secret.", secret=True)
     export_urls: str = _setting(
         "",
         "URLs below which continuous exports may write, with commas between them: s3://bucket/prefix, file:///directory. Empty: "

@@ -24,6 +24,10 @@ from tallystick.catalog.relational import RelationalCatalog
 from tallystick.catalog.reservations import RelationalLedger
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
+from tallystick.crm.hubspot import URL as HUBSPOT_URL
+from tallystick.crm.hubspot import HubSpot
+from tallystick.crm.interface import Crm
+from tallystick.crm.salesforce import Salesforce
 from tallystick.delivery.addresses import Guard
 from tallystick.delivery.email import EmailSender, SmtpServer
 from tallystick.delivery.http import Poster
@@ -36,6 +40,7 @@ from tallystick.flows.backup import LEDGER
 from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
 from tallystick.flows.cluster import ClusterRecording
+from tallystick.flows.crm import CrmKeeper
 from tallystick.flows.deliver import Deliverer, Senders, retry_schedule
 from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorders
@@ -324,6 +329,19 @@ def _place(settings: Settings, url: str) -> Place:
     return Bucket(bucket, prefix, endpoint=settings.export_s3_endpoint)
 
 
+def _crm(settings: Settings) -> Crm | None:
+    """Who is told of customers; None: nobody."""
+    if settings.crm == "hubspot" and settings.crm_token:
+        return HubSpot(settings.crm_token, url=settings.crm_url or HUBSPOT_URL)
+    needed = (settings.crm_url, settings.crm_client_id, settings.crm_client_secret)
+    if settings.crm == "salesforce" and all(needed):
+        return Salesforce(*needed)
+    if settings.crm:
+        needs = "crm_token" if settings.crm == "hubspot" else "crm_url, crm_client_id and crm_client_secret"
+        raise Invalid(f"crm: {settings.crm} needs {needs}.", code="invalid_setting")
+    return None
+
+
 def _smtp_server(settings: Settings) -> SmtpServer | None:
     if not settings.smtp_host:
         return None
@@ -417,6 +435,7 @@ async def _start_alone(parts: _Parts) -> Running:
     sources = parts.sources(system, coordination, new_owner(), lease_s=RENEW_S)
     reports = ReportKeeper(system)
     exports = ExportKeeper(system, parts.lake, on_step=parts.on_export_step)
+    crm = CrmKeeper(system, _crm(settings))
     tasks = [
         asyncio.create_task(recorder.run(), name="recorder"),
         asyncio.create_task(builder.run(), name="builder"),
@@ -430,6 +449,7 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(alerts.run(), name="alerts"),
         asyncio.create_task(reports.run(), name="reports"),
         asyncio.create_task(exports.run(), name="exports"),
+        asyncio.create_task(crm.run(), name="crm"),
     ]
     feeding = asyncio.create_task(sources.run(), name="sources")
 
@@ -438,6 +458,7 @@ async def _start_alone(parts: _Parts) -> Running:
         await asyncio.gather(feeding, return_exceptions=True)
         coordination.close()
         await exports.stop()
+        await crm.stop()
         await alerts.stop()
         await reports.stop()
         limits.stop()
@@ -535,6 +556,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/alerts": AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step).work,
             "job/erase": eraser.work,
             "job/reports": ReportKeeper(system).work,
+            "job/crm": CrmKeeper(system, _crm(settings)).work,
             "job/exports": ExportKeeper(system, parts.lake, on_step=parts.on_export_step).work,
         }
         keepers.append(JobKeeper(coordination.leases, jobs, owner=owner, renew_s=lease_s))

@@ -1,5 +1,6 @@
 """`/v1/exports` on the real parts: what is recorded is in the files of exactly one manifest."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ from tests.api.questions.lake_reader import manifests_of, rows_of
 from tests.api.questions.live import Live, Tenant, faults, opened
 
 from .test_backtest import begun
+
+RECIPE = Path(__file__).parents[3] / "docs/howto/continuous-export.md"
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +125,31 @@ def test_the_sum_over_manifests_is_usage(tenant: Tenant, lake: Path) -> None:
     parts = [part for manifest in manifests_of(root) for part in manifest["meters"]]
     assert [part["from"] for part in parts if part["meter"] == "calls"] == [None]
 
+    asked = {
+        "from": "2026-07-01T00:00:00Z",
+        "to": "2026-08-01T00:00:00Z",
+        "group_by": ["customer"],
+        "window": "day",
+    }
+    expected = {
+        (row["group"]["customer"], row["window_start"][:10]): Decimal(row["value"])
+        for row in tenant.post("/v1/meters/n/usage", asked).json()["rows"]
+    }
+    found = {
+        (customer, str(day)): value
+        for meter, customer, day, value in by_recipe(root)
+        if meter == "n" and value
+    }
+    assert found == {place: value for place, value in expected.items() if value}
+
+
+def by_recipe(root: Path) -> list[tuple[Any, ...]]:
+    """The SQL of docs/howto/continuous-export.md."""
+    recipe = re.search(r"```sql\n(.*?)```", RECIPE.read_text(), re.DOTALL)
+    assert recipe is not None
     with duckdb.connect() as lakehouse:
         lakehouse.execute("SET autoinstall_known_extensions = false")
-        files = [str(root / file["path"]) for manifest in manifests_of(root) for file in manifest["files"]]
-        found = lakehouse.execute(
-            "SELECT sum(value * sign) FROM read_parquet(?, hive_partitioning = true) WHERE meter = 'n' AND date = '2026-07-01'",
-            [files],
-        ).fetchone()
-    asked = {"from": "2026-07-01T00:00:00Z", "to": "2026-07-02T00:00:00Z"}
-    (day,) = tenant.post("/v1/meters/n/usage", asked).json()["rows"]
-    assert found is not None
-    assert found[0] == Decimal(day["value"])
+        return lakehouse.execute(recipe[1].replace("/var/exports/default/usage", str(root))).fetchall()
 
 
 def test_invoices_that_became_final_and_void(tenant: Tenant, lake: Path) -> None:
