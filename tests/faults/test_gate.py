@@ -36,13 +36,12 @@ class Account:
 
 
 class Racer:
-    def __init__(self, server: Server, seed: int) -> None:
-        self.server = server
+    def __init__(self, url: str, seed: int, *, timeout_s: float = 10) -> None:
         self.account = Account()
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._open: list[str] = []
         self._client = httpx.AsyncClient(
-            base_url=server.url, headers=_HEADERS, timeout=10, limits=httpx.Limits(max_connections=CALLERS)
+            base_url=url, headers=_HEADERS, timeout=timeout_s, limits=httpx.Limits(max_connections=CALLERS)
         )
 
     async def close(self) -> None:
@@ -64,19 +63,19 @@ class Racer:
             await self.step()
 
     async def step(self) -> None:
-        kind = self._random.choices(("reserve", "settle", "release", "check", "batch"), (5, 4, 1, 2, 1))[0]
-        customer = self._random.choice(tuple(LIMITS))
-        amount = self._random.randint(1, 9)
+        kind = self.random.choices(("reserve", "settle", "release", "check", "batch"), (5, 4, 1, 2, 1))[0]
+        customer = self.random.choice(tuple(LIMITS))
+        amount = self.random.randint(1, 9)
         if kind == "check":
-            answer = await self.send("POST", "/v1/check", _ask(customer, amount))
+            answer = await self.send("POST", "/v1/check", ask_of(customer, amount))
             if answer is not None and answer.status_code == 200:
                 _consistent(answer.json())
         elif kind == "batch":
             await self._batch()
         elif kind == "reserve" or not self._open:
-            ttl_s = self._random.choice((1, 30, 600))
+            ttl_s = self.random.choice((1, 30, 600))
             answer = await self.send(
-                "POST", "/v1/reservations", _ask(customer, amount) | {"ttl_seconds": ttl_s}
+                "POST", "/v1/reservations", ask_of(customer, amount) | {"ttl_seconds": ttl_s}
             )
             if answer is None:
                 return
@@ -89,13 +88,13 @@ class Racer:
                 assert answer.status_code in (409, 503), answer.text
                 self.account.refused += 1
         else:
-            name = self._open.pop(self._random.randrange(len(self._open)))
+            name = self._open.pop(self.random.randrange(len(self._open)))
             await self._end(name, kind)
 
     async def _batch(self) -> None:
         """Some reservations in one request, and as many questions."""
-        asks = [_ask(self._random.choice(tuple(LIMITS)), self._random.randint(1, 3)) for _ in range(4)]
-        items = [ask | {"ttl_seconds": self._random.choice((1, 600))} for ask in asks]
+        asks = [ask_of(self.random.choice(tuple(LIMITS)), self.random.randint(1, 3)) for _ in range(4)]
+        items = [ask | {"ttl_seconds": self.random.choice((1, 600))} for ask in asks]
         answer = await self.send("POST", "/v1/reservations/batch", {"items": items})
         if answer is not None and answer.status_code == 200:
             for ask, made in zip(asks, answer.json()["items"], strict=True):
@@ -118,7 +117,7 @@ class Racer:
             if answer is not None and answer.status_code == 200:
                 self.account.released.add(name)
             return
-        more = self._random.choice((0, 0, -1, 3))
+        more = self.random.choice((0, 0, -1, 3))
         amount = max(Decimal(1), self.account.reserved[name] + more)
         answer = await self.send("POST", f"/v1/reservations/{name}/settle", {"amount": str(amount)})
         if answer is None:
@@ -130,7 +129,7 @@ class Racer:
             assert answer.status_code in (409, 503), answer.text
 
 
-def _ask(customer: str, amount: int) -> dict[str, Any]:
+def ask_of(customer: str, amount: int) -> dict[str, Any]:
     return {"customer": customer, "meter": "units", "amount": amount}
 
 
@@ -142,10 +141,10 @@ def _consistent(receipt: dict[str, Any]) -> None:
     assert Decimal(receipt["remaining"]) == limit - used - held, receipt
 
 
-async def _ready(racer: Racer) -> None:
+async def ready(racer: Racer) -> None:
     until_s = time.monotonic() + _DOWN_S_MAX
     while time.monotonic() < until_s:
-        answer = await racer.send("POST", "/v1/check", _ask("c0", 1))
+        answer = await racer.send("POST", "/v1/check", ask_of("c0", 1))
         if answer is not None and answer.status_code == 200:
             return
         await asyncio.sleep(0.2)
@@ -153,25 +152,25 @@ async def _ready(racer: Racer) -> None:
 
 
 async def _race(server: Server, seed: int) -> None:
-    racer = Racer(server, seed)
+    racer = Racer(server.url, seed)
     try:
-        await _prepare(racer)
+        await prepare(racer)
         callers = [asyncio.create_task(racer.caller()) for _ in range(CALLERS)]
         for part in (1, 2):
             while racer.account.done < OPERATIONS * part // 3:
                 await asyncio.sleep(0.01)
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
-            await _ready(racer)
+            await ready(racer)
         await asyncio.gather(*callers)
-        await _ready(racer)
-        await _settle_up(racer)
+        await ready(racer)
+        await settle_up(racer)
     finally:
         await racer.close()
     print(f"operations={racer.account.done} {len(racer.account.reserved)=} {len(racer.account.settled)=}")
 
 
-async def _prepare(racer: Racer) -> None:
+async def prepare(racer: Racer) -> None:
     meter = {"key": "units", "event_type": "use", "aggregation": "sum", "value": "$.n"}
     assert (await racer.send("POST", "/v1/meters", meter)).status_code == 201  # pyright: ignore
     for customer, amount in LIMITS.items():
@@ -188,7 +187,7 @@ async def _prepare(racer: Racer) -> None:
         assert made.status_code == 201, made.text
 
 
-async def _settle_up(racer: Racer) -> None:
+async def settle_up(racer: Racer) -> None:
     """Every reservation is what it was acknowledged to be; what is settled is what is billed, and what is used."""
     found: dict[str, dict[str, Any]] = {}
     cursor = ""
@@ -226,7 +225,7 @@ async def _settle_up(racer: Racer) -> None:
         rows = answer.json()["rows"]
         usage = Decimal(rows[0]["value"]) if rows else Decimal(0)
         assert usage == settled[customer] <= limit, (customer, usage, settled[customer])
-        stands = await racer.send("POST", "/v1/check", _ask(customer, 1))
+        stands = await racer.send("POST", "/v1/check", ask_of(customer, 1))
         assert stands is not None
         assert (Decimal(stands.json()["used"]), Decimal(stands.json()["held"])) == (usage, held[customer])
 

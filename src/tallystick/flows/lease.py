@@ -74,6 +74,11 @@ class Held(Generic[K]):
             )
 
     @property
+    def is_in_force(self) -> bool:
+        """Whether `check` would let a write pass."""
+        return not self._is_lost and self._elapsed_s() < self._valid_until_s
+
+    @property
     def is_lost(self) -> bool:
         return self._is_lost
 

@@ -3,11 +3,12 @@
 import asyncio
 import random
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
@@ -15,7 +16,7 @@ from tests.api.questions.live import Live, Tenant
 from tests.api.questions.test_gate import SPELLED, a_limit
 
 from tallystick.api.app import server_config
-from tallystick.api.direct import read_head
+from tallystick.api.direct import Urgency, read_head
 
 _WAIT_S_MAX = 20.0
 
@@ -234,6 +235,27 @@ def test_a_quiet_connection_is_closed_and_a_busy_one_not(
             assert wire.answer()[0] == 200
         assert wire.is_closed()
     assert len(made) == 1
+
+
+def test_threads_are_interrupted_sooner_only_while_many_calls_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    intervals = [0.001]
+    monkeypatch.setattr(sys, "getswitchinterval", lambda: intervals[-1])
+    monkeypatch.setattr(sys, "setswitchinterval", intervals.append)
+    looks: list[Any] = []
+
+    class Loop:
+        def call_later(self, seconds: float, look: Any, *rest: Any) -> Any:
+            looks.append(lambda: look(*rest))
+            return look
+
+    urgency, loop = Urgency(), cast("asyncio.AbstractEventLoop", Loop())
+    for calls, expected in ((99, 0.001), (100, 0.00005), (100, 0.00005), (99, 0.001), (0, 0.001)):
+        for _ in range(calls):
+            urgency.called(loop)
+        looks.pop()()
+        assert intervals[-1] == expected, calls
+    assert not looks
+    assert intervals == [0.001, 0.00005, 0.001]
 
 
 _PLAIN = (

@@ -60,6 +60,7 @@ class Limiting:
         self._leases = leases
         self._address = address
         self._gate: LimitGate | None = None
+        self._held: Held[str] | None = None
         self._opened = asyncio.Event()
         self._stopping = asyncio.Event()
         self._rules: RuleBook | None = None
@@ -105,7 +106,7 @@ class Limiting:
                 ledger = await asyncio.to_thread(self._make_ledger, held)
                 gate = LimitGate(self._system, self._rules, ledger, self._events)
                 await gate.open()
-                self._gate = gate
+                self._gate, self._held = gate, held
                 self._opened.set()
                 ends = [asyncio.ensure_future(leaving.wait()), asyncio.ensure_future(gate.failed.wait())]
                 await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +117,7 @@ class Limiting:
             except Exception as error:
                 _logger.warning("gate_not_open", error=repr(error))
             finally:
-                self._gate = None
+                self._gate = self._held = None
                 self._opened.clear()
                 if gate is not None:
                     await gate.close()
@@ -130,15 +131,19 @@ class Limiting:
     # -- asking ---------------------------------------------------------------------------------------------------
     @property
     def here(self) -> LimitGate | None:
-        """The gate, where it is this process's and open."""
+        """The gate, where it is this process's and open. A process that was frozen, or cut off, may own it no longer: while
+        its lease is not in force it answers nothing, not even a check."""
+        if self._held is not None and not self._held.is_in_force:
+            return None
         return self._gate
 
     async def gate(self) -> LimitGate | Elsewhere:
         """The gate, or where it is. Raises Unavailable (gate_not_ready) while nobody has it open."""
         deadline_s = time.monotonic() + READY_S_MAX
         while True:
-            if self._gate is not None:
-                return self._gate
+            here = self.here
+            if here is not None:
+                return here
             url = await self._elsewhere()
             if url is not None:
                 return Elsewhere(url)
@@ -149,6 +154,9 @@ class Limiting:
                     code="gate_not_ready",
                     retry_after_s=1,
                 )
+            if self._gate is not None:
+                await asyncio.sleep(min(left_s, 0.1))  # open, and not in force
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._opened.wait(), min(left_s, 0.1))
 
