@@ -184,7 +184,7 @@ async def prometheus_write(request: Connection) -> Response[bytes | None]:
         return Response(None, status_code=204)
     # What is left out on purpose counts as taken: a sender takes the difference for lost.
     said = {
-        "X-Prometheus-Remote-Write-Samples-Written": str(written.samples - len(refused)),
+        "X-Prometheus-Remote-Write-Samples-Written": str(max(0, written.samples - len(refused))),
         "X-Prometheus-Remote-Write-Histograms-Written": "0",
         "X-Prometheus-Remote-Write-Exemplars-Written": "0",
     }
@@ -195,14 +195,11 @@ async def prometheus_write(request: Connection) -> Response[bytes | None]:
 
 
 def _is_version_2(content_type: bytes) -> bool:
-    """Raises UnsupportedMediaType for neither."""
-    media, *parameters = [part.strip().lower() for part in content_type.decode("latin-1").split(";")]
+    """Raises UnsupportedMediaType for a message that is neither. One that is not named is of 1.0."""
+    parameters = [part.strip().lower() for part in content_type.decode("latin-1").split(";")[1:]]
     named = [part.partition("=")[2].strip('"') for part in parameters if part.startswith("proto=")]
     proto = named[0] if named else prometheus.MESSAGE_1.lower()
-    if media not in ("", PROTOBUF) or proto not in (
-        prometheus.MESSAGE_1.lower(),
-        prometheus.MESSAGE_2.lower(),
-    ):
+    if proto not in (prometheus.MESSAGE_1.lower(), prometheus.MESSAGE_2.lower()):
         raise UnsupportedMediaType(
             f"Remote write is sent as {PROTOBUF} of {prometheus.MESSAGE_1} or {prometheus.MESSAGE_2}."
         )
