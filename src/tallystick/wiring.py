@@ -46,6 +46,7 @@ from tallystick.flows.derive import ReadingsBuilder
 from tallystick.flows.erase import FactsEraser, TenantEraser, erased_by_recorders
 from tallystick.flows.exports.keeper import ExportKeeper
 from tallystick.flows.exports.lake import SCHEMES, Lake
+from tallystick.flows.feed import EventFeed
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
@@ -431,6 +432,7 @@ async def _start_alone(parts: _Parts) -> Running:
     deliverer = parts.deliverer()
     alerts = AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step)
     system.alerts.working = True
+    feed = EventFeed(system)
     coordination = Coordination(_catalog_url(settings, directory))
     sources = parts.sources(system, coordination, new_owner(), lease_s=RENEW_S)
     reports = ReportKeeper(system)
@@ -447,6 +449,7 @@ async def _start_alone(parts: _Parts) -> Running:
         asyncio.create_task(limits.run(), name="limits"),
         asyncio.create_task(deliverer.run(), name="deliveries"),
         asyncio.create_task(alerts.run(), name="alerts"),
+        asyncio.create_task(feed.run(), name="feed"),
         asyncio.create_task(reports.run(), name="reports"),
         asyncio.create_task(exports.run(), name="exports"),
         asyncio.create_task(crm.run(), name="crm"),
@@ -460,6 +463,7 @@ async def _start_alone(parts: _Parts) -> Running:
         await exports.stop()
         await crm.stop()
         await alerts.stop()
+        await feed.stop()
         await reports.stop()
         limits.stop()
         await deliverer.stop()
@@ -553,6 +557,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
             "job/rollups": rollups.work,
             "job/billing": billing.work,
             "job/deliveries": deliverer.work,
+            "job/feed": EventFeed(system).work,
             "job/alerts": AlertKeeper(system, status=system.alerts, on_step=parts.on_alert_step).work,
             "job/erase": eraser.work,
             "job/reports": ReportKeeper(system).work,

@@ -9,7 +9,7 @@ from litestar.response import Response
 from litestar.types import ControllerRouterHandler
 
 from tallystick.api import wire
-from tallystick.api.auth import actor_of, caller, require
+from tallystick.api.auth import actor_of, caller, check_scope, require
 from tallystick.api.deliveries import DELIVERY_WITH_ATTEMPTS, delivery_document
 from tallystick.api.fields import Fields
 from tallystick.api.meters import check_if_match, etag_of, listed_in
@@ -27,10 +27,12 @@ from tallystick.api.openapi import (
     query,
 )
 from tallystick.catalog.delivering import (
+    BATCH_EVENTS_MAX,
     CHANNEL_TYPES,
     RECIPIENTS_MAX,
     SIGNATURES,
     ChannelType,
+    Match,
     Setup,
     Signature,
 )
@@ -44,6 +46,8 @@ from tallystick.flows.usage import in_questions
 Connection = Request[Any, Any, Any]
 NAME_CHARACTERS_MAX = 256
 URL_CHARACTERS_MAX = 2048
+FILTER_CHARACTERS_MAX = 1024
+FILTERS_MAX = 20
 
 
 def channel_document(found: Shown) -> dict[str, Any]:
@@ -56,6 +60,8 @@ def channel_document(found: Shown) -> dict[str, Any]:
         "url": setup.url,
         "to": list(setup.to),
         "events": list(setup.events),
+        "match": None if setup.match is None else match_document(setup.match),
+        "batch": setup.batch,
         "ordered": setup.ordered,
         "signature": setup.signature,
         "customer": channel.customer,
@@ -66,6 +72,16 @@ def channel_document(found: Shown) -> dict[str, Any]:
         "previous_secret_until": wire.optional_time_text(channel.previous_until_us),
         "created_at": wire.time_text(channel.created_at_us),
         "changed_at": wire.time_text(channel.changed_at_us),
+    }
+
+
+def match_document(match: Match) -> dict[str, Any]:
+    """Of which events a channel is told."""
+    return {
+        "type": list(match.type),
+        "customer": list(match.customer),
+        "meter": match.meter,
+        "filter": match.filter,
     }
 
 
@@ -92,8 +108,27 @@ _SIGNATURE: Schema = {
 _EVENTS = array(
     STRING,
     description="Kinds of news it subscribes to, such as `alert.fired`, `invoice.*` or `*`; what names the channel itself, as "
-    "an alert does, comes anyway.",
+    "an alert does, comes anyway. `event` is every event that is recorded (and no part of `*`).",
 )
+_MATCH: Schema = {
+    **objects(
+        {
+            "type": array(STRING),
+            "customer": array(STRING),
+            "meter": nullable(STRING),
+            "filter": {"type": "object", "additionalProperties": STRING},
+        },
+        required=(),
+    ),
+    "description": "Of which events it is told: of these types and customers, that count for this meter, with these values of "
+    "its dimensions. Left out: of all.",
+}
+_BATCH: Schema = {
+    "type": "integer",
+    "minimum": 1,
+    "maximum": BATCH_EVENTS_MAX,
+    "description": "How many events one message may hold: 1 (the default) sends each by itself.",
+}
 _MEMBERS: dict[str, Schema] = {
     "name": STRING,
     "url": nullable({"type": "string", "description": "Of a webhook or of Slack."}),
@@ -103,6 +138,8 @@ _MEMBERS: dict[str, Schema] = {
         "type": ["array", "string"],
     },
     "events": _EVENTS,
+    "match": nullable(_MATCH),
+    "batch": _BATCH,
     "ordered": {
         "type": "boolean",
         "description": "One at a time and in order: one that fails holds back those behind it.",
@@ -121,6 +158,8 @@ _CHANNEL_PROPERTIES: dict[str, Schema] = {
     "url": nullable(STRING),
     "to": array(STRING),
     "events": _EVENTS,
+    "match": nullable(_MATCH),
+    "batch": _BATCH,
     "ordered": {"type": "boolean"},
     "signature": nullable(_SIGNATURE),
     "customer": nullable({"type": "string", "description": "Whose it is; null: the tenant's."}),
@@ -162,12 +201,51 @@ def _read_setup(fields: Fields, kind: ChannelType, key: str) -> tuple[Setup, str
         ordered=fields.boolean("ordered"),
         signature=cast("Signature | None", fields.choice("signature", SIGNATURES)),
         enabled=True if raw_enabled is None else fields.boolean("enabled"),
+        match=_read_match(fields),
+        batch=fields.integer("batch", least=1, most=BATCH_EVENTS_MAX) or 1,
     )
     if kind == "email" and setup.url is not None:
         fields.fault("url", "invalid_value", "A channel of type email has no url, but `to`.")
     if kind != "email" and setup.to:
         fields.fault("to", "invalid_value", f"A channel of type {kind} has no `to`, but a url.")
     return channels.signed_setup(setup), fields.text("secret")
+
+
+def _read_match(fields: Fields) -> Match | None:
+    raw = fields.take("match")
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        fields.fault("match", "invalid_type", "match must be an object.")
+        return None
+    below = fields.within(cast("dict[str, Any]", raw), "match")
+    values = below.take("filter")
+    made: dict[str, str] = {}
+    if values is not None and not isinstance(values, dict):
+        below.fault("filter", "invalid_type", "filter must be an object of texts.")
+    elif values is not None:
+        for name, value in cast("dict[str, Any]", values).items():
+            if isinstance(value, str) and len(value) <= FILTER_CHARACTERS_MAX and len(made) < FILTERS_MAX:
+                made[name] = value
+            else:
+                detail = f"filter has at most {FILTERS_MAX} members, each a text."
+                below.fault("filter", "invalid_value", detail, name)
+    match = Match(
+        type=below.texts("type") or (),
+        customer=below.texts("customer") or (),
+        meter=below.text("meter", characters_max=128),
+        filter=made,
+    )
+    if made and match.meter is None:
+        below.fault("meter", "missing", "A filter is of a dimension of a meter: name it.")
+    below.close()
+    return match
+
+
+def _check_events(request: Connection, setup: Setup) -> None:
+    """Who may not read events may not have them sent either."""
+    if setup.wants_events:
+        check_scope(caller(request), "events:read")
 
 
 @post(
@@ -211,6 +289,7 @@ async def create_channel(request: Connection) -> Response[Any]:
     customer = fields.text("customer", characters_max=256)
     setup, secret = _read_setup(fields, cast("ChannelType", kind or "webhook"), key)
     fields.finish()
+    _check_events(request, setup)
     made = await channels.create(
         wire.system_of(request), _who(request), key, setup, customer=customer, secret=secret
     )
@@ -308,6 +387,7 @@ async def change_channel(request: Connection) -> Response[Any]:
         fields.fault("customer", "invalid_value", "Whose channel it is cannot be changed: make another one.")
     setup, secret = _read_setup(fields, cast("ChannelType", kind), key)
     fields.finish()
+    _check_events(request, setup)
     changed = await channels.change(
         system,
         who,

@@ -8,8 +8,9 @@ from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.fields import Fields
 from tallystick.api.openapi import PAGE, POSITION, STRING, TIME, array, nullable, objects, operation, query
-from tallystick.api.search import contribution_document, encoded, event_document
+from tallystick.api.search import contribution_document, encoded
 from tallystick.flows.customers import narrowed
+from tallystick.flows.event_document import event_document
 from tallystick.flows.explain import Explanation, Sample, explain
 from tallystick.flows.lookup import Contribution
 from tallystick.flows.overview import owner_values

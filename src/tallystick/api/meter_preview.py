@@ -10,8 +10,9 @@ from tallystick.api.auth import caller, require
 from tallystick.api.fields import Fields
 from tallystick.api.meters import NEW_METER, NEW_METER_EXAMPLE
 from tallystick.api.openapi import STRING, array, objects, operation, query
-from tallystick.api.search import contribution_document, encoded, event_document
+from tallystick.api.search import contribution_document, encoded
 from tallystick.flows import customers
+from tallystick.flows.event_document import event_document
 from tallystick.flows.preview import EVENTS_MAX, preview_meter
 from tallystick.metering.definition import parse_meter
 from tallystick.metering.reading import Reading

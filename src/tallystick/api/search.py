@@ -21,37 +21,18 @@ from tallystick.api.openapi import (
     operation,
     query,
 )
+from tallystick.flows.event_document import event_document
 from tallystick.flows.lookup import STATUSES, Contribution, Found, Known, Status, lookup, search
 from tallystick.flows.position import token_of
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.reading import Reading
-from tallystick.store.interface import Correction, EventSearch, Repeat, StoredEvent
+from tallystick.store.interface import Correction, EventSearch, Repeat
 
 Connection = Request[Any, Any, Any]
 
 SOURCE_DEFAULT = "/"
 RETRACTED = "retracted"
 """Why a retracted event contributes nothing, beside the reasons of metering/reading.py."""
-
-
-def event_document(event: StoredEvent) -> dict[str, Any]:
-    """An event as it was sent, `data` byte for byte, and what was noted of it on its way in.
-
-    Further CloudEvents attributes stand in `extensions`, where they cannot hide a member of ours."""
-    return {
-        "id": event.id,
-        "source": event.source,
-        "type": event.type,
-        "subject": event.subject,
-        "time": wire.time_text(event.time_us),
-        "time_source": "event" if event.time_given else "received",
-        "data": msgspec.Raw(event.data) if event.data else None,
-        "extensions": msgspec.Raw(event.attributes) if event.attributes else {},
-        "customer": event.customer,
-        "received_at": wire.time_text(event.received_at_us),
-        "recorded_at": wire.time_text(event.recorded_at_us),
-        "position": token_of((event.position,)),
-    }
 
 
 def contribution_document(given: Contribution) -> dict[str, Any]:

@@ -73,6 +73,17 @@ deliveries = Table(
 is about. `attempts`: how often it was taken to be sent, ever; `retries`: how far along the schedule it is. `claim` is the
 fence: what was learned under an earlier one is not written any more. Taking one moves `due_at_us` to when it is given up."""
 
+channel_feeds = Table(
+    "channel_feeds",
+    metadata,
+    Column("channel_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("moment_us", BigInteger, nullable=False),
+    Column("position", Text),
+    Column("version", BigInteger, nullable=False),
+)
+"""How far each channel that subscribes to recorded events is: all up to this moment of recording and position (as digits;
+null: of the whole moment) are enqueued or not wanted. Moved where `version` is still the one that was read."""
+
 delivery_attempts = Table(
     "delivery_attempts",
     metadata,

@@ -23,6 +23,7 @@ from tallystick.errors import Conflict, NotFound
 _table = channel_tables.channels
 _column = _table.c
 _deliveries = channel_tables.deliveries
+_feeds = channel_tables.channel_feeds
 
 
 class Channels:
@@ -38,6 +39,7 @@ class Channels:
         *,
         customer: str | None,
         secret: str | None,
+        recorded_us: int | None = None,
         actor: Actor,
         now_us: int,
     ) -> Channel:
@@ -72,6 +74,7 @@ class Channels:
                 },
             )
             made = _get(connection, tenant, key)
+            _follow(connection, made, now_us if recorded_us is None else recorded_us)
             change.record((), tenant, "channel.create", f"channel/{key}", after=audited(made))
         return made
 
@@ -84,6 +87,7 @@ class Channels:
         expected: Callable[[Channel], None] = lambda present: None,
         secret: str | None = None,
         overlap_us: int = 0,
+        recorded_us: int | None = None,
         actor: Actor,
         now_us: int,
     ) -> Channel:
@@ -102,6 +106,7 @@ class Channels:
             if not setup.enabled:
                 end_pending(change.connection, present.number, DISABLED, now_us)
             made = _get(change.connection, tenant, key)
+            _follow(change.connection, made, now_us if recorded_us is None else recorded_us)
             rotated = {} if secret is None else {"secret": "changed"}
             change.record(
                 (),
@@ -126,6 +131,7 @@ class Channels:
             present = _get(change.connection, tenant, key)
             expected(present)
             change.connection.execute(delete(_table).where(_column.number == present.number))
+            _end_feed(change.connection, present.number)
             end_pending(change.connection, present.number, DELETED, now_us)
             change.record((), tenant, "channel.delete", f"channel/{key}", before=audited(present))
 
@@ -206,6 +212,22 @@ def audited(channel: Channel) -> dict[str, Any]:
 
 def _set(setup: Setup) -> dict[str, Any]:
     return {"content": msgspec.json.encode(setup).decode(), "subscribes": bool(setup.events)}
+
+
+def _follow(connection: Connection, channel: Channel, recorded_us: int) -> None:
+    """Begin to tell it of events, where it wants to be told and is not yet; or end it."""
+    if not (channel.setup.wants_events and channel.setup.enabled):
+        _end_feed(connection, channel.number)
+        return
+    column = _feeds.c
+    known = select(column.version).where(column.channel_number == channel.number)
+    if connection.execute(known).one_or_none() is None:
+        row = {"channel_number": channel.number, "moment_us": recorded_us, "version": 1}
+        connection.execute(insert(_feeds), row)
+
+
+def _end_feed(connection: Connection, number: int) -> None:
+    connection.execute(delete(_feeds).where(_feeds.c.channel_number == number))
 
 
 def _find(connection: Connection, tenant: str, key: str) -> Channel | None:

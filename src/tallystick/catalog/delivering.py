@@ -27,10 +27,26 @@ BODY_BYTES_MAX = 256 * 1024
 GONE, DELETED, DISABLED = "gone", "channel_deleted", "channel_disabled"
 
 
+EVENT_KIND = "event.recorded"
+"""The kind of news that an event is. It is no part of `*`: whoever wants every event says so."""
+EVENT_KINDS = ("event", "event.*", EVENT_KIND)
+BATCH_EVENTS_MAX = 500
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which events a channel is told. Empty: of all. `filter`: values of dimensions of the meter."""
+
+    type: tuple[str, ...] = ()
+    customer: tuple[str, ...] = ()
+    meter: str | None = None
+    filter: dict[str, str] = {}
+
+
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What a person sets of a channel. `url` of a webhook or a Slack hook, `to` of e-mail. `events`: kinds it subscribes to
     (`*`, `invoice.*`, `alert.fired`), beside what names the channel itself. `ordered`: one at a time, in the order of
-    enqueuing; one that fails holds back those behind it."""
+    enqueuing; one that fails holds back those behind it. `match` and `batch`: which events it is told of, if
+    of any, and how many at once."""
 
     type: ChannelType
     name: str
@@ -40,6 +56,13 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool = False
     signature: Signature | None = None
     enabled: bool = True
+    match: Match | None = None
+    batch: int = 1
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether it is told of every event that is recorded."""
+        return any(wanted in EVENT_KINDS for wanted in self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +179,20 @@ class DeliverySearch:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """A channel that is told of events, and how far: see the table channel_feeds."""
+
+    channel: Channel
+    moment_us: int
+    position: int | None
+    version: int
+
+
+class FeedMovedError(Exception):
+    """Somebody else has moved it, or the channel is not told any more: read again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """Deliveries taken to be sent, each with its channel; and when the next one is due that nobody has taken."""
 
@@ -175,10 +212,13 @@ class DeliveryCatalog(Protocol):
         *,
         customer: str | None,
         secret: str | None,
+        recorded_us: int | None = None,
         actor: Actor,
         now_us: int,
     ) -> Channel:
-        """Raises Conflict (channel_exists, too_many_channels), NotFound (customer_not_found)."""
+        """One that is told of events is told of those recorded after the moment `recorded_us` (None: after now).
+
+        Raises Conflict (channel_exists, too_many_channels), NotFound (customer_not_found)."""
         ...
 
     def change_channel(
@@ -190,6 +230,7 @@ class DeliveryCatalog(Protocol):
         expected: Callable[[Channel], None] = lambda present: None,
         secret: str | None = None,
         overlap_us: int = 0,
+        recorded_us: int | None = None,
         actor: Actor,
         now_us: int,
     ) -> Channel:
@@ -281,6 +322,21 @@ class DeliveryCatalog(Protocol):
 
     def forget_deliveries(self, before_us: int, *, limit: int = 1000) -> int:
         """Delete those finished before this moment, with their attempts; how many."""
+        ...
+
+    # -- events -------------------------------------------------------------------------------------------------
+    def feeds(self) -> tuple[Feed, ...]:
+        """Of all channels that are told of events and are sent to, of tenants that are not deleted."""
+        ...
+
+    def pending_of(self, channel_number: int) -> int:
+        """Deliveries of a channel that are pending."""
+        ...
+
+    def advance_feed(
+        self, feed: Feed, moment_us: int, position: int | None, notices: Sequence[Notice], *, now_us: int
+    ) -> Feed:
+        """Enqueue these and be this far, all of it or nothing. Raises FeedMovedError."""
         ...
 
     def delivery_backlog(self) -> int:

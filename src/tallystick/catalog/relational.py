@@ -17,6 +17,7 @@ from tallystick.catalog.database import Database
 from tallystick.catalog.dead_letters import DeadLetters
 from tallystick.catalog.deliveries import Deliveries
 from tallystick.catalog.exports import Exports
+from tallystick.catalog.feeds import Feeds
 from tallystick.catalog.idempotency import IdempotencyKeys
 from tallystick.catalog.interface import Topic
 from tallystick.catalog.invoices import Invoices
@@ -56,6 +57,7 @@ class RelationalCatalog(
     Limits,
     Channels,
     Deliveries,
+    Feeds,
     Alerts,
     AlertStates,
     Counters,

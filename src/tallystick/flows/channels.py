@@ -8,13 +8,22 @@ from time import monotonic
 
 import msgspec
 
-from tallystick.catalog.delivering import DISABLED, RECIPIENTS_MAX, Channel, Delivery, Notice, Setup
+from tallystick.catalog.delivering import (
+    DISABLED,
+    RECIPIENTS_MAX,
+    Channel,
+    Delivery,
+    Match,
+    Notice,
+    Setup,
+)
 from tallystick.catalog.interface import Actor
 from tallystick.delivery.addresses import UnusableURL
 from tallystick.delivery.email import checked_address
 from tallystick.delivery.signature import checked_secret, fingerprint, new_secret, public_key
 from tallystick.errors import Conflict, Fault, Invalid, NotFound, TallystickError
 from tallystick.flows.customers import narrowed, visible
+from tallystick.flows.feed import check_match
 from tallystick.flows.outbox import Outbox, outbox_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -69,6 +78,13 @@ async def check_setup(outbox: Outbox, setup: Setup) -> list[Fault]:
         if not plain or not set(plain) <= _KIND_CHARACTERS:
             detail = f"events: {wanted[:60]!r} is none; write alert.fired, invoice.* or *."
             faults.append(Fault(f"/events/{index}", "invalid_value", detail))
+    if setup.wants_events and setup.type != "webhook":
+        detail = "events: every event is told to a webhook alone."
+        faults.append(Fault("/events", "invalid_value", detail))
+    for name, is_given in (("match", setup.match is not None), ("batch", setup.batch != 1)):
+        if is_given and not setup.wants_events:
+            detail = f'{name} goes with "events": ["event"].'
+            faults.append(Fault(f"/{name}", "invalid_value", detail))
     if setup.type != "webhook" and setup.signature is not None:
         detail = f"A channel of type {setup.type} signs nothing."
         faults.append(Fault("/signature", "invalid_value", detail))
@@ -97,12 +113,22 @@ async def create(
     await _check(outbox, setup, secret)
     kept, made = _secret_of(outbox, setup, secret)
     owner = customer if customer is not None else who.bound
+    recorded_us = system.recorder.recorded_at_us
 
     def work() -> Shown:
         if owner is not None:
             narrowed(system.catalog, who.tenant, who.bound, (owner,))
+        if setup.wants_events:
+            check_match(system, who.tenant, owner, setup.match or Match())
         channel = outbox.catalog.create_channel(
-            who.tenant, key, setup, customer=owner, secret=kept, actor=who.actor, now_us=now_us
+            who.tenant,
+            key,
+            setup,
+            customer=owner,
+            secret=kept,
+            recorded_us=recorded_us,
+            actor=who.actor,
+            now_us=now_us,
         )
         return shown(outbox, channel, made)
 
@@ -127,14 +153,18 @@ async def change(
     await _check(outbox, setup, secret)
     resigned = setup.signature != present.channel.setup.signature
     kept, made = _secret_of(outbox, setup, secret) if secret is not None or resigned else (None, None)
+    recorded_us = system.recorder.recorded_at_us
 
     def work() -> Shown:
+        if setup.wants_events:
+            check_match(system, who.tenant, present.channel.customer, setup.match or Match())
         changed = outbox.catalog.change_channel(
             who.tenant,
             key,
             setup,
             expected=_as_seen(outbox, present, expected),
             secret=kept,
+            recorded_us=recorded_us,
             actor=who.actor,
             now_us=now_us,
         )

@@ -114,7 +114,7 @@ async def event_pages(
         was_full = False
         if until_us > place.moment_us or place.position < POSITION_END:
             try:
-                found, place_after, was_full = await _page(
+                found, place_after, was_full = await page_behind(
                     system, request, place, max(until_us, place.moment_us)
                 )
             except Unavailable:
@@ -135,10 +135,11 @@ async def event_pages(
             await tails.until(asyncio.ensure_future(system.recorder.wait_for_moment(place.moment_us, left_s)))
 
 
-async def _page(
+async def page_behind(
     system: System, request: TailRequest, place: Place, until_us: int
 ) -> tuple[tuple[StoredEvent, ...], Place, bool]:
-    """Events that are wanted, the place reached, and whether there were more than a page holds."""
+    """Events behind a place that are wanted, up to a published moment; the place reached, and whether there were more than a
+    page holds. Raises Unavailable, Forbidden, NotFound (the meter)."""
 
     def read() -> tuple[tuple[StoredEvent, ...], Place, bool]:
         customers = narrowed(system.catalog, request.tenant, request.bound, request.customers)
