@@ -198,6 +198,9 @@ async def test_what_is_wrong_is_said(url: str, database: psycopg.Connection[tupl
     with pytest.raises(SourceFaultError) as raised:
         await PostgresTable(TableSettings("postgresql://u:sesame@127.0.0.1:1/x", "t", "n"), feed).run()
     assert "sesame" not in str(raised.value)
+    for strange in ("postgresql:///x", "postgresql://h/x?passfile=/p", "postgresql://%2Frun/x"):
+        with pytest.raises(SourceFaultError, match="the URL cannot be used"):
+            await PostgresTable(TableSettings(strange, "t", "n"), feed).run()
 
 
 async def test_a_view_is_read_too(url: str, database: psycopg.Connection[tuple[object, ...]]) -> None:

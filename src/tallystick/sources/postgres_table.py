@@ -10,6 +10,7 @@ Rows that are read twice are one event by their identity. Changes of rows are no
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any, LiteralString, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from xxhash import xxh3_64_intdigest
 
 from tallystick.sources.interface import Feed, Record, SourceFaultError
@@ -39,6 +41,20 @@ _TYPES = frozenset(
     }
 )
 _WITH_XMIN = "rpm"
+_PARTS = frozenset(
+    {
+        "host",
+        "hostaddr",
+        "port",
+        "user",
+        "password",
+        "dbname",
+        "sslmode",
+        "channel_binding",
+        "target_session_attrs",
+    }
+)
+"""What a URL may say."""
 Row = tuple[str, str, list[str | None]]  # the cursor's value, the row as JSON, the key's values
 
 
@@ -286,8 +302,16 @@ def _document(marks: Marks) -> dict[str, Any]:
 async def connected(url: str, *, read_only: bool = True) -> psycopg.AsyncConnection[Any]:
     """A connection whose every statement stands for itself. Raises SourceFaultError."""
     try:
+        parts = conninfo_to_dict(url)
+        host = str(parts.get("host") or "")
+        strange = sorted(parts.keys() - _PARTS)
+        if strange or not host or any(one.strip().startswith(("/", "@")) for one in host.split(",")):
+            # Files and sockets of the server's machine are not a source's affair.
+            said = f"it may not say {', '.join(strange)}" if strange else "it must name a host"
+            raise SourceFaultError(f"PostgreSQL: the URL cannot be used: {said}.")
         connection = await psycopg.AsyncConnection.connect(
             url,
+            passfile=os.devnull,
             autocommit=True,
             connect_timeout=CONNECT_S,
             application_name="tallystick",
