@@ -7,7 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -97,6 +97,14 @@ class Provider:
                             "token_endpoint": f"{issuer}/token",
                         },
                     )
+                elif self.path.startswith("/login?"):
+                    # A browser comes here; the person has a session, and is sent back at once.
+                    asked = parse_qs(urlsplit(self.path).query)
+                    self.send_response(302)
+                    back = f"{asked['redirect_uri'][0]}?{urlencode(provider.log_in(self.path))}"
+                    self.send_header("location", back)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
                 else:
                     self._answer(404, {})
 

@@ -117,3 +117,25 @@ def test_a_change_in_between_is_not_overwritten_unseen(
     assert len(set(tags)) == 2
     now = server.get("/v1/customers/config-raced")
     assert (now["name"], now["email"]) == ("Wanted", "me@example.com")
+
+
+def test_views_and_reports_come_in_order_and_go_backwards(server: Server, run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "reports.yaml"
+    path.write_text(
+        """
+meters:
+  - {key: config-seen, event_type: config.seen, aggregation: count}
+channels:
+  - {key: config-mail, type: email, to: [a@example.com]}
+views:
+  - {key: config-view, question: {meter: config-seen, range: last-month}}
+reports:
+  - {key: config-report, view: config-view, schedule: {every: day}, format: csv, channel: config-mail}
+"""
+    )
+    assert "4 changed" in ok(run("apply", str(path)))
+    assert "Nothing to do" in ok(run("apply", str(path)))
+    path.write_text("views: []\nreports: []\nchannels: []\n")
+    told = ok(run("apply", str(path), "--prune"))
+    assert told.index("archive report config-report") < told.index("archive view config-view")
+    assert told.index("archive report config-report") < told.index("archive channel config-mail")

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from tests.delivery.receiver import receiving
-from tests.delivery.rig import rigged
+from tests.delivery.rig import NOW_US, TENANT, rigged
 
+from tallystick.catalog.delivering import DeliverySearch, Notice
+from tallystick.catalog.reporting import REPORT_KIND, ReportFile
 from tallystick.delivery.email import EmailTarget, SmtpServer, checked_address, composed
 from tallystick.delivery.interface import Attachment
 from tallystick.delivery.interface import Message as News
@@ -76,6 +78,37 @@ def test_a_file_goes_with_a_mail() -> None:
     assert (attached.get_filename(), attached.get_content_type()) == ("däily.csv", "text/csv")
     assert attached.get_payload(decode=True) == b"a,b\r\n"
     assert attached.get_content_disposition() == "attachment"
+
+
+def test_a_report_is_mailed_with_its_file(tmp_path: Path) -> None:
+    mailbox = Mailbox()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(mailbox, hostname="127.0.0.1", port=port)
+    controller.start()
+    files = {"rrun_1": ReportFile("daily.pdf", "application/pdf", b"%PDF-1.7")}
+    try:
+
+        async def work() -> None:
+            server = SmtpServer("127.0.0.1", port, "none", "", "", "t@example.com")
+            async with rigged(tmp_path, smtp=server, file_of=lambda _, run: files.get(run)) as rig:
+                rig.add("ops", type="email", to=("a@example.com",), signature=None)
+                for run in ("rrun_1", "rrun_0"):
+                    notice = Notice(TENANT, run, REPORT_KIND, "Tokens: 5", {}, NOW_US, channels=("ops",))
+                    rig.catalog.enqueue(notice, now_us=NOW_US)
+                await rig.step()
+                [(_, mail)] = mailbox.mails
+                assert [part.get_content_type() for part in mail.walk()][1:] == [
+                    "text/plain",
+                    "application/pdf",
+                ]
+                kept = {one.notice: one for one in rig.catalog.deliveries(TENANT, DeliverySearch()).items}
+                assert kept["rrun_1"].status == "delivered"
+                assert (kept["rrun_0"].status, kept["rrun_0"].last_error) == ("dead", "report_file_gone")
+
+        asyncio.run(work())
+    finally:
+        controller.stop()
 
 
 def test_email_that_is_not_set_up(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def test_figures_are_never_made_numbers() -> None:
     }
     known = (
         "ttl_seconds",
-        "tallystick_events_accepted_total",
-        "now.accepted",
+        "RECORDED.reduce",
+        "now.recorded",
         "total += Number(value)",
         "TOP_DEFAULT",
         "value.toFixed(1)",

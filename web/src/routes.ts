@@ -24,6 +24,7 @@ import { Overview } from "./pages/Overview";
 import { SignIn } from "./pages/SignIn";
 import { Start } from "./pages/Start";
 import { Status } from "./pages/Status";
+import { Views } from "./pages/Views";
 import { Portal } from "./portal/Portal";
 
 export interface Page {
@@ -44,6 +45,7 @@ export interface Page {
 export const PAGES: readonly Page[] = [
   { path: "/", title: "Overview", view: Overview, group: "Usage", scope: "usage:read" },
   { path: "/explore", title: "Explore", view: Explore, group: "Usage", scope: "usage:read" },
+  { path: "/views", title: "Views and reports", view: Views, group: "Usage", scope: "usage:read" },
   { path: "/events", title: "Events", view: Events, group: "Usage", scope: "events:read" },
   { path: "/backfills", title: "Backfills", view: Backfills, group: "Usage", scope: "events:read" },
   { path: "/backfills/:key", title: "Backfill", view: BackfillPage, scope: "events:read" },

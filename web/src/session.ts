@@ -8,6 +8,8 @@ import { store, stored } from "./storage";
 export const inPortal = /^\/portal(\/|$)/.test(location.pathname);
 const KEY = inPortal ? "tallystick-portal-token" : "tallystick-key";
 const CHANGED = "tallystick:session";
+/** How the secrets begin that a login gives. */
+const SESSION_TOKEN = "tss_";
 
 export type Me = AnswerOf<"GET /v1/me">;
 
@@ -32,7 +34,13 @@ export async function signIn(secret: string): Promise<Me> {
   return me;
 }
 
+/** Forget the key. A token that a login has given is ended as well: whoever finds it can do nothing with it. */
 export function signOut(): void {
+  if (key?.startsWith(SESSION_TOKEN)) {
+    // It is only told: whether or not the server answers, nobody is signed in here any more.
+    const ended = new Tallystick({ key, retriesMax: 1, ingest: { flushOnExit: false } });
+    ended.call("POST /auth/logout" as never).catch(() => undefined);
+  }
   key = null;
   me = null;
   store("session", KEY, null);

@@ -1,7 +1,7 @@
 const TONES: Readonly<Record<string, string>> = {
   firing: "bad", fired: "bad", dead: "bad", failed: "bad", void: "off", archived: "off", ended: "off", disabled: "off", muted: "off",
   grace: "wait", draft: "wait", pending: "wait", scheduled: "wait", hard: "plain", soft: "plain",
-  finalized: "good", delivered: "good", ok: "good", recovered: "good", published: "good", active: "good", paid: "good", issued: "good",
+  finalized: "good", delivered: "good", sent: "good", ok: "good", recovered: "good", published: "good", active: "good", paid: "good", issued: "good",
 };
 
 /** A state in one word. The word says it; the colour only helps. */

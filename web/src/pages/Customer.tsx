@@ -8,7 +8,7 @@ import { Chart } from "../components/Chart";
 import { Figure } from "../components/Figure";
 import { PageLink } from "../components/PageLink";
 import { Select } from "../components/Form";
-import { Answered, Empty, Failed } from "../components/States";
+import { Answered, Empty, Failed, Loading } from "../components/States";
 import { Table } from "../components/Table";
 import { Time } from "../components/Times";
 import { useZone } from "../preferences";
@@ -54,6 +54,7 @@ export function CustomerPage({ parameters }: { parameters: Record<string, string
               <>
                 <div class="columns"><Plan customer={key} /><Credits customer={key} /></div>
                 <Open customer={key} />
+                <Items customer={key} />
                 <Invoices customer={key} />
               </>
             )}
@@ -206,9 +207,16 @@ function Open({ customer }: { customer: string }) {
   const asked = useAsk(`open ${customer}`, () => openPeriod(customer));
   if (asked.error !== null) return <section class="panel"><Failed error={asked.error} again={asked.again} /></section>;
   const invoice = asked.answer;
-  if (invoice === null) return null;
+  if (invoice === null) {
+    return (
+      <section class="panel placeholder" aria-busy={asked.loading}>
+        <header><h2>This period so far</h2></header>
+        {asked.loading ? <Loading /> : <Empty title="Nothing is billed by period" />}
+      </section>
+    );
+  }
   return (
-    <section class="panel">
+    <section class="panel placeholder">
       <header><h2>This period so far</h2><p class="muted"><Time at={invoice.period.from} /> to <Time at={invoice.period.to} /></p></header>
       <Table
         caption="Lines of the open period"
@@ -221,6 +229,49 @@ function Open({ customer }: { customer: string }) {
         ]}
       />
       <p class="total">Due so far <Figure value={invoice.amount_due} unit={invoice.currency} /></p>
+      <Expected customer={customer} />
+    </section>
+  );
+}
+
+/** What the period will probably come to. It is foreseen for seconds, where there is much usage: its line is there before. */
+function Expected({ customer }: { customer: string }) {
+  const asked = useAsk(`foreseen ${customer}`, (signal) => client.call("GET /v1/customers/{key}/invoice_forecast", { path: { key: customer }, signal }));
+  const answer = asked.answer;
+  return (
+    <p class="total expected muted" aria-busy={asked.loading}>
+      {asked.error !== null ? `Not foreseen: ${asked.error.message}` : answer === null ? "Looking ahead…" : (
+        <>At its end probably <Figure value={answer.total} unit={answer.currency} />, between <Figure value={answer.low} /> and <Figure value={answer.high} /></>
+      )}
+    </p>
+  );
+}
+
+type Item = ItemOf<"GET /v1/customers/{key}/items">;
+
+/** Billed once, beside what the plan charges; nothing is shown where there is none. */
+function Items({ customer }: { customer: string }) {
+  const asked = useAsk(`items ${customer}`, (signal) => client.call("GET /v1/customers/{key}/items", { path: { key: customer }, query: { limit: 24 }, signal }));
+  if (asked.answer === null && asked.error === null) return null;
+  if (asked.answer !== null && asked.answer.items.length === 0) return null;
+  return (
+    <section class="panel">
+      <header><h2>Single items</h2></header>
+      <Answered of={asked}>
+        {(answer) => (
+          <Table<Item>
+            caption="Single items"
+            rows={answer.items}
+            rowKey={(one) => one.id}
+            columns={[
+              { name: "Item", cell: (one) => one.name },
+              { name: "State", cell: (one) => one.invoice === null ? one.status : <PageLink to={`/invoices/${encodeURIComponent(one.invoice)}`}>{one.status}</PageLink> },
+              { name: "Quantity", figure: true, wide: true, cell: (one) => <Figure value={one.quantity} /> },
+              { name: "Amount", figure: true, cell: (one) => <Figure value={one.amount} unit={one.currency} /> },
+            ]}
+          />
+        )}
+      </Answered>
     </section>
   );
 }

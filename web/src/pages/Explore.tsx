@@ -9,9 +9,10 @@ import { go, useQuery, withQuery } from "../router";
 import { client } from "../session";
 import { Controls } from "./explore/Controls";
 import { Drawn } from "./explore/Drawn";
-import { FormulaPanel } from "./explore/Formula";
+import { choose, FormulaPanel } from "./explore/Formula";
 import { readQuestion, type Explored } from "./explore/question";
 import { ask } from "./explore/answer";
+import { Saved } from "./explore/Saved";
 import { Send } from "./explore/Send";
 
 export type Meter = ItemOf<"GET /v1/meters">;
@@ -55,6 +56,7 @@ export function Explore() {
       <header class="page-head">
         <h1>Explore</h1>
         <div class="actions">
+          <Saved explored={explored} query={query} letters={choose(query, usable, meter)} />
           <Send explored={explored} />
           <button type="button" onClick={() => setNow(Date.now())}>Refresh</button>
         </div>

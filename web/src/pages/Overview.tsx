@@ -55,6 +55,9 @@ export function Overview() {
   );
 }
 
+/** What all recorders together have decided on, whichever server has accepted it. */
+const RECORDED = ["tallystick_events_recorded_total", "tallystick_duplicates_total", "tallystick_conflicts_total"];
+
 interface Pace {
   perSecond: string | null;
   rejected: string;
@@ -63,14 +66,14 @@ interface Pace {
 }
 
 function Live() {
-  const before = useRef<{ at: number; accepted: number } | null>(null);
+  const before = useRef<{ at: number; recorded: number } | null>(null);
   const [past, setPast] = useState<(string | null)[]>([]);
   const pace = useAsk<Pace>("pace", async (signal) => {
     const found = await client.metrics(signal);
-    const now = { at: performance.now(), accepted: Number(found.get("tallystick_events_accepted_total") ?? 0) };
+    const now = { at: performance.now(), recorded: RECORDED.reduce((all, name) => all + Number(sum(found, name)), 0) };
     const last = before.current;
     before.current = now;
-    const perSecond = last === null ? null : (((now.accepted - last.accepted) * 1000) / (now.at - last.at)).toFixed(1);
+    const perSecond = last === null ? null : (((now.recorded - last.recorded) * 1000) / (now.at - last.at)).toFixed(1);
     if (perSecond !== null) setPast((all) => [...all.slice(-59), perSecond]);
     return { perSecond, rejected: sum(found, "tallystick_events_rejected_total"), duplicates: sum(found, "tallystick_duplicates_total"), conflicts: sum(found, "tallystick_conflicts_total") };
   }, PACE_MS);
@@ -101,9 +104,9 @@ function Live() {
       <div class="tile">
         <h2>Rejected</h2>
         <p class="big"><Figure own value={pace.answer?.rejected} none="…" /></p>
-        <p class="muted">refused with a reason</p>
+        <p class="muted">refused with a reason, by this server since its start</p>
       </div>
-      <p class="tiles-note muted">Of this server since it was started.</p>
+      <p class="tiles-note muted">Events a second, duplicates and conflicts are those of all servers and tenants together; the counts since the installation began.</p>
     </section>
   );
 }

@@ -150,9 +150,10 @@ function Cost({ customer }: { customer: string }) {
     if (!subscriptions.items.some((one) => one.status === "active" || one.status === "trialing")) return null;
     return client.call("GET /v1/customers/{key}/invoice_forecast", { path: { key: customer } });
   });
-  if (asked.error === null && asked.answer === null) return null;
+  // It is foreseen for seconds, where there is much usage: what stands below it does not move then.
+  if (asked.error === null && asked.answer === null) return asked.loading ? <section class="panel sums-placeholder" aria-busy="true" /> : null;
   return (
-    <section class="panel">
+    <section class="panel sums-placeholder">
       <header><h2>What this period costs</h2></header>
       <Answered of={asked}>
         {(answer) => answer === null ? null : (

@@ -64,7 +64,7 @@ function Groups({ names, explored, change }: { names: readonly string[]; explore
           <Field label="And by">
             <Select value={second} change={(name) => change({ group: [first, name].filter(Boolean).join(",") })} options={[["", "Nothing"], ...names.filter((name) => name !== first).map((name) => [name, name] as const)]} />
           </Field>
-          <Field label="Top"><Select value={String(explored.top)} change={(top) => change({ top })} options={TOPS.map((one) => [one, one] as const)} /></Field>
+          <Field label="Top"><Select value={String(explored.top)} change={(top) => change({ top })} options={[...new Set([...TOPS, String(explored.top)])].map((one) => [one, one] as const)} /></Field>
         </>
       )}
     </>

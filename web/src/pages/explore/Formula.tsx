@@ -92,7 +92,8 @@ export function FormulaPanel({ meters, meter, explored, query, change }: {
   );
 }
 
-function choose(query: URLSearchParams, meters: readonly Meter[], meter: Meter): Record<(typeof ALIASES)[number], string> {
+/** The meter of each letter: as the address says, or another one than those before it. */
+export function choose(query: URLSearchParams, meters: readonly Meter[], meter: Meter): Record<(typeof ALIASES)[number], string> {
   const others = meters.filter((one) => one.key !== meter.key && one.archived_at === null);
   const made = { a: meter.key, b: meter.key, c: meter.key, d: meter.key };
   ALIASES.forEach((alias, index) => {

@@ -48,7 +48,7 @@ export function readQuestion(query: URLSearchParams, meter: Meter, zone: string,
     customers: query.getAll("customer").filter((one) => one !== ""),
     filters,
     compare: query.get("compare") === "previous",
-    top: (TOPS as readonly string[]).includes(top) ? Number(top) : Number(TOP_DEFAULT),
+    top: /^([1-9]\d?|100)$/.test(top) ? Number(top) : Number(TOP_DEFAULT),
     kind: query.get("chart") === "lines" ? "lines" : "bars",
   };
 }
@@ -59,6 +59,35 @@ function windowFor(range: string, bounds: { from: string; to: string }): Window 
   if (named !== undefined) return named.window;
   const hours = (Date.parse(bounds.to) - Date.parse(bounds.from)) / 3_600_000;
   return hours <= 3 ? "minute" : hours <= 12 ? "15m" : hours <= 96 ? "hour" : hours <= 24 * 90 ? "day" : hours <= 24 * 550 ? "week" : "month";
+}
+
+/** The address as the document of a view (POST /v1/views), which the server makes the same address of. */
+export function asDocument(explored: Explored, query: URLSearchParams, letters: Readonly<Record<string, string>>): Record<string, unknown> {
+  const formula = query.get("formula");
+  const members = {
+    meter: explored.meter,
+    ...(explored.range === "custom" ? { from: explored.from, to: explored.to } : { range: explored.range }),
+    timezone: explored.zone,
+    ...(query.has("window") ? { window: explored.window } : {}),
+    customer: explored.customers,
+  };
+  if (formula !== null) {
+    const used = Object.entries(letters).filter(([letter]) => letter !== "a" && new RegExp(`\\b${letter}\\b`).test(formula));
+    return { ...members, formula, meters: Object.fromEntries(used) };
+  }
+  const filter: Record<string, Record<string, unknown>> = {};
+  for (const [name, value] of Object.entries(explored.filters)) {
+    const [, dimension = "", operator = "in"] = /^filter\[([^\]]+)\](?:\[([^\]]+)\])?$/.exec(name) ?? [];
+    filter[dimension] = { ...filter[dimension], [operator]: ["in", "not_in"].includes(operator) ? value.split(",") : value };
+  }
+  return {
+    ...members,
+    group_by: explored.group,
+    filter,
+    ...(explored.compare ? { compare: "previous" } : {}),
+    top: explored.top,
+    chart: explored.kind,
+  };
 }
 
 /** What every request of this page has in common. */

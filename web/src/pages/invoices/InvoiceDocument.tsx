@@ -1,7 +1,7 @@
 /** One invoice with its lines, each explained down to its events. The same for the company and for its customer. */
 
 import { useState } from "preact/hooks";
-import type { AnswerOf } from "tallystick";
+import type { AnswerOf, ItemOf } from "tallystick";
 import { useAsk } from "../../ask";
 import { Badge } from "../../components/Badge";
 import { Figure } from "../../components/Figure";
@@ -23,6 +23,8 @@ export function InvoiceDocument({ invoice }: { invoice: Invoice }) {
     <>
       <dl class="facts across">
         <div><dt>State</dt><dd><Badge state={invoice.status} /></dd></div>
+        {invoice.kind !== "period" && <div><dt>Kind</dt><dd>{invoice.kind.replaceAll("_", " ")}</dd></div>}
+        {invoice.waits_for && <div><dt>Waits for</dt><dd>{invoice.waits_for.replaceAll("_", " ")}</dd></div>}
         <div><dt>Period</dt><dd><Time at={invoice.period.from} /> to <Time at={invoice.period.to} /></dd></div>
         {invoice.status === "grace" && <div><dt>Final on</dt><dd><Time at={invoice.grace_until} /></dd></div>}
         {invoice.finalized_at && <div><dt>Finalized</dt><dd><Time at={invoice.finalized_at} /></dd></div>}
@@ -57,8 +59,40 @@ export function InvoiceDocument({ invoice }: { invoice: Invoice }) {
         )}
         <Totals invoice={invoice} />
       </section>
+      {invoice.id !== null && <CreditNotes invoice={invoice.id} />}
       {line !== null && invoice.id !== null && <LineExplained invoice={invoice.id} currency={invoice.currency} line={line} close={() => setLine(null)} />}
     </>
+  );
+}
+
+type Note = ItemOf<"GET /v1/credit_notes">;
+
+/** What was given back of it; nothing is shown where nothing was. */
+function CreditNotes({ invoice }: { invoice: string }) {
+  const asked = useAsk(`credit notes ${invoice}`, (signal) => client.call("GET /v1/credit_notes", { query: { invoice, limit: 200 }, signal }));
+  if (asked.answer !== null && asked.answer.items.length === 0) return null;
+  if (asked.answer === null && asked.error === null) return null;
+  return (
+    <section class="panel">
+      <header><h2>Credit notes</h2></header>
+      <Answered of={asked}>
+        {(answer) => (
+          <Table<Note>
+            caption="Credit notes"
+            rows={answer.items}
+            rowKey={(note) => note.id}
+            columns={[
+              { name: "Number", cell: (note) => note.number ?? note.id },
+              { name: "State", cell: (note) => <Badge state={note.status} /> },
+              { name: "As", cell: (note) => (note.kind === "refund" ? "money back" : "credits") },
+              { name: "Why", wide: true, cell: (note) => note.reason },
+              { name: "When", wide: true, cell: (note) => <Time at={note.created_at} /> },
+              { name: "Given back", figure: true, cell: (note) => <Figure value={note.total} unit={note.currency} /> },
+            ]}
+          />
+        )}
+      </Answered>
+    </section>
   );
 }
 
@@ -72,6 +106,7 @@ function Totals({ invoice }: { invoice: Invoice }) {
   if (!isZero(invoice.discount)) rows.push(["Discount", invoice.discount]);
   for (const tax of invoice.taxes) rows.push([`${tax.name} ${tax.percent} %`, tax.amount]);
   rows.push(["Total", invoice.total]);
+  if (!isZero(invoice.credit_balance)) rows.push(["Kept as credits", invoice.credit_balance]);
   if (!isZero(invoice.credits_applied)) rows.push(["Paid with credits", invoice.credits_applied]);
   return (
     <dl class="totals">
@@ -111,7 +146,8 @@ export function OpenPeriod({ customer }: { customer: string }) {
     const runs = subscriptions.items.some((one) => one.status === "active" || one.status === "trialing");
     return runs ? ((await client.invoices.preview(customer, {})) as unknown as Invoice) : null;
   });
-  if (asked.error === null && asked.answer === null) return null;
+  // What has no subscription shows nothing; until that is known, the room is kept for what is usual.
+  if (asked.error === null && asked.answer === null) return asked.loading ? <section class="panel placeholder" aria-busy="true" /> : null;
   return (
     <section class="panel">
       <header><h2>This period so far</h2></header>
