@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import flask
+import litestar
 import pytest
+from litestar.exceptions import NotFoundException
+from litestar.response import Stream
+from litestar.testing import TestClient
 
 from tallystick_client import llm
 from tallystick_client.middleware import AsgiMiddleware, WsgiMiddleware
@@ -210,3 +215,54 @@ def test_wsgi_and_metering_that_fails() -> None:
     assert len(kept.events) == 1
     data = kept.events[0]["data"]
     assert (data["status"], data["response_bytes"], data["method"], data["more"]) == (404, 3, "PUT", 1)
+
+
+def test_a_flask_application() -> None:
+    kept = Kept()
+    application = flask.Flask("counted")
+
+    @application.get("/words")
+    def _words() -> Any:
+        return flask.Response(iter([b"some", b" words"]), status=203)
+
+    @application.get("/fails")
+    def _fails() -> Any:
+        raise RuntimeError
+
+    def subject_of(environ: Any) -> str | None:
+        return environ.get("HTTP_USER")
+
+    application.wsgi_app = WsgiMiddleware(application.wsgi_app, kept, subject_of=subject_of)
+    with application.test_client() as client:
+        assert client.get("/words", headers={"user": "acme"}, buffered=True).data == b"some words"
+        assert client.get("/words", buffered=True).status_code == 203
+        client.get("/fails", headers={"user": "acme"}, buffered=True)
+    found = [(event["data"]["path"], event["data"]["status"]) for event in kept.events]
+    assert found == [("/words", 203), ("/fails", 500)]
+    assert kept.events[0]["data"]["response_bytes"] == 10
+
+
+def test_a_litestar_application() -> None:
+    kept = Kept()
+
+    @litestar.get("/words", sync_to_thread=False)
+    def words() -> Stream:
+        return Stream(iter([b"some", b" words"]), status_code=203)
+
+    @litestar.get("/missing", sync_to_thread=False)
+    def missing() -> None:
+        raise NotFoundException
+
+    application = litestar.Litestar([words, missing], openapi_config=None)
+
+    def subject_of(scope: Any) -> str | None:
+        return dict(scope["headers"]).get(b"user", b"").decode() or None
+
+    wrapped: Any = AsgiMiddleware(application, kept, subject_of=subject_of)  # type: ignore[arg-type]
+    with TestClient(wrapped) as client:
+        assert client.get("/words", headers={"user": "acme"}).content == b"some words"
+        assert client.get("/words").status_code == 203
+        client.get("/missing", headers={"user": "acme"})
+    found = [(event["data"]["path"], event["data"]["status"]) for event in kept.events]
+    assert found == [("/words", 203), ("/missing", 404)]
+    assert kept.events[0]["data"]["response_bytes"] == 10

@@ -205,9 +205,9 @@ final class Sender {
             try {
                 awaitWork();
                 sendAll();
-            } catch (IOException | RuntimeException error) {
+            } catch (Throwable error) { // an Error too: events would wait for a thread that is no more
                 if (!stopped) {
-                    failed("The spool cannot be read: " + error);
+                    failed("Sending failed: " + error);
                     LOG.log(System.Logger.Level.ERROR, "Sending events failed; it is tried again.", error);
                     pause(delays.next(null));
                 }

@@ -8,7 +8,7 @@ import java.util.List;
  * Events are numbered from 1 in the order of this client, those found at the start included.
  */
 interface Spool extends AutoCloseable {
-    /** The next events. {@code bytes} is what {@link Spool#acknowledge} gives back of the spool. */
+    /** The next events, and where they are: for the spool that gave them alone. */
     record Batch(List<byte[]> lines, Object place) {
     }
 
