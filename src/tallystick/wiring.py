@@ -211,7 +211,7 @@ class _Parts:
         if unknown:
             detail = f"export_urls: {unknown[0]} is neither s3://… nor file:///…."
             raise Invalid(detail, code="invalid_setting")
-        return Lake(self.catalog, allowed, partial(_place, self.settings))
+        return Lake(self.catalog, allowed, partial(place_of, endpoint=self.settings.export_s3_endpoint))
 
     def on_export_step(self, step: str) -> None:
         self.on_step(f"exports_{step}")
@@ -319,15 +319,17 @@ def _queue_factories() -> dict[str, Factory]:
     return found
 
 
-def _place(settings: Settings, url: str) -> Place:
-    """Where a continuous export writes."""
+def place_of(url: str, *, endpoint: str = "") -> Place:
+    """Where a continuous export writes. Raises Invalid for a URL that is of no place."""
     scheme, _, rest = url.partition("://")
-    if scheme == "file":
+    if scheme == "file" and rest.startswith("/"):
         return Folder(Path(rest))
+    bucket, _, prefix = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise Invalid(f"{url!r} is neither s3://bucket/… nor file:///….", code="export_url_not_allowed")
     from tallystick.lake.bucket import Bucket  # its library takes a while to load
 
-    bucket, _, prefix = rest.partition("/")
-    return Bucket(bucket, prefix, endpoint=settings.export_s3_endpoint)
+    return Bucket(bucket, prefix, endpoint=endpoint)
 
 
 def _crm(settings: Settings) -> Crm | None:

@@ -14,6 +14,7 @@ from tallystick.cli import (
     collect,
     demo,
     export,
+    exports,
     forecast,
     ingest,
     invoice,
@@ -68,6 +69,7 @@ for part in (
     settings_page,
     backup,
     export,
+    exports,
     tail,
 ):
     part.register(app)

@@ -22,7 +22,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "prefix": (str,),
     "every": (str,),
     "partitioning": (str,),
-    "meters": (list, type(None)),
+    "meters": (list,),
     "paused": (bool,),
 }
 _CHANGEABLE = ("every", "paused")
@@ -33,8 +33,7 @@ class Exports(Patched):
     label = "export"
 
     def checked(self, raw: Any) -> Entry:
-        entry = checked_members(raw, _KINDS, required=("key", "what", "url"), texts=("meters",))
-        return {name: value for name, value in entry.items() if value is not None}
+        return checked_members(raw, _KINDS, required=("key", "what", "url"), texts=("meters",))
 
     def key_of(self, entry: Entry) -> str:
         return entry["key"]
