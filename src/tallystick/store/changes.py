@@ -18,6 +18,8 @@ _COLUMNS = ", ".join(STORED_SCHEMA.names)
 _ENDED = ", ".join(
     "ended_at AS recorded_at" if name == "recorded_at" else name for name in STORED_SCHEMA.names
 )
+_SPILLING = "SETTINGS max_bytes_before_external_sort = 536870912"
+"""The first export of an installation may be all there ever was: it is sorted on disk."""
 _ORDERS: dict[ChangeOrder, str] = {
     "hour": "toStartOfHour(time), position",
     "date": "toStartOfDay(time), position",
@@ -41,7 +43,7 @@ def changes(
             SELECT {_COLUMNS}, position AS original FROM events WHERE {where}
             UNION ALL
             SELECT {_COLUMNS}, original FROM corrections WHERE {where} AND action = 'replace'
-        ) ORDER BY {_ORDERS[order]}"""
+        ) ORDER BY {_ORDERS[order]} {_SPILLING}"""
     yield from connection.blocks(sql, bound.parameters, CHANGE_SCHEMA)
     # Range by range, so that no more corrections are held in memory than one range has.
     for start in _superseded_ranges(connection, tenant, after_us, until_us):
@@ -89,7 +91,7 @@ def _superseded(bound: Bound, versions: str, corrections: str, order: ChangeOrde
         INNER JOIN (
             SELECT superseded, recorded_at AS ended_at FROM corrections WHERE {ended}
         ) AS ended ON versions.position = ended.superseded
-        ORDER BY {_ORDERS[order]}"""
+        ORDER BY {_ORDERS[order]} {_SPILLING}"""
 
 
 def _of(bound: Bound, tenant: str, types: Sequence[str] | None) -> list[str]:

@@ -41,7 +41,7 @@ class ExportKeeper:
         self._system = system
         self._lake = lake
         self._on_step = on_step
-        self._check: Callable[[], None] = lambda: None
+        self._held_check: Callable[[], None] = lambda: None
         self._stopping = asyncio.Event()
         self._watched = False
 
@@ -64,7 +64,7 @@ class ExportKeeper:
 
     async def work(self, held: Held[str]) -> None:
         """In a cluster: while this process has the job."""
-        self._stopping, self._check = asyncio.Event(), held.check
+        self._stopping, self._held_check = asyncio.Event(), held.check
         running = asyncio.create_task(self.run())
         try:
             await held.leaving.wait()
@@ -140,12 +140,19 @@ class ExportKeeper:
                 self._on_step("planned")
             return self._carry_out(planned, meters, next_us)
 
-        made = await in_questions(system, work)
+        # In a thread of its own: it may take long, and questions have only so many.
+        made = await asyncio.to_thread(work)
         if made is not None:
             system.metrics.observe_export(kept.setup.what, made.rows)
             _logger.info(
                 "exported", tenant=kept.tenant, export=kept.key, manifest=made.number, rows=made.rows
             )
+
+    def _check(self) -> None:
+        """Before each file: whoever is to stop, or has lost the job, leaves the rest to who repeats the plan."""
+        if self._stopping.is_set():
+            raise _MovedOnError("The process is to stop.")
+        self._held_check()
 
     def _tell(self, kept: KeptExport, state: ExportState, due_at_us: int) -> KeptExport:
         made = self._lake.catalog.advance_export(kept, state, due_at_us=due_at_us)
