@@ -16,6 +16,7 @@ import yaml
 
 from tallystick.catalog.cached import CachedCatalog
 from tallystick.catalog.coordination import Coordination
+from tallystick.catalog.interface import DEFAULT_TENANT
 from tallystick.catalog.journaled import JournaledLedger
 from tallystick.catalog.leases import LeaseCheckpoint
 from tallystick.catalog.move import copy_catalog
@@ -63,6 +64,7 @@ from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_
 from tallystick.flows.rollup import Rollups
 from tallystick.flows.rollup_views import RollupViews
 from tallystick.flows.shared_rollups import SharedRollups
+from tallystick.flows.sources.allowed import path_of
 from tallystick.flows.sources.keeper import SourceKeeper
 from tallystick.flows.system import System
 from tallystick.identity.runs import RunsIndex
@@ -76,7 +78,10 @@ from tallystick.metering.position import local_of
 from tallystick.metrics import Metrics
 from tallystick.payments.interface import InvoiceReceiver
 from tallystick.payments.journal_file import JournalFile
-from tallystick.sources.interface import Factory
+from tallystick.sources.access_log import AccessLogRunner
+from tallystick.sources.folder import FolderRunner
+from tallystick.sources.interface import Factory, Feed, Runner
+from tallystick.sources.source import Source
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
 from tallystick.store.layout import Storage
@@ -301,7 +306,19 @@ class _Parts:
 
 def source_factories(settings: Settings) -> dict[str, Factory]:
     """What makes a source of each kind run; kinds whose library is not installed are absent."""
-    return _queue_factories()
+
+    def folder(source: Source, feed: Feed) -> Runner:
+        return FolderRunner(source, feed, path_of(settings, feed.tenant, source.settings["dir"]))
+
+    def access_log(source: Source, feed: Feed) -> Runner:
+        return AccessLogRunner(source, feed, path_of(settings, feed.tenant, source.settings["path"]))
+
+    def bucket(source: Source, feed: Feed) -> Runner:
+        from tallystick.sources.bucket import BucketRunner  # its library takes a while to load
+
+        return BucketRunner(source, feed, may_use_own=feed.tenant == DEFAULT_TENANT)
+
+    return {"folder": folder, "access_log": access_log, "bucket": bucket, **_queue_factories()}
 
 
 def _queue_factories() -> dict[str, Factory]:

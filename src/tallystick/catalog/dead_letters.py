@@ -1,7 +1,6 @@
 """Dead letters: what sources could not take, until somebody mends or discards it."""
 
 from collections.abc import Callable, Collection, Sequence
-from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -35,7 +34,7 @@ class DeadLetters:
         open_max: int,
         now_us: int,
     ) -> int:
-        by_digest = {_digest(letter): letter for letter in letters}
+        by_digest = {letter.digest: letter for letter in letters}
         with self._database.writing() as connection:
             check_lease(connection, lease)
             known: set[str] = set()
@@ -186,22 +185,18 @@ class DeadLetters:
                 change.record((), tenant, "dead_letters.discard", "dead_letters", after=after)
         return closed
 
-    def close_letters_of(
-        self, number: int, lease: tuple[str, int], place: str, *, now_us: int
-    ) -> list[tuple[str, str]]:
+    def close_letters_of(self, number: int, lease: tuple[str, int], place: str) -> list[tuple[str, str, str]]:
         where = (
             _column.source_number == number,
             _column.place.startswith(f"{place}#", autoescape=True),
         )
         with self._database.writing() as connection:
             check_lease(connection, lease)
-            connection.execute(
-                update(_table)
-                .where(*where, _column.status == "open")
-                .values(status="discarded", changed_at_us=now_us)
+            connection.execute(delete(_table).where(*where, _column.status == "open"))
+            query = select(_column.digest, _column.event_source, _column.event_id).where(
+                *where, _column.status == "retried"
             )
-            query = select(_column.event_source, _column.event_id).where(*where, _column.status == "retried")
-            return [(source, event_id) for source, event_id in connection.execute(query)]
+            return [(row.digest, row.event_source, row.event_id) for row in connection.execute(query)]
 
     def open_letters(self, numbers: Collection[int]) -> dict[int, int]:
         query = (
@@ -211,10 +206,6 @@ class DeadLetters:
         )
         with self._database.reading() as connection:
             return {number: count for number, count in connection.execute(query)}  # noqa: C416
-
-
-def _digest(letter: NewLetter) -> str:
-    return sha256(letter.place.encode() + b"\0" + letter.raw).hexdigest()
 
 
 def _count(number: int, status: str) -> Any:

@@ -84,6 +84,8 @@ class NewLetter:
     code: str
     detail: str
     identity: str
+    digest: str
+    """By which the same letter is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +255,9 @@ class SourceCatalog(Protocol):
         """Close those that are open; how many they were."""
         ...
 
-    def close_letters_of(
-        self, number: int, lease: tuple[str, int], place: str, *, now_us: int
-    ) -> list[tuple[str, str]]:
-        """The place (an object) is read anew: what is open of it is discarded. Identities of the events that its letters
-        have become."""
+    def close_letters_of(self, number: int, lease: tuple[str, int], place: str) -> list[tuple[str, str, str]]:
+        """The place (an object) is read anew: what is open of it is forgotten. Of its letters that were retried the digest,
+        and source and id of the event that each has become."""
         ...
 
     def open_letters(self, numbers: Collection[int]) -> dict[int, int]:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
-from xxhash import xxh3_64_hexdigest
 
 from tallystick.cli.client import URL_DEFAULT, Api, Key, Url
-from tallystick.cli.collected import RETRACTED, Identity, Journal, Taken, sha256_of, write_identity
+from tallystick.cli.collected import Journal, Taken, sha256_of, write_identity
 from tallystick.cli.ingest import IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX, Outcome, Sender, with_file
 from tallystick.cli.show import say
 from tallystick.errors import TallystickError
 from tallystick.sources.mapping import EventMaker, Events, Mapping
 from tallystick.sources.rows import Refused, format_of, open_rows
+from tallystick.sources.sent import RETRACTED, Identity, sift, some
 
 REJECTS = ".rejects.ndjson"
 STATE = ".tallystick"
@@ -103,19 +103,13 @@ class Collector:
         maker = EventMaker(self._mapping)
         for rows in blocks:
             made = maker.events(rows)
-            fresh = Events(refused=made.refused, progress=made.progress)
-            for line, number, event_id in zip(made.lines, made.numbers, made.ids, strict=True):
-                identity = (_source_of(line), event_id)
-                digest = xxh3_64_hexdigest(line.encode())
+            sifted = sift(made, known)
+            for identity, digest in sifted.entries:
                 write_identity(listing, identity, digest)
-                before = known.pop(identity, None)
-                if before is None:
-                    fresh.lines.append(line)
-                    fresh.numbers.append(number)
-                    fresh.ids.append(event_id)
-                elif before != digest:
-                    changed.append(line)
             listing.flush()
+            changed += [made.lines[at] for at in sifted.changed]
+            fresh = some(made, sifted.fresh)
+            fresh.refused, fresh.progress = made.refused, made.progress
             yield fresh
 
     @staticmethod
@@ -170,11 +164,6 @@ class Collector:
                     json.dumps(asdict(replace(one, content=one.content[:1000])), ensure_ascii=False) + "\n"
                 )
         passing.replace(report)
-
-
-def _source_of(line: str) -> str:
-    source = json.loads(line).get("source")
-    return source if isinstance(source, str) else "/"
 
 
 def collect(  # noqa: PLR0917 -- options

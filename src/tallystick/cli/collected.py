@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from tallystick.errors import TallystickError
+from tallystick.sources.sent import UNKNOWN, Identity
 
 PIECE_BYTES = 1024 * 1024
-RETRACTED = "-"
-UNKNOWN = "?"
-Identity = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

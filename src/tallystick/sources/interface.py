@@ -10,6 +10,7 @@ letters. Whatever was not let go of comes again after a crash, under the same id
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from tallystick.errors import TallystickError
@@ -55,6 +56,11 @@ class Reject:
     detail: str
     form: Literal["record", "event"] = "record"
     identity: str = ""
+
+
+def digest_of(where: str, raw: bytes) -> str:
+    """By which a rejected record is known again."""
+    return sha256(where.encode() + b"\0" + raw).hexdigest()
 
 
 class Feed(Protocol):
@@ -106,9 +112,10 @@ class Feed(Protocol):
         `taken`: events accepted since, for the count (`take` counts for itself)."""
         ...
 
-    async def retaken(self, place: str) -> list[tuple[str, str]]:
-        """The place (an object) is read from its beginning, in another version: what is open of it among the dead letters
-        is closed, and events that its letters have become are told by (source, id)."""
+    async def retaken(self, place: str) -> list[tuple[str, str, str]]:
+        """The place (an object; its records are at PLACE#…) is read from its beginning, in another version: what is open of
+        it among the dead letters is forgotten. Of those that were retried the `digest_of`, and source and id of the event
+        that each has become."""
         ...
 
     def observe(self, *, lag: int | None) -> None:

@@ -13,7 +13,7 @@ from tallystick.flows.lease import Held
 from tallystick.flows.system import System
 from tallystick.metering.decode import Decoded, Limits, decode
 from tallystick.metering.event import EventColumns
-from tallystick.sources.interface import Record, Refusal, Reject, SourceStoppedError
+from tallystick.sources.interface import Record, Refusal, Reject, SourceStoppedError, digest_of
 from tallystick.sources.mapping import EventMaker, Events
 from tallystick.sources.records import events_of_records
 from tallystick.sources.source import Source
@@ -209,6 +209,7 @@ class SourceFeed:
                 code=one.code,
                 detail=one.detail,
                 identity=one.identity or f"{key}:{one.where}",
+                digest=digest_of(one.where, one.raw),
             )
             for one in rejects
         ]
@@ -255,15 +256,9 @@ class SourceFeed:
         await self._through(attempt)
         self._on_step("source_saved")
 
-    async def retaken(self, place: str) -> list[tuple[str, str]]:
+    async def retaken(self, place: str) -> list[tuple[str, str, str]]:
         self._check()
-        return await asyncio.to_thread(
-            self._catalog.close_letters_of,
-            self.number,
-            self._lease,
-            place,
-            now_us=self._system.clock.now_us(),
-        )
+        return await asyncio.to_thread(self._catalog.close_letters_of, self.number, self._lease, place)
 
     # -- the rest ---------------------------------------------------------------------------------------------------
     def observe(self, *, lag: int | None) -> None:
