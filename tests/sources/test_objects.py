@@ -62,6 +62,13 @@ def csv_of(*rows: tuple[str, Any]) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
+def put(path: Path, body: bytes) -> None:
+    """A file that is there all at once."""
+    passing = path.with_name(f".{path.name}")
+    passing.write_bytes(body)
+    passing.replace(path)
+
+
 def folder(root: Tenant, key: str, **more: Any) -> Path:
     """A source over a folder of its own."""
     directory = Path(root.live.system.settings.data_dir) / "sources" / key
@@ -80,31 +87,33 @@ def folder(root: Tenant, key: str, **more: Any) -> Path:
 
 def test_every_format_once_and_replaced_ones_as_corrections(root: Tenant) -> None:
     directory = folder(root, "a")
-    (directory / "a.csv").write_bytes(csv_of(("a1", 1), ("a2", 2), ("a3", 4)))
-    (directory / "b.csv.gz").write_bytes(gzip.compress(csv_of(("b1", 10))))
+    put(directory / "a.csv", csv_of(("a1", 1), ("a2", 2), ("a3", 4)))
+    put(directory / "b.csv.gz", gzip.compress(csv_of(("b1", 10))))
     line = b'{"id":"c1","type":"a","subject":"acme","time":"2026-05-01T00:00:00Z","data":{"n":100}}\n'
-    (directory / "c.ndjson.zst").write_bytes(zstandard.compress(line))
+    put(directory / "c.ndjson.zst", zstandard.compress(line))
     table = {"id": ["d1"], "subject": ["acme"], "time": ["2026-05-01T00:00:00Z"], "n": [1000]}
-    pq.write_table(pa.table(table), directory / "d.parquet")
-    (directory / "copy.csv").write_bytes((directory / "a.csv").read_bytes())
+    parquet = io.BytesIO()
+    pq.write_table(pa.table(table), parquet)
+    put(directory / "d.parquet", parquet.getvalue())
+    put(directory / "copy.csv", (directory / "a.csv").read_bytes())
     settled(root, "a", 9)
     assert total(root, "sum-a") == 1117
 
-    (directory / "a.csv").write_bytes(csv_of(("a1", 5), ("a3", 4), ("a4", 7)))
+    put(directory / "a.csv", csv_of(("a1", 5), ("a3", 4), ("a4", 7)))
     (directory / "copy.csv").unlink()
     until(lambda: total(root, "sum-a") == 5 + 4 + 7 + 1110)
     parts = {one["part"]: one["state"] for one in root.answer("/v1/sources/a")["progress"]}
     assert (parts["o/a.csv"]["replaced"], parts["o/a.csv"]["retracted"]) == (1, 1)
 
     # Back to what it was: what was retracted is restored.
-    (directory / "a.csv").write_bytes(csv_of(("a1", 1), ("a2", 2), ("a3", 4)))
+    put(directory / "a.csv", csv_of(("a1", 1), ("a2", 2), ("a3", 4)))
     until(lambda: total(root, "sum-a") == 1117)
 
 
 def test_a_dead_letter_is_mended_and_is_one_event(root: Tenant) -> None:
     directory = folder(root, "b")
     body = csv_of(("x1", 1), ("x2", 2)).replace(b"x2,acme", b"x2,")
-    (directory / "b.csv").write_bytes(body + b"half a line\n")
+    put(directory / "b.csv", body + b"half a line\n")
     state = settled(root, "b", 1)
     assert (state["rejected"], state["dead_letters"]) == (2, 2)
     report = [json.loads(one) for one in (directory / "b.csv.rejects.ndjson").read_text().splitlines()]
@@ -135,7 +144,7 @@ def test_a_dead_letter_is_mended_and_is_one_event(root: Tenant) -> None:
     assert root.post("/v1/dead_letters/retry").json()["retried"] == 1
     assert total(root, "sum-b") == 43
     # The object is put right: what was mended is in it now, and what is not any more goes.
-    (directory / "b.csv").write_bytes(csv_of(("x1", 1), ("x2", 2), ("x3", 4)))
+    put(directory / "b.csv", csv_of(("x1", 1), ("x2", 2), ("x3", 4)))
     until(lambda: total(root, "sum-b") == 7)
     assert not (directory / "b.csv.rejects.ndjson").exists()
 
@@ -200,11 +209,11 @@ def test_a_bucket(root: Tenant, s3: Any) -> None:
 def test_rows_without_ids_are_of_their_object(root: Tenant) -> None:
     directory = folder(root, "d")
     body = b"subject,time,n\n" + b"acme,2026-05-01T00:00:00Z,1\n" * 3
-    (directory / "one.csv").write_bytes(body)
-    (directory / "two.csv").write_bytes(body)
+    put(directory / "one.csv", body)
+    put(directory / "two.csv", body)
     settled(root, "d", 6)
     assert total(root, "sum-d") == 6
-    (directory / "two.csv").write_bytes(body[: -len(b"acme,2026-05-01T00:00:00Z,1\n")])
+    put(directory / "two.csv", body[: -len(b"acme,2026-05-01T00:00:00Z,1\n")])
     until(lambda: total(root, "sum-d") == 5)
 
 
