@@ -116,6 +116,23 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._crm_accounts = Counter(
+            "tallystick_crm_accounts_total",
+            "Accounts a CRM was told of, by outcome: told or refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.crm_failing = Gauge(
+            "tallystick_crm_failing",
+            "Whether the CRM could not be told the last time; it is tried again.",
+            registry=self.registry,
+        )
+
+    def observe_crm(self, told: int, refused: int) -> None:
+        """One batch."""
+        self._crm_accounts.labels("told").inc(told)
+        self._crm_accounts.labels("refused").inc(refused)
+
     def observe_export(self, what: str, rows: int) -> None:
         """One manifest."""
         self._export_rows.labels(what).inc(rows)

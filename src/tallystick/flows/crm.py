@@ -145,12 +145,15 @@ class CrmKeeper:
         """Tell until `stop`; the first time at once."""
         while not self._stopping.is_set():
             if self._every_s:
+                failing = 1
                 try:
                     await self.tell()
+                    failing = 0
                 except TallystickError as error:
                     _logger.warning("crm_failed", error=error.detail)
                 except Exception as error:
                     _logger.warning("crm_failed", error=repr(error))
+                self._system.metrics.crm_failing.set(failing)
             await self._pause(self._every_s or NEVER_S)
 
     async def stop(self) -> None:
@@ -179,6 +182,7 @@ class CrmKeeper:
             refused = await self._push(crm, some)
             if refused is None:
                 break
+            system.metrics.observe_crm(len(some) - len(refused), len(refused))
             for key, why in list(refused.items())[:10]:
                 _logger.warning("crm_account_refused", customer=key, detail=why[:300])
             # One that is refused is told again only when it changes: the same is refused again.
