@@ -21,7 +21,7 @@ from tallystick.catalog.interface import SYSTEM
 from tallystick.clock import ManualClock
 from tallystick.config import Settings
 from tallystick.errors import Unavailable
-from tallystick.flows.record import Outcome
+from tallystick.flows.recording import Outcome
 from tallystick.flows.usage import UsageAnswer, UsageRequest, usage
 from tallystick.metering.decode import Limits, decode
 from tallystick.metering.definition import parse_meter

@@ -19,13 +19,10 @@ where it has them already; then the rows are counted, and recorded anew where an
 
 import asyncio
 import contextlib
-import heapq
-import itertools
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,7 +50,6 @@ from tallystick.flows.actions import (
     carry_out,
     carry_out_share,
     counts_of,
-    identities_from,
     identities_of_batch,
     is_carried_out,
 )
@@ -62,13 +58,15 @@ from tallystick.flows.cluster import Share
 from tallystick.flows.fresh import Fresh
 from tallystick.flows.index_copy import IndexCopy
 from tallystick.flows.journal import Coverage, Done, Forgetting, Intent, Journal, State
+from tallystick.flows.kept_index import KeptIndex
 from tallystick.flows.moments import Moments
+from tallystick.flows.outcomes import Outcomes, Recorded, no_positions
 from tallystick.flows.recording import Lag, Outcome, Totals
 from tallystick.identity.decide import decide
-from tallystick.identity.interface import U32, Identities, IdentityIndex, IndexDamagedError
+from tallystick.identity.interface import Identities, IdentityIndex, IndexDamagedError
 from tallystick.log.interface import Block, Log
 from tallystick.metering.content import same_content
-from tallystick.metering.event import TIMESTAMP, content_of, identity_of
+from tallystick.metering.event import TIMESTAMP
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import Positions, Vector, base_of, vector_of
 from tallystick.metering.reading import derive
@@ -87,9 +85,7 @@ STEPS = (
     "trimmed",
 )
 
-_NO_POSITIONS = np.zeros(0, np.uint64)
 _LOW_32 = np.uint64(0xFFFF_FFFF)
-_OUTCOMES_KEPT = 1024
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _IDLE_S = 0.2
 _TOGETHER_S = 0.02
@@ -97,17 +93,6 @@ _TOGETHER_S = 0.02
 _compute: Any = pc  # its functions are made at import and unknown to type checkers
 _logger = structlog.get_logger("recorder")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class _Recorded:
-    """One batch done, kept for a while for those who wait for the outcome of their request."""
-
-    positions: Positions
-    duplicates: Positions
-    conflicts: Positions
-    statuses: Sequence[str] = ()  # of an action: one for each of its positions
-    quarantined: Positions = field(default_factory=lambda: _NO_POSITIONS)
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -140,10 +125,6 @@ class Recorder:
         on_batch: Callable[[Totals], None] = lambda totals: None,
     ) -> None:
         self._log = log
-        self._open_index = open_index
-        self._discard_index = discard_index
-        self._index: IdentityIndex | None = None
-        self._index_suspect = False
         self._store = store
         self._catalog = catalog
         self._journal = journal
@@ -155,8 +136,12 @@ class Recorder:
         self._attribution = Attribution(catalog, unknown_subject=unknown_subject)
         self._share = share
         self._base = 0 if share is None else base_of(share.partition)
-        self._copy = None if share is None else IndexCopy(store, base=self._base)
-        self._copy_doubted = False
+        self._kept = KeptIndex(
+            open_index=open_index,
+            discard_index=discard_index,
+            store=store,
+            copy=None if share is None else IndexCopy(store, base=self._base),
+        )
         self._state = journal.load()
         if share is not None:
             self._state = replace(
@@ -177,11 +162,9 @@ class Recorder:
         self._rebuild_wanted = False
         self._stopping = False
         self._wake = asyncio.Event()
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
-        self._tickets = itertools.count()
         self._fresh = Fresh() if share is None else None
         self._moments = Moments(lambda: self.recorded_at_us)
-        self._outcomes: deque[_Recorded] = deque(maxlen=_OUTCOMES_KEPT)
+        self._outcomes = Outcomes(lambda: self._state.recorded)
         self._oldest_unrecorded_us: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="recorder")
         self._inserts = ThreadPoolExecutor(1, thread_name_prefix="recorder-insert")
@@ -260,19 +243,7 @@ class Recorder:
 
     async def wait_for(self, position: Vector, timeout_s: float) -> bool:
         """Wait until everything up to `position` is recorded. False when the time ran out first."""
-        return await self._reached(max(position, default=0), timeout_s)
-
-    async def _reached(self, position: int, timeout_s: float) -> bool:
-        if position <= self._state.recorded:
-            return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (position, next(self._tickets), future))
-        try:
-            await asyncio.wait_for(future, timeout_s)
-        except TimeoutError:
-            self._forget_who_waits_no_more()
-            return False
-        return True
+        return await self._outcomes.reached(max(position, default=0), timeout_s)
 
     async def wait_for_moment(self, after_us: int, timeout_s: float) -> int | None:
         """See flows/recording.Recording."""
@@ -292,33 +263,14 @@ class Recorder:
         """What became of the events at these positions; None when they are not recorded in time."""
         if not await self.wait_for(vector_of(positions), timeout_s):
             return None
-        duplicate = conflict = quarantined = np.zeros(len(positions), np.bool_)
-        for batch in self._outcomes_of(positions):
-            duplicate = duplicate | np.isin(positions, batch.duplicates)
-            conflict = conflict | np.isin(positions, batch.conflicts)
-            quarantined = quarantined | np.isin(positions, batch.quarantined)
-        return Outcome(*(np.flatnonzero(rows).tolist() for rows in (duplicate, conflict, quarantined)))
+        return self._outcomes.outcome(positions)
 
     async def statuses(self, positions: Positions, timeout_s: float) -> list[str] | None:
         """What became of the rows of an action at these positions (flows/actions.py); None when it is not carried out
         in time."""
         if not await self.wait_for(vector_of(positions), timeout_s):
             return None
-        found: dict[int, str] = {}
-        for batch in self._outcomes_of(positions):
-            found.update(zip(batch.positions.tolist(), batch.statuses, strict=False))
-        return [found[at] for at in positions.tolist() if at in found]
-
-    def _outcomes_of(self, positions: Positions) -> list[_Recorded]:
-        if len(positions) == 0:
-            return []
-        low, high = positions.min(), positions.max()
-        # The recorder's thread may append meanwhile.
-        return [
-            batch
-            for batch in tuple(self._outcomes)
-            if batch.positions[-1] >= low and batch.positions[0] <= high
-        ]
+        return self._outcomes.statuses(positions)
 
     def want_rebuild(self) -> None:
         """Readings are missing or wrong: take them out of service and build them again. Questions are answered from
@@ -332,13 +284,14 @@ class Recorder:
 
     def want_index_rebuild(self) -> None:
         """Throw the identity index away and fill a new one from the facts, before anything more is decided."""
-        self._index_suspect, self._copy_doubted, self.recovered = True, True, False
+        self._kept.doubt()
+        self.recovered = False
         self._wake.set()
 
     async def between_batches(self, work: Callable[[State, IdentityIndex | None], T]) -> T:
         """`work` with the state and the index (None: not open yet), while no batch is being recorded: what it sees of
         store, index and state belongs together. Recording waits for it, so it must be short."""
-        return await self._in_thread(lambda: work(self._state, self._index))
+        return await self._in_thread(lambda: work(self._state, self._kept.index))
 
     # -- what the builder of readings asks (flows/derive.py) ------------------------------------------------------
     def unbuilt(self) -> dict[int, Coverage]:
@@ -388,9 +341,8 @@ class Recorder:
         try:
             await self._run()
         finally:
-            await self._in_thread(self._close_index)
-            for _, _, future in self._waiting:
-                future.cancel()
+            await self._in_thread(self._kept.close)
+            self._outcomes.close()
             self._moments.close()
             self._thread.shutdown()
             self._inserts.shutdown()
@@ -407,7 +359,8 @@ class Recorder:
                 raise
             except Exception as error:
                 if isinstance(error, IndexDamagedError):
-                    self._index_suspect, self.recovered = True, False
+                    self._kept.suspect()
+                    self.recovered = False
                 self.fault = error.detail if isinstance(error, TallystickError) else type(error).__name__
                 delay_s = _RETRY_S[min(failures, len(_RETRY_S) - 1)]
                 _logger.warning(
@@ -452,27 +405,18 @@ class Recorder:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _save(self, state: State, outcome: _Recorded | None = None) -> None:
+    def _save(self, state: State, outcome: Recorded | None = None) -> None:
         self._journal.save(state)
         if outcome is not None:
-            # Before anybody can see that the batch is recorded, and ask what became of its events.
-            self._outcomes.append(outcome)
+            self._outcomes.add(outcome)
         self._state = state
         if self._share is not None:
             self._share.saw(state)
 
     def _wake_who_waits(self) -> None:
         self._moments.tell()
-        while self._waiting and self._waiting[0][0] <= self._state.recorded:
-            _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
-                future.set_result(None)
+        self._outcomes.tell()
 
-    def _forget_who_waits_no_more(self) -> None:
-        self._waiting = [entry for entry in self._waiting if not entry[2].done()]
-        heapq.heapify(self._waiting)
-
-    # -- recovery -------------------------------------------------------------------------------------------------
     async def _recover(self) -> None:
         """Bring the index up to the last batch done, repeat the batch that was under way, begin builds anew that were
         cut short."""
@@ -481,7 +425,7 @@ class Recorder:
         self._migrated.set()
         await self._in_thread(self._finish_forgetting)
         await self._undo_action()
-        await self._in_thread(self._refill_index)
+        await self._in_thread(lambda: self._kept.refill(self._state))
         while self._state.intent is not None:
             if not await self._cycle():
                 raise TallystickError(
@@ -503,115 +447,18 @@ class Recorder:
         if intent.barrier or (blocks and _action_of(blocks)):
             await self._in_thread(lambda: self._store.delete_moment(intent.recorded_at_us))
 
-    def _refill_index(self) -> None:
-        """Open the index and add what was recorded since it was last flushed; when it is damaged, ahead of the facts or
-        short of some, throw it away and fill a new one from its copy, or else from the facts."""
-        ways = [True, True, False] if self._copy is not None and not self._copy_doubted else [False, False]
-        reason = "it failed a check while in use" if self._index_suspect else ""
-        self._close_index()
-        index: IdentityIndex | None = None
-        for number, by_copy in enumerate(ways):
-            if number == 0 and reason:  # the one there is need not be looked at
-                continue
-            if number:
-                _logger.warning("identity_index_rebuilt", reason=reason, by_copy=by_copy)
-                self._discard_index()
-            try:
-                index = self._filled_index(by_copy=by_copy)
-                break
-            except IndexDamagedError as error:
-                if number == len(ways) - 1:
-                    raise
-                reason = str(error)
-        if self._copy is not None:
-            self._copy.check(self._state)
-        self._index, self._index_suspect, self._copy_doubted = index, False, False
-
-    def _filled_index(self, *, by_copy: bool) -> IdentityIndex:
-        """The index as it lies, brought up to the last batch done. Raises IndexDamagedError when it cannot be trusted;
-        whatever is raised, it is closed: two open at once would write over each other."""
-        index = self._open_index()
-        try:
-            self._check_index(index.covered <= self._state.recorded, index)
-            after = covered = index.covered
-            if self._copy is not None:
-                self._copy.begin(self._state, trusted=by_copy)
-                covered = self._copy.fill(index, self._state)
-                after = self._copy.lacks_after(self._state, covered)
-            self._fill(index, after=after, covered=covered)
-            self._check_index(len(index) == self._state.events, index)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                index.close()
-            raise
-        return index
-
-    def _check_index(self, is_sound: bool, index: IdentityIndex) -> None:
-        if not is_sound:
-            raise IndexDamagedError(
-                f"it holds {len(index)} identities and covers position {index.covered}; "
-                f"recorded are {self._state.events}, up to {self._state.recorded}"
-            )
-
-    def _close_index(self) -> None:
-        index, self._index = self._index, None
-        if index is not None:
-            index.close()
-
-    def _fill(self, index: IdentityIndex, *, after: int, covered: int) -> None:
-        """Read the facts behind `after`; the index has those up to `covered`, and its copy lacks all of them."""
-        through = self._state.recorded
-
-        def take(identities: Identities, content: U32, positions: Positions) -> None:
-            if self._copy is not None:
-                self._copy.note(identities, content, positions)
-            new = positions > np.uint64(covered)
-            # `through` stays where it was until all blocks are in: they come in no order.
-            index.add(
-                Identities(identities.high[new], identities.low[new]),
-                content[new],
-                positions[new],
-                through=covered,
-            )
-
-        for block in self._store.identities(after=after, through=through):
-            if block.num_rows == 0:
-                continue
-            tenants, sources, ids = (block[name].to_pylist() for name in ("tenant", "source", "id"))
-            digests = [identity_of(*names) for names in zip(tenants, sources, ids, strict=True)]
-            content = content_of(
-                block["type"].to_pylist(), block["subject"].to_pylist(), block["data"].to_pylist()
-            )
-            take(
-                identities_from(b"".join(digests)),
-                (content & _LOW_32).astype(np.uint32),
-                np.asarray(block["position"], dtype=np.uint64),
-            )
-        for block in self._store.forgotten(after=after, through=through):
-            take(
-                identities_from(b"".join(block["identity"].to_pylist())),
-                np.asarray(block["content"], dtype=np.uint32),
-                np.asarray(block["position"], dtype=np.uint64),
-            )
-        nothing = np.empty(0, dtype=np.uint64)
-        index.add(Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=through)
-
     def _copy_index(self) -> None:
         """Let the index's copy follow it, a step at a time."""
-        index = self._index
-        if self._copy is None or index is None:
-            return
-        state = self._copy.step(index, self._state)
-        if state is not None and state != self._state:
+        state = self._kept.copy_some(self._state)
+        if state != self._state:
             self._save(state)
 
     def _finish_copy(self) -> None:
-        """Whoever takes over finds a copy that is complete, if it can be had."""
-        if self._copy is None or not self.recovered:
+        if not self.recovered:
             return
         try:
-            state = self._copy.finish(self._state)
-            if state is not None:
+            state = self._kept.finish_copy(self._state)
+            if state != self._state:
                 self._save(state)
         except Exception as error:
             _logger.warning("index_not_copied", error=repr(error))
@@ -728,7 +575,7 @@ class Recorder:
             await self._in_thread(self._take_readings_out_of_service)
             self._rebuild_wanted = False
         if self._share is not None:
-            if self._copy is not None and self._copy.is_due:
+            if self._kept.is_copy_due:
                 await self._in_thread(self._copy_index)
             self._wake.clear()
             if await self._take_part(self._share):
@@ -790,7 +637,7 @@ class Recorder:
         return True
 
     def _carry_out_share(self, barrier: Barrier) -> None:
-        index, moment_us = self._index, barrier.moment_us
+        index, moment_us = self._kept.index, barrier.moment_us
         assert index is not None
         assert moment_us is not None
         plan = msgspec.json.decode(barrier.plan, type=_Plan)
@@ -808,14 +655,9 @@ class Recorder:
         effects = carry_out_share(plan.action, plan.note, intent.after, parts)
         self._on_step("action")
         done = Done(barrier.name, counts_of(effects))
-        self._finish(intent, index, effects, None, done=done)
+        self._finish(intent, effects, None, done=done)
         if effects.events:
-            self._flush(index)  # as for an action of one partition
-
-    def _flush(self, index: IdentityIndex) -> None:
-        index.flush()
-        if self._copy is not None:
-            self._copy.copy_soon()
+            self._kept.flush()  # as for an action of one partition
 
     async def _lead(self, share: Share, blocks: Sequence[Block]) -> None:
         """See an action of all partitions through, a step at each call: it is in the log of the first one, whose recorder
@@ -858,13 +700,12 @@ class Recorder:
                         now_us=barrier.moment_us,
                     )
             share.close(barrier)
-        index = self._index
+        index = self._kept.index
         assert index is not None
         intent = self._state.intent or self._write_intent(blocks)
         batch, positions = _rows_through(blocks, intent.through)
-        nothing = np.zeros(0, np.uint64)
         statuses = tuple(batch["action"].to_pylist())
-        self._finish(intent, index, Effects(), _Recorded(positions, nothing, nothing, statuses))
+        self._finish(intent, Effects(), Recorded(positions, statuses=statuses))
 
     async def _next_blocks(self) -> Sequence[Block]:
         intent = self._state.intent
@@ -881,7 +722,7 @@ class Recorder:
         return blocks
 
     def _record(self, blocks: Sequence[Block]) -> None:
-        index = self._index
+        index = self._kept.index
         assert index is not None
         repeated = self._state.intent is not None
         intent = self._state.intent or self._write_intent(blocks)
@@ -942,13 +783,12 @@ class Recorder:
         )
         self._finish(
             intent,
-            index,
             effects,
-            _Recorded(
+            Recorded(
                 positions,
                 positions[duplicate],
                 positions[conflict],
-                quarantined=_quarantined(new) if self._attribution.left_out > left_out else _NO_POSITIONS,
+                quarantined=_quarantined(new) if self._attribution.left_out > left_out else no_positions(),
             ),
         )
 
@@ -972,17 +812,13 @@ class Recorder:
         if self._share is not None and action in (RETRACT, REPLACE):
             self._share.keep_statuses(positions, effects.statuses, now_us=self._clock.now_us())
         self._on_step("action")
-        nothing = np.zeros(0, np.uint64)
         self._finish(
             intent,
-            index,
             effects,
-            _Recorded(positions, nothing, nothing, tuple(effects.statuses)),
+            Recorded(positions, statuses=tuple(effects.statuses)),
         )
         if effects.events:
-            # They have positions from when they were laid aside, which the index covers already: a restart would look
-            # for what it lacks behind them only.
-            self._flush(index)
+            self._kept.flush()  # they have positions from when they were laid aside
 
     def _parts(self, intent: Intent, index: IdentityIndex, tenant: str) -> Parts:
         return Parts(
@@ -1000,9 +836,8 @@ class Recorder:
     def _finish(
         self,
         intent: Intent,
-        index: IdentityIndex,
         effects: Effects,
-        outcome: _Recorded | None,
+        outcome: Recorded | None,
         *,
         done: Done | None = None,
     ) -> None:
@@ -1027,14 +862,7 @@ class Recorder:
         self.left_out = self._attribution.left_out
         try:
             self._on_step("committed")
-            for identities, content, positions in effects.added:
-                index.add(identities, content, positions, through=intent.after)
-                if self._copy is not None:
-                    self._copy.note(identities, content, positions)
-            nothing = np.zeros(0, np.uint64)
-            index.add(
-                Identities(nothing, nothing), nothing.astype(np.uint32), nothing, through=intent.through
-            )
+            self._kept.learn(effects.added, after=intent.after, through=intent.through)
         except Exception:
             # The batch is done and the index lacks it: nothing may be decided before it is filled from the store.
             self.recovered = False
