@@ -173,12 +173,22 @@ final class DiskSpool implements Spool {
                 }
                 open.append(line);
             } catch (IOException error) {
-                open = null; // whatever half of it is in the file stays behind the end of that segment
+                discardEmpty();
                 throw new SpoolFullException("The spool " + directory + " takes no more: " + error.getMessage(), error);
             }
             bytes += line.length;
             events.merge(open, 1L, Long::sum);
             return ++appended;
+        }
+    }
+
+    /** A full disk has room for names of files: each event that is refused would leave one, and a descriptor. */
+    private void discardEmpty() {
+        if (open != null && open.size == 0) {
+            segments.removeLast();
+            events.remove(open);
+            remove(open);
+            open = null;
         }
     }
 

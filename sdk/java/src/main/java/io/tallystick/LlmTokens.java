@@ -146,8 +146,13 @@ public final class LlmTokens {
         if (value instanceof String text) {
             return text;
         }
-        // A name in a vendor's own enumeration.
-        return get(value, "as_string") instanceof String text ? text : null;
+        // A name in a vendor's own enumeration, or in a union of several (OpenAI's Response).
+        for (Object each : new Object[] {value, get(value, "chat"), get(value, "only")}) {
+            if (get(each, "as_string") instanceof String text) {
+                return text;
+            }
+        }
+        return null;
     }
 
     private static long count(Object thing, String... names) {

@@ -97,16 +97,11 @@ final class Segment {
         return (int) sum.getValue() == wanted ? Arrays.copyOfRange(bytes, from + 9, to) : null;
     }
 
-    /** Add whole lines at the end. What a full disk took half of is cut off again; throws then. */
+    /** Add a whole line at the end. Throws when the disk is full; what it took of the line is not counted, and written over. */
     void append(byte[] line) throws IOException {
-        try {
-            file.seek(size);
-            file.write(line);
-            size += line.length;
-        } catch (IOException error) {
-            file.setLength(size);
-            throw error;
-        }
+        file.seek(size);
+        file.write(line);
+        size += line.length;
     }
 
     /** Takes lines in order. */

@@ -29,7 +29,13 @@ class LlmTest {
     record ResponseUsage(long inputTokens, ResponseDetails inputTokensDetails, long outputTokens, long totalTokens) {
     }
 
-    record Response(String id, String model, Optional<ResponseUsage> usage) {
+    record AnyModel(Optional<Model> chat) {
+        public String asString() {
+            throw new IllegalStateException("It is another kind of model.");
+        }
+    }
+
+    record Response(String id, AnyModel model, Optional<ResponseUsage> usage) {
     }
 
     record Model(String asString) {
@@ -75,7 +81,7 @@ class LlmTest {
             Optional.of(new CompletionUsage(100, 40, Optional.of(new PromptDetails(Optional.of(60L)))))));
         assertEquals(data("openai", "gpt-5", 60, 0), openai.data());
         LlmTokens responses = new LlmTokens("").add(
-            new Response("r", "gpt-5", Optional.of(new ResponseUsage(100, new ResponseDetails(60), 40, 140))));
+            new Response("r", new AnyModel(Optional.of(new Model("gpt-5"))), Optional.of(new ResponseUsage(100, new ResponseDetails(60), 40, 140))));
         assertEquals(data("openai", "gpt-5", 60, 0), responses.data());
         LlmTokens bedrock = new LlmTokens("nova").add(
             new ConverseResponse(new TokenUsage(40, 40, 140, 50, 10), new ResponseMetadata("q")));
