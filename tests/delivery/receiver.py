@@ -35,6 +35,10 @@ class Answer:
     """Between the bytes of the body."""
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # who sends opens many connections at once
+
+
 class Receiver:
     """`answers` says what a path is answered (`/` where it is not named): an Answer, or a call that makes one."""
 
@@ -77,7 +81,7 @@ class Receiver:
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 """Nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))

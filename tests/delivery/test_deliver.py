@@ -12,7 +12,7 @@ from tests.delivery.receiver import Answer, Receiver, receiving
 from tests.delivery.rig import NOW_US, SECRET, TENANT, rigged
 
 from tallystick.catalog.delivering import DeliverySearch
-from tallystick.flows.deliver import RETRY_S
+from tallystick.flows.deliver import PLACES_PER_CHANNEL, RETRY_S
 
 DAY_S = 86_400
 
@@ -174,14 +174,14 @@ def test_one_that_hangs_delays_nobody(tmp_path: Path, receiver: Receiver) -> Non
             for number in range(50):
                 rig.tell(f"h{number}", "hangs")
             running = asyncio.create_task(rig.deliverer.run())
-            await asyncio.to_thread(receiver.wait_for, 8, "/hangs")
+            await asyncio.to_thread(receiver.wait_for, PLACES_PER_CHANNEL, "/hangs")
             started = time.monotonic()
             for number in range(30):
                 rig.tell(f"g{number}", "good")
             got = await asyncio.to_thread(receiver.wait_for, 30, "/good")
             assert len(got) == 30
             assert time.monotonic() - started < 3
-            assert len(receiver.at("/hangs")) <= 8, "it has its own places and no more"
+            assert len(receiver.at("/hangs")) <= PLACES_PER_CHANNEL, "it has its own places and no more"
             await rig.deliverer.stop()
             await running
 

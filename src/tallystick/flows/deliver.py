@@ -29,7 +29,7 @@ from tallystick.metrics import Metrics
 RETRY_S = (5, 30, 300, 1800, 7200, 18_000, 36_000, 86_400, 86_400, 86_400)
 """How long after a failed attempt the next is made, before jitter: some four and a half days in all."""
 JITTER = 0.2
-PLACES_PER_CHANNEL = 8
+PLACES_PER_CHANNEL = 16
 PLACES = 512
 LOOK_S = 1.0
 """How often is looked for what other processes have enqueued."""
