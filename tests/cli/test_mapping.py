@@ -14,11 +14,11 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.sources.mapping import EventMaker, Events, Mapping, columns_of, read_mapping, template_of
-from tallystick.sources.rows import FileFormat, format_of, open_rows
 from tallystick.errors import Invalid, TallystickError
 from tallystick.metering.content import same_content
 from tallystick.metering.instant import instant_us
+from tallystick.sources.mapping import EventMaker, Events, Mapping, columns_of, read_mapping, template_of
+from tallystick.sources.rows import FileFormat, format_of, open_rows
 
 
 def events_of(path: Path, mapping: Mapping | None = None) -> Events:

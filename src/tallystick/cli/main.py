@@ -24,6 +24,7 @@ from tallystick.cli import (
     questions,
     serve,
     settings_page,
+    sources,
     tail,
 )
 from tallystick.errors import TallystickError
@@ -70,6 +71,7 @@ for part in (
     backup,
     export,
     exports,
+    sources,
     tail,
 ):
     part.register(app)

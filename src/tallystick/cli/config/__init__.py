@@ -16,6 +16,7 @@ from tallystick.cli.config.noun import Noun
 from tallystick.cli.config.plans import Plans
 from tallystick.cli.config.reports import Reports
 from tallystick.cli.config.retention import Retention
+from tallystick.cli.config.sources import Sources
 from tallystick.cli.config.subscriptions import Subscriptions
 from tallystick.cli.config.views import Views
 
@@ -32,4 +33,5 @@ NOUNS: Sequence[Noun] = (
     ApiKeys(),
     Retention(),
     Exports(),
+    Sources(),
 )
