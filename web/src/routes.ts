@@ -21,6 +21,7 @@ import { ChangeMeter, NewMeter } from "./pages/NewMeter";
 import { PlanPage } from "./pages/Plan";
 import { Plans } from "./pages/Plans";
 import { Overview } from "./pages/Overview";
+import { Sources } from "./pages/Sources";
 import { SignIn } from "./pages/SignIn";
 import { Start } from "./pages/Start";
 import { Status } from "./pages/Status";
@@ -47,6 +48,7 @@ export const PAGES: readonly Page[] = [
   { path: "/explore", title: "Explore", view: Explore, group: "Usage", scope: "usage:read" },
   { path: "/views", title: "Views and reports", view: Views, group: "Usage", scope: "usage:read" },
   { path: "/events", title: "Events", view: Events, group: "Usage", scope: "events:read" },
+  { path: "/sources", title: "Sources", view: Sources, group: "Usage", scope: "events:read" },
   { path: "/backfills", title: "Backfills", view: Backfills, group: "Usage", scope: "events:read" },
   { path: "/backfills/:key", title: "Backfill", view: BackfillPage, scope: "events:read" },
   { path: "/customers", title: "Customers", view: Customers, group: "Usage", scope: "customers:read" },

@@ -35,6 +35,7 @@ PAGES = frozenset(
         "plans",
         "portal",
         "sign-in",
+        "sources",
         "start",
         "status",
         "views",
