@@ -7,7 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick.catalog.delivering import Attempt, Channel, DeliverySearch, Notice, Setup, Verdict
+from tallystick.catalog.delivering import (
+    EVENT_KIND,
+    Attempt,
+    Channel,
+    DeliverySearch,
+    FeedMovedError,
+    Notice,
+    Setup,
+    Verdict,
+)
 from tallystick.catalog.interface import Catalog
 from tallystick.catalog.notices import enqueue
 from tallystick.errors import Conflict, NotFound
@@ -53,6 +62,35 @@ class DeliveriesContract:
     def take(self, outbox: Any, at_us: int = NOW_US, busy: dict[int, int] | None = None) -> list[Any]:
         found = outbox.take_deliveries(busy or {}, slots, until_us=at_us + 30 * S, limit=100, now_us=at_us)
         return [delivery for delivery, _ in found.items]
+
+    def test_a_place_among_events_moves_with_what_is_enqueued(self, outbox: Any) -> None:
+        self.add(outbox, "all", replace_events("*"))
+        wanted = replace_events("event")
+        made = self.add(outbox, "feed", wanted)
+        (feed,) = outbox.feeds()
+        assert (feed.channel.key, feed.moment_us, feed.position) == ("feed", NOW_US, None)
+        notices = [
+            replace(NOTICE, id=f"evt_{number}", kind=EVENT_KIND, channels=("feed",), only_named=True)
+            for number in range(2)
+        ]
+        moved = outbox.advance_feed(feed, NOW_US + 5, 2**64 - 2, notices, now_us=NOW_US)
+        assert (outbox.feeds(), outbox.pending_of(made.number)) == ((moved,), 2)
+        assert moved.position == 2**64 - 2
+        with pytest.raises(FeedMovedError):  # by who has read the place before
+            outbox.advance_feed(feed, NOW_US + 9, None, [replace(notices[0], id="evt_9")], now_us=NOW_US)
+        assert outbox.pending_of(made.number) == 2
+
+        def change(setup: Setup, recorded_us: int) -> None:
+            outbox.change_channel(TENANT, "feed", setup, recorded_us=recorded_us, actor=ANN, now_us=NOW_US)
+
+        change(msgspec.structs.replace(wanted, name="Else"), NOW_US + 50)
+        assert outbox.feeds()[0].moment_us == NOW_US + 5
+        change(msgspec.structs.replace(wanted, enabled=False), NOW_US + 60)
+        assert outbox.feeds() == ()
+        change(wanted, NOW_US + 70)
+        assert [one.moment_us for one in outbox.feeds()] == [NOW_US + 70]
+        outbox.delete_channel(TENANT, "feed", actor=ANN, now_us=NOW_US)
+        assert outbox.feeds() == ()
 
     def test_news_goes_to_who_is_named_and_to_who_subscribes_once_each(self, outbox: Any) -> None:
         self.add(outbox, "hook")
