@@ -1,12 +1,14 @@
 """What a CRM is told, on the real parts: plan, usage, spend and health, and only what has changed."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.api.questions.live import Live, Tenant, opened
+from tests.api.questions.live import ADMIN_KEY, Live, Tenant, opened
+from tests.flows.crm_servers import HubSpotServer, answering
 
 from tallystick.crm.interface import Account
 from tallystick.errors import Unavailable
@@ -36,9 +38,29 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    with opened(tmp_path_factory.mktemp("crm")) as made:
+def hubspot() -> HubSpotServer:
+    return HubSpotServer()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, hubspot: HubSpotServer) -> Iterator[Live]:
+    settings = {"crm": "hubspot", "crm_token": "pat-1", "crm_every_s": 1, "crm_meters": "calls"}
+    with (
+        answering(hubspot) as url,
+        opened(tmp_path_factory.mktemp("crm"), crm_url=url, **settings) as made,
+    ):
         yield made
+
+
+def test_hubspot_hears_of_it(live: Live, hubspot: HubSpotServer) -> None:
+    root = Tenant(live, "default", ADMIN_KEY)
+    root.meter(key="calls", event_type="call", aggregation="count")
+    root.record({"id": "1", "type": "call", "subject": "acme", "time": "2026-07-10T00:00:00Z"})
+    until_s = time.monotonic() + 20
+    while hubspot.companies.get("acme", {}).get("tallystick_usage_calls") != "1":
+        assert time.monotonic() < until_s, hubspot.companies
+        time.sleep(0.1)
+    assert hubspot.companies["acme"]["tallystick_health"] == "new"
 
 
 def test_what_is_told(live: Live, tenant: Tenant) -> None:
