@@ -19,7 +19,7 @@ from tests.sources.kafka_mock import (
 
 from tallystick.sources.kafka import KafkaSettings, KafkaSource, instance_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

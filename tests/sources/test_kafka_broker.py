@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.sources.feed import RememberingFeed
 from tests.sources.kafka_broker import KafkaBroker
 
+from tallystick.sources import kafka
 from tallystick.sources.interface import SourceFaultError
 from tallystick.sources.kafka import KafkaSettings, KafkaSource
 
@@ -165,6 +166,13 @@ async def test_partitions_move_between_two_and_nothing_comes_twice(topic: Topic)
     assert set((first.times() + second.times()).values()) == {1}
 
 
+async def test_a_topic_that_is_not_there_is_said(broker: KafkaBroker) -> None:
+    settings = KafkaSettings(broker.address, ("none",), group="none", instance="")
+    with pytest.raises(SourceFaultError, match=r"(?i)topic"):
+        async with asyncio.timeout(20):
+            await KafkaSource(settings, RememberingFeed()).run()
+
+
 async def test_the_broker_goes_and_comes_back(broker: KafkaBroker, topic: Topic) -> None:
     feed = RememberingFeed()
     topic.send(range(2000))
@@ -180,3 +188,26 @@ async def test_the_broker_goes_and_comes_back(broker: KafkaBroker, topic: Topic)
         await feed.until(3000)
         assert source.trouble == ""
     assert topic.committed() == 3000
+
+
+async def test_brokers_that_do_not_answer_are_said_and_ending_does_not_wait_for_them(
+    broker: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka, "TROUBLE_S_MAX", 1.0)
+    monkeypatch.setattr(kafka, "_ASK_S", 1.0)
+    feed = RememberingFeed()
+    topic.send(range(100))
+    source = topic.source(feed, instance="a")
+    task = asyncio.create_task(source.run())
+    await feed.until(100)
+    await asyncio.to_thread(broker.kill)
+    begun = time.monotonic()
+    with pytest.raises(SourceFaultError):
+        async with asyncio.timeout(30):
+            await task
+    took_s = time.monotonic() - begun
+    await asyncio.to_thread(broker.start)
+    assert took_s < 15
+    await asyncio.to_thread(topic.send, range(100, 200))
+    async with running(topic.source(feed, instance="a")):
+        await feed.until(200)

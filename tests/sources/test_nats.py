@@ -15,7 +15,7 @@ from tests.sources.feed import RememberingFeed
 from tallystick.sources.interface import SourceFaultError
 from tallystick.sources.nats import NatsSettings, NatsSource, connection_of, durable_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.sources.feed import RememberingFeed
 from tallystick.sources.interface import SourceFaultError, SourceStoppedError
 from tallystick.sources.postgres_changes import ChangesSettings, PostgresChanges, slot_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 Database = psycopg.Connection[tuple[Any, ...]]
 
 

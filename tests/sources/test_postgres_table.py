@@ -13,7 +13,7 @@ from tests.sources.feed import RememberingFeed
 from tallystick.sources.interface import SourceFaultError, SourceStoppedError
 from tallystick.sources.postgres_table import PostgresTable, TableSettings
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,6 @@ async def test_equal_values_are_all_taken(url: str, database: psycopg.Connection
     assert set(feed.times().values()) == {1}
 
 
-@pytest.mark.slow
 async def test_many_writers_with_long_and_short_transactions(
     url: str, database: psycopg.Connection[tuple[object, ...]]
 ) -> None:

@@ -33,6 +33,11 @@ PAUSE_AFTER_S = 1.0
 """Acceptance that takes longer pauses the partitions."""
 COMMIT_EVERY_S = 1.0
 REVOKED_S_MAX = 20.0
+TROUBLE_S_MAX = 15.0
+"""How long the client may complain before it is asked whether anybody answers."""
+_ASK_S = 5.0
+CLOSE_S_MAX = 4.0
+"""How long the last commit, and then leaving, may take when the source ends."""
 _QUEUED_KIBIBYTES = 32 * 1024
 _PREFIX = "ce_"
 _TIMESTAMP_UNKNOWN = 0
@@ -75,6 +80,8 @@ class KafkaSettings:
             "partition.assignment.strategy": "cooperative-sticky",
             "queued.max.messages.kbytes": _QUEUED_KIBIBYTES,
             "topic.metadata.refresh.interval.ms": 60_000,
+            "topic.metadata.propagation.max.ms": 5000,
+            "log_level": 0,  # what it would log again and again while brokers are away, `error_cb` says too
             "reconnect.backoff.max.ms": 2000,
             "security.protocol": self.security,
             **({"group.instance.id": instance_of(self.instance)} if self.instance else {}),
@@ -128,9 +135,11 @@ class KafkaSource:
         self._idle = threading.Event()
         self._idle.set()
         self._is_paused = False
+        self._is_closing = False
         self._committed_at = 0.0
         self.trouble = ""
-        """What the client last complained of, "" once messages come again."""
+        """What the client last complained of, "" once it is known to be over."""
+        self._troubled_at = 0.0
 
     def stop(self) -> None:
         """`run` ends soon, with everything committed that was accepted."""
@@ -217,6 +226,7 @@ class KafkaSource:
             consumer.resume([TopicPartition(*place) for place in self._owned])
             self._is_paused = False
         self._commit_if_due()
+        self._check_trouble()
         if self._waiting:
             messages = list(self._waiting)
             self._waiting.clear()
@@ -291,6 +301,8 @@ class KafkaSource:
         self._owned |= _places(partitions)
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._is_closing:
+            return
         if not self._idle.wait(REVOKED_S_MAX):
             _logger.warning("partitions go while events of them wait; they come again elsewhere")
         self._commit(wait=True)
@@ -309,24 +321,54 @@ class KafkaSource:
         self._waiting = deque(kept)
 
     def _judge(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in _FATAL:
+        is_missing = error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART and not self._owned
+        if error.fatal() or error.code() in _FATAL or is_missing:
             raise KafkaException(error)
         self._on_error(error)
 
     def _on_error(self, error: KafkaError) -> None:
+        if not self.trouble:
+            self._troubled_at = time.monotonic()
         self.trouble = error.str()
+
+    def _check_trouble(self) -> None:
+        """The client goes on for ever by itself, and a topic may be quiet: whoever looks at the source is to know."""
+        if not self.trouble or time.monotonic() - self._troubled_at < TROUBLE_S_MAX:
+            return
+        said = self.trouble
+        try:
+            self._asked().list_topics(timeout=_ASK_S)
+        except KafkaException as error:
+            raise SourceFaultError(f"Kafka: {said}.") from error
+        self.trouble = ""
 
     def _asked(self) -> Consumer:
         assert self._consumer is not None
         return self._consumer
 
     def _close(self) -> None:
-        if self._consumer is None:
+        consumer = self._consumer
+        if consumer is None:
             return
-        self._commit(wait=True)
-        self._waiting.clear()
-        self._consumer.close()
+        self._is_closing = True
+        # Not waited for as in a rebalance: without brokers that would take as long as a session.
+        self._commit(wait=False)
+        consumer.pause([TopicPartition(*place) for place in self._owned])
+        deadline = time.monotonic() + CLOSE_S_MAX
+        while time.monotonic() < deadline and self._is_commit_open():
+            consumer.poll(0.05)
+        # Without brokers it takes as long as a session, and nobody waits for it then, not even the process.
+        closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S_MAX)
         self._consumer = None
+
+    def _is_commit_open(self) -> bool:
+        with self._lock:
+            return any(
+                place in self._owned and self._committed.get(place) != offset
+                for place, offset in self._accepted.items()
+            )
 
 
 class _Fetched:
