@@ -291,4 +291,5 @@ def test_faults_of_a_definition_all_at_once(root: Tenant) -> None:
     assert ("/settings/brokers", "missing") in found
     assert ("/format", "invalid_value") in found
     assert ("/mapping/where", "unknown_variable") in found
-    assert any(pointer.startswith("/mapping/compute") for pointer, _ in found)
+    assert ("/mapping/compute/data.n", "invalid_expression") in found
+    assert ("/mapping/compute/nope", "unknown_member") in found

@@ -73,7 +73,8 @@ def read_source(raw: object) -> Source:
     except Invalid as error:
         for one in error.faults or (_FAULT("", error.code, error.detail),):
             pointer = one.pointer.removeprefix("--").replace("-", "_").strip("/")
-            document.fault(one.code, one.detail, "mapping", *([pointer] if pointer else []))
+            steps = pointer.split("/", 1) if pointer else []
+            document.fault(one.code, one.detail, "mapping", *steps)
     paused = bool(document.boolean("paused"))
     document.finish()
     assert kind is not None
