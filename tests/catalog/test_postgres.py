@@ -22,6 +22,7 @@ from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .counters_contract import CountersContract
 from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
+from .exports_contract import ExportsContract
 from .migrations_contract import MigrationsContract
 from .postgres_server import PostgresServer
 from .reports_contract import ReportsContract
@@ -124,6 +125,7 @@ class TestPostgres(
     ReportsContract,
     CreditsContract,
     DeliveriesContract,
+    ExportsContract,
 ):
     def test_models_and_migrations_agree(self, database: str, catalog: Catalog) -> None:
         engine = create_engine(f"postgresql+psycopg://{database}")

@@ -22,6 +22,7 @@ from .contract import ANN, NOW_US, CatalogContract, T, definition, new
 from .counters_contract import CountersContract
 from .credits_contract import CreditsContract
 from .deliveries_contract import DeliveriesContract
+from .exports_contract import ExportsContract
 from .migrations_contract import MigrationsContract
 from .reports_contract import ReportsContract
 from .tokens_contract import TokensContract
@@ -94,6 +95,7 @@ class TestSqlite(
     ReportsContract,
     CreditsContract,
     DeliveriesContract,
+    ExportsContract,
 ):
     def test_the_file_is_in_wal_and_references_hold(
         self, catalog: Catalog, side_door: Callable[[str], list[Any]]
