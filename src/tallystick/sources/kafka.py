@@ -36,6 +36,7 @@ REVOKED_S_MAX = 20.0
 TROUBLE_S_MAX = 15.0
 """How long the client may complain before it is asked whether anybody answers."""
 _ASK_S = 5.0
+_COMMIT_AGAIN_S = 0.5
 CLOSE_S_MAX = 4.0
 """How long the last commit, and then leaving, may take when the source ends."""
 _QUEUED_KIBIBYTES = 32 * 1024
@@ -357,6 +358,8 @@ class KafkaSource:
         deadline = time.monotonic() + CLOSE_S_MAX
         while time.monotonic() < deadline and self._is_commit_open():
             consumer.poll(0.05)
+            if time.monotonic() - self._committed_at >= _COMMIT_AGAIN_S:
+                self._commit(wait=False)
         # Without brokers it takes as long as a session, and nobody waits for it then, not even the process.
         closing = threading.Thread(target=consumer.close, name="kafka-close", daemon=True)
         closing.start()
