@@ -38,8 +38,8 @@ from tallystick.store.interface import StoredEvent
 
 LOOK_S = 1.0
 """How often it is looked for channels, and for room, where nothing is recorded."""
-PAUSE_S = 0.1
-"""Between two looks, so that a flood costs no more than a look for each."""
+PAUSE_S = 0.25
+"""Between two looks that found everything, so that each recorded batch is not looked for by itself."""
 PENDING_MAX = 1_000
 """So many deliveries may wait for a channel; then it stays where it is."""
 BACK_OFF_S_MAX = 60.0
@@ -86,8 +86,8 @@ class EventFeed:
                 self._forget()
                 await self._pause(min(2.0 ** min(failures - 1, 10), BACK_OFF_S_MAX))
                 continue
-            await self._pause(PAUSE_S)
             if not more:
+                await self._pause(PAUSE_S)
                 await self._until_news(looked_at_us)
 
     async def stop(self) -> None:
