@@ -11,6 +11,7 @@ from tallystick.catalog.journal import Journal
 from tallystick.catalog.journaled import JournaledLedger
 from tallystick.catalog.reservations import RelationalLedger
 from tallystick.errors import StorageFull
+from tallystick.flows.backup import copy_sqlite
 from tallystick.limits import reservation as life
 from tallystick.limits.reservation import Reservation
 
@@ -163,3 +164,15 @@ def test_a_table_that_cannot_be_written_is_told_and_nothing_is_lost(
     ledger, _ = opened(tmp_path)
     check(ledger, written)
     ledger.close()
+
+
+def test_a_copy_of_the_file_has_what_was_written_before_a_flush(tmp_path: Path) -> None:
+    ledger, _ = opened(tmp_path)
+    model = {one.id: one for one in (held(number) for number in range(5))}
+    ledger.write(list(model.values()))
+    ledger.flush()
+    copy_sqlite(tmp_path / "ledger", tmp_path / "copy")
+    ledger.close()
+    copied = RelationalLedger(f"sqlite:///{tmp_path / 'copy'}")
+    assert {one.id: one for one in copied.load_open()} == model
+    copied.close()
