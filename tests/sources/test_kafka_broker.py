@@ -191,8 +191,11 @@ async def test_the_broker_goes_and_comes_back(broker: KafkaBroker, topic: Topic)
 
 
 async def test_brokers_that_do_not_answer_are_said_and_ending_does_not_wait_for_them(
-    broker: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    broker = KafkaBroker(tmp_path / "kafka")  # of its own: one that was killed makes no topics for a while
+    broker.start()
+    topic = Topic(broker, "usage")
     monkeypatch.setattr(kafka, "TROUBLE_S_MAX", 1.0)
     monkeypatch.setattr(kafka, "_ASK_S", 1.0)
     feed = RememberingFeed()
@@ -211,3 +214,4 @@ async def test_brokers_that_do_not_answer_are_said_and_ending_does_not_wait_for_
     await asyncio.to_thread(topic.send, range(100, 200))
     async with running(topic.source(feed, instance="a")):
         await feed.until(200)
+    await asyncio.to_thread(broker.kill)
