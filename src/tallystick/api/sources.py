@@ -88,7 +88,7 @@ _MAPPING: Schema = {
     "description": "Which part of a record is what of an event: `id`, `type`, `type_column`, `source`, `source_column`, "
     "`subject`, `subject_value`, `time`, `time_format`, `time_base`, `time_zone`, `data`, `text` as for `tallystick ingest` "
     "(columns, or paths such as `$.usage.tokens`), and CEL: `compute` (`data.NAME` or an attribute → expression, `data` being "
-    "the record) and `where`. docs/guides/sources.md",
+    "the record) and `where`. docs/howto/sources.md",
 }
 _SETTINGS: Schema = {
     **_ANY,
@@ -210,7 +210,7 @@ def _content(source: Source) -> dict[str, Any]:
             summary="Create a source",
             tag="Sources",
             description="It begins at once, unless it is paused. Secrets are named, never sent: `${TALLYSTICK_SECRET_NAME}` is an "
-            "environment variable of the server. See docs/guides/sources.md.",
+            "environment variable of the server. See docs/howto/sources.md.",
             body=_BODY,
             body_example=_EXAMPLE,
             answer=_SOURCE_WITH_PROGRESS,
