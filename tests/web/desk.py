@@ -55,6 +55,7 @@ class Desk:
         self.scalars: set[str] = set()
         self._pictures = pictures
         self._context = browser.new_context(
+            reduced_motion="reduce",  # colours must not be judged on their way
             viewport={"width": 1280, "height": 860},
             accept_downloads=True,
             permissions=["clipboard-read", "clipboard-write"],

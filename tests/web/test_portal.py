@@ -42,7 +42,7 @@ def test_a_token_in_the_address_opens_and_leaves_no_trace(
 ) -> None:
     with office.client(tenant) as client:
         secret = token(client, "acme")
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     page = context.new_page()
     page.goto(f"{office.url}/portal#token={secret}&theme=dark")
     expect(page.get_by_role("heading", level=1)).to_have_text("Usage")
@@ -216,7 +216,7 @@ def test_embedded_in_another_page(
 ) -> None:
     with office.client(tenant) as client:
         made = client.post("/v1/portal_tokens", json={"customer": "acme"}).json()
-        context = browser.new_context()
+        context = browser.new_context(reduced_motion="reduce")
         page = context.new_page()
         page.goto(company_site)
         page.evaluate(
