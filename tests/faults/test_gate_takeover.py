@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.cluster.processes import Cluster, Member
+from tests.cluster.processes import Cluster, Member, unusual
 from tests.faults.test_gate import Racer, ask_of, prepare, ready, settle_up
 
 from tallystick.catalog.coordination import Coordination
@@ -42,6 +42,8 @@ class ClusterRacer(Racer):
     async def send(self, method: str, path: str, body: Any = None) -> httpx.Response | None:
         member = self.random.choice(self.members)
         answer = await super().send(method, member.url + path, body)
+        if answer is not None and answer.status_code == 500:
+            raise AssertionError("".join(f"--- {one.name}\n{unusual(one)}\n" for one in self.members))
         if answer is not None and answer.status_code == 503:
             self.codes[answer.json()["code"]] += 1
             await asyncio.sleep(0.05)

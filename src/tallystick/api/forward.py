@@ -63,7 +63,8 @@ async def _forwarded(request: Connection, limiting: Limiting, owner: Elsewhere) 
         answer = await _client(request).request(
             request.method, owner.url + path, headers=headers, content=await wire.arrived(request)
         )
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, RuntimeError) as error:
+        # RuntimeError: the event loop's own, for a connection that is closed in the moment it is written to.
         limiting.lost_sight()
         raise _not_here() from error
     kept = {name: answer.headers[name] for name in _BACK if name in answer.headers}
