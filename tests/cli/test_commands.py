@@ -235,8 +235,9 @@ def test_killed_half_way_and_taken_up(server: Any, tmp_path: Path) -> None:
             while time.monotonic() < give_up and process.poll() is None and not list(state.rglob("*.json")):
                 time.sleep(0.02)
         else:  # as soon as it has taken up what the first has left
-            while b"going on after row" not in before and (line := process.stderr.readline()):
+            while b"going on after" not in before and (line := process.stderr.readline()):
                 before += line
+            assert b"going on after row" in before, before
         process.send_signal(number)
         _, told = process.communicate(timeout=30)
         assert process.returncode != 0, "it was done before it could be stopped"

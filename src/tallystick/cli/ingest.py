@@ -32,6 +32,8 @@ IN_FLIGHT_DEFAULT = 4
 IN_FLIGHT_MAX = 64
 EXAMPLES_MAX = 3
 _STATE_EVERY_S = 1.0
+_RECORDED_S_MAX = 10.0
+_LOOK_AGAIN_S = 0.25
 _BATCH_BYTES_MAX = 8 * 1024 * 1024
 _POOL_PAUSE_S = 0.2
 
@@ -450,17 +452,29 @@ def _taken_up(api: Api, file: str, state: StateFile | None) -> Summary:
     kept = state.load() if state is not None else None
     if kept is None:
         return Summary()
-    try:
-        if not kept.last_id:
-            return Summary()
-        api.get("/v1/events/lookup", id=kept.last_id, source=kept.last_source)
-    except ApiError:
+    if not kept.last_id:
+        return Summary()
+    if not _is_there(api, kept):
         say(
             f"{file}: an earlier run was interrupted, but the server does not have its events. Beginning anew."
         )
         return Summary()
     say(f"{file}: going on after row {kept.rows:,} (--restart begins anew).")
     return kept
+
+
+def _is_there(api: Api, kept: Summary) -> bool:
+    """What was acknowledged last may not be recorded yet where much is waiting: asked again for a while."""
+    until_s = time.monotonic() + _RECORDED_S_MAX
+    while True:
+        try:
+            api.get("/v1/events/lookup", id=kept.last_id, source=kept.last_source)
+        except ApiError as error:
+            if error.status_code != 404 or time.monotonic() > until_s:
+                return False
+        else:
+            return True
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _source_of(line: str) -> str:
