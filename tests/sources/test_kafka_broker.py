@@ -81,12 +81,12 @@ async def running(source: KafkaSource) -> AsyncIterator[None]:
         yield
     finally:
         source.stop()
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(120):
             await task
 
 
 async def until_all(count: int, *feeds: RememberingFeed) -> None:
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         while len(set().union(*(feed.times() for feed in feeds))) < count:
             await asyncio.sleep(0.05)
 
@@ -125,7 +125,7 @@ async def test_the_one_that_was_replaced_ends(topic: Topic) -> None:
     await first.until(100)
     async with running(topic.source(second, instance="a")):
         with pytest.raises(SourceFaultError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await old
         topic.send(range(100, 200))
         await until_all(200, first, second)
@@ -169,7 +169,7 @@ async def test_partitions_move_between_two_and_nothing_comes_twice(topic: Topic)
 async def test_a_topic_that_is_not_there_is_said(broker: KafkaBroker) -> None:
     settings = KafkaSettings(broker.address, ("none",), group="none", instance="")
     with pytest.raises(SourceFaultError, match=r"(?i)topic"):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await KafkaSource(settings, RememberingFeed()).run()
 
 
@@ -180,13 +180,15 @@ async def test_the_broker_goes_and_comes_back(broker: KafkaBroker, topic: Topic)
     async with running(source):
         await feed.until(500)
         await asyncio.to_thread(broker.kill)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not source.trouble:
                 await asyncio.sleep(0.05)
         await asyncio.to_thread(broker.start)
         await asyncio.to_thread(topic.send, range(2000, 3000))
         await feed.until(3000)
-        assert source.trouble == ""
+        async with asyncio.timeout(60):
+            while source.trouble:  # one connection of several may be the last to come back
+                await asyncio.sleep(0.05)
     assert topic.committed() == 3000
 
 
