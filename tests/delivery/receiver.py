@@ -119,7 +119,7 @@ def receiving() -> Iterator[Receiver]:
         receiver.stop()
 
 
-def wait_until(true: Callable[[], Any], *, timeout_s: float = 10) -> Any:
+def wait_until(true: Callable[[], Any], *, timeout_s: float = 60) -> Any:
     """What `true` answers once it answers something that counts as true."""
     until_s = time.monotonic() + timeout_s
     while not (found := true()) and time.monotonic() < until_s:
