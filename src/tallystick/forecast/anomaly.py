@@ -3,8 +3,7 @@
 The baseline is what the same series did before, in three views of it:
 - *slot*: the median of the same hour of the day (of the week, once there are three weeks of it);
 - *level*: that, moved by how far the last three windows lay from theirs;
-- *day*: how far the last whole season lay from its slots, beside the seasons before it, which finds what creeps (drift).
-  Of a season's windows the middle half is looked at, so that a spike is one while it lasts, and no drift after it.
+- *day*: the mean of the last whole season beside the seasons before it, which finds what creeps (drift).
 
 A value is unusual where it is far from the first two at once, measured by how far the series' own windows used to be:
 both a robust deviation (MAD) and a high quantile of the series' own distances must be exceeded, so a series that always
@@ -113,7 +112,7 @@ class Baseline:
     slot: _View | None = None
     day: _View | None = None
     day_so_far: _Floats | None = None
-    """How far the last season but one window lay from its slots: with the value to judge, it is a season."""
+    """The last season but one window, in asinh: with the value to judge, it is a season."""
     zeros_now: int = 0
     zeros_longest: int = 0
     reason: str | None = None
@@ -141,8 +140,8 @@ class Baseline:
             score = max(score, (self.zeros_now + 1) / max(self._silence_after(), 1.0))
             low_place = max(low_place, float(np.arcsinh(0.0)))
         if kind is None and self.day is not None and self.day_so_far is not None:
-            apart = np.append(self.day_so_far, place - self.slot.centre)
-            drifted = abs(float(_middle(apart)) - self.day.centre) / self.day.reach(threshold)
+            mean = float(np.append(self.day_so_far, place).mean())
+            drifted = abs(mean - self.day.centre) / self.day.reach(threshold)
             if drifted > 1.0:
                 kind, score = Kind.DRIFT, drifted
         return Verdict(
@@ -185,7 +184,7 @@ def baseline(history: Sequence[Decimal | float], *, seasons: tuple[int, ...] = H
     levels = np.median(sliding_window_view(apart, _LEVEL_WINDOWS), axis=1)
     moved = apart[_LEVEL_WINDOWS:] - levels[:-1]
     longest, now = _zero_runs(values)
-    day, so_far = _day_view(apart, seasons[0])
+    day, so_far = _day_view(places, seasons[0])
     return Baseline(
         scale=scale,
         signed=bool((values < 0).any()),
@@ -214,21 +213,15 @@ def _view(centre: float, errors: _Floats) -> _View:
     return _View(centre, max(float(np.median(distances)) * _MAD_TO_SIGMA, _SPREAD_LEAST), distances)
 
 
-def _day_view(apart: _Floats, season: int) -> tuple[_View | None, _Floats | None]:
-    """Seasons beside those that ended before the last one began. It takes a week of days to know what a usual one is."""
-    if len(apart) < 8 * season:
+def _day_view(places: _Floats, season: int) -> tuple[_View | None, _Floats | None]:
+    """Means over one season, beside those that ended before the last one began. It takes a week of days to know what
+    a usual one is."""
+    if len(places) < 8 * season:
         return None, None
-    seasons = np.asarray(_middle(sliding_window_view(apart, season)))
-    before = seasons[: len(seasons) - season + 1]
+    means = np.asarray(sliding_window_view(places, season).mean(axis=1))
+    before = means[: len(means) - season + 1]
     centre = float(np.median(before))
-    return _view(centre, before - centre), apart[len(apart) - season + 1 :]
-
-
-def _middle(windows: _Floats) -> _Floats:
-    """The mean of the middle half, along the last axis."""
-    size = windows.shape[-1]
-    quarter = size // 4
-    return np.sort(windows, axis=-1)[..., quarter : size - quarter].mean(axis=-1)
+    return _view(centre, before - centre), places[len(places) - season + 1 :]
 
 
 def _zero_runs(values: _Floats) -> tuple[int, int]:
