@@ -148,6 +148,19 @@ class DeliveriesContract:
         assert (found.status, found.attempts) == ("delivered", 2)
         assert [one.attempt for one in outbox.delivery_attempts(found)] == [2]
 
+    def test_what_is_given_back_is_due_at_once_unless_another_has_it(self, outbox: Any) -> None:
+        self.add(outbox, "hook")
+        for number in range(3):
+            outbox.enqueue(replace(NOTICE, id=f"n{number}"), now_us=NOW_US)
+        mine = self.take(outbox)
+        assert len(mine) == 3
+        assert outbox.finish_delivery(mine[0], attempt(1), Verdict("delivered"), now_us=NOW_US)
+        outbox.give_back_deliveries(mine, now_us=NOW_US + S)
+        again = self.take(outbox, NOW_US + S)
+        assert {one.id for one in again} == {one.id for one in mine[1:]}
+        outbox.give_back_deliveries(mine, now_us=NOW_US + S)  # by whoever has them no longer
+        assert self.take(outbox, NOW_US + S) == []
+
     def test_a_retry_comes_when_it_is_due(self, outbox: Any) -> None:
         self.add(outbox, "hook")
         outbox.enqueue(NOTICE, now_us=NOW_US)

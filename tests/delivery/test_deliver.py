@@ -251,6 +251,31 @@ def test_sent_and_not_written_down_is_sent_again_under_the_same_id(
     asyncio.run(work())
 
 
+def test_what_a_stop_breaks_off_is_due_at_once_for_whoever_comes_next(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    async def work() -> None:
+        async with rigged(tmp_path) as rig:
+            receiver.answers["/"] = Answer(after_s=20)
+            rig.add("hook", receiver.url())
+            names = [rig.tell("a", "hook"), rig.tell("b", "hook")]
+            running = asyncio.create_task(rig.deliverer.run())
+            await asyncio.to_thread(receiver.wait_for, 2)
+            await rig.deliverer.stop()
+            await running
+            assert all(rig.delivery(name).status == "pending" for name in names)
+        receiver.answers.clear()
+        receiver.received.clear()
+        async with rigged(tmp_path) as rig:  # the clock has not moved
+            await rig.step()
+            assert sorted(one.id for one in receiver.received) == sorted(names)
+            assert {(rig.delivery(name).status, rig.delivery(name).attempts) for name in names} == {
+                ("delivered", 2)
+            }
+
+    asyncio.run(work())
+
+
 def test_it_wakes_when_something_is_enqueued(tmp_path: Path, receiver: Receiver) -> None:
     async def work() -> None:
         async with rigged(tmp_path, look_s=60) as rig:

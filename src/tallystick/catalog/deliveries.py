@@ -195,6 +195,14 @@ class Deliveries:
                     written[index] = _finish(change.connection, one, now_us=now_us, change=change)
         return [written[index] for index in range(len(finished))]
 
+    def give_back_deliveries(self, deliveries: Sequence[Delivery], *, now_us: int) -> None:
+        with self._database.writing() as connection:
+            for one in deliveries:
+                mine = and_(_column.claim == one.claim, _column.status == "pending")
+                connection.execute(
+                    update(_table).where(_column.number == one.number, mine).values(due_at_us=now_us)
+                )
+
     def forget_deliveries(self, before_us: int, *, limit: int = 1000) -> int:
         old = (
             select(_column.number)

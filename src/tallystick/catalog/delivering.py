@@ -320,6 +320,10 @@ class DeliveryCatalog(Protocol):
         """The same of many, written together: of each whether it was."""
         ...
 
+    def give_back_deliveries(self, deliveries: Sequence[Delivery], *, now_us: int) -> None:
+        """Make those due at once that were taken and are not sent after all. Those that another has taken stay as they are."""
+        ...
+
     def forget_deliveries(self, before_us: int, *, limit: int = 1000) -> int:
         """Delete those finished before this moment, with their attempts; how many."""
         ...

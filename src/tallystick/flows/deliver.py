@@ -86,6 +86,7 @@ class Deliverer:
         self._troubled: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._finished: list[tuple[Finished, asyncio.Future[None]]] = []
+        self._sending: dict[int, Delivery] = {}
         self._writing: asyncio.Task[None] | None = None
         self._stopping = False
         self._woken = asyncio.Event()
@@ -117,9 +118,10 @@ class Deliverer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._writing is not None:
             await asyncio.gather(self._writing, return_exceptions=True)
+        await self._give_back()
 
     async def stop(self) -> None:
-        """What is being sent is broken off, and sent again later."""
+        """What is being sent is broken off, and sent again by whoever comes next, at once."""
         self._stopping = True
         self._woken.set()
 
@@ -156,6 +158,7 @@ class Deliverer:
         )
         for delivery, channel in taken.items:
             self._busy[channel.number] += 1
+            self._sending[delivery.number] = delivery
             task = asyncio.create_task(self._attempt(delivery, channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -170,6 +173,7 @@ class Deliverer:
         try:
             at_us, started = self._clock.now_us(), perf_counter()
             sent = await self._send(delivery, channel, at_us)
+            self._sending.pop(delivery.number, None)
             seconds = perf_counter() - started
             if sent.error is None:
                 self._troubled.discard(channel.number)
@@ -258,6 +262,19 @@ class Deliverer:
             for _, written in taken:
                 if not written.done():
                     written.set_result(None) if error is None else written.set_exception(error)
+
+    async def _give_back(self) -> None:
+        """What was broken off is due now: nobody needs to wait until this process's time with it is over."""
+        broken_off = tuple(self._sending.values())
+        self._sending.clear()
+        if not broken_off:
+            return
+        try:
+            await asyncio.to_thread(
+                self._catalog.give_back_deliveries, broken_off, now_us=self._clock.now_us()
+            )
+        except TallystickError as error:
+            _logger.warning("deliveries_not_given_back", error=repr(error))
 
     async def _tend(self) -> None:
         """Forget what was finished long ago; count what waits."""
