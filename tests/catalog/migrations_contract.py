@@ -50,6 +50,9 @@ def use(url: str) -> None:
 
 
 class MigrationsContract:
+    steps_apart = 1
+    """Where a database takes a second to make: from the first, which goes through all steps, and from each so many later."""
+
     def test_every_step_leads_to_the_same_tables_and_keeps_what_is_there(
         self, new_url: Callable[[str], str]
     ) -> None:
@@ -61,7 +64,7 @@ class MigrationsContract:
         wanted = shape(engine)
         assert differences(engine) == []
         engine.dispose()
-        for revision in revisions():
+        for revision in revisions()[:: self.steps_apart]:
             url = new_url(f"from_{revision}")
             catalog = CachedCatalog(url)
             catalog._database.migrate(revision)

@@ -15,7 +15,7 @@ from tallystick.catalog.coordination import Coordination
 from tallystick.errors import Unavailable
 
 from .leases_contract import CoordinationContract
-from .test_postgres import database, server, side_door, template  # noqa: F401
+from .test_postgres import database, databases, server, side_door  # noqa: F401
 
 pytestmark = pytest.mark.slow
 
