@@ -166,8 +166,8 @@ class Document:
         raw = self.take(name)
         if raw is None:
             return None
-        if isinstance(raw, str) and re.fullmatch(r"\d{1,18}", raw, re.ASCII):
-            raw = int(raw)
+        if isinstance(raw, str) and re.fullmatch(r"\d{1,18}(\.0{1,18})?", raw, re.ASCII):
+            raw = int(raw.partition(".")[0])
         if isinstance(raw, Decimal) and raw.is_finite() and abs(raw) < 10**18 and raw == int(raw):
             raw = int(raw)
         if isinstance(raw, bool) or not isinstance(raw, int) or not least <= raw <= most:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from tallystick.billing.grant import Grant
+from tallystick.billing.make_way import make_way
 from tallystick.money import ZERO, exactly, split
 
 SETTLE_ENTRIES_MAX = 100_000
@@ -187,48 +188,60 @@ def spend(
     """Pay with what there is, in the order of `Grant.burn_order`; what remains to be paid is no error.
 
     A grant pays what is left of every payable in its scope. When it does not reach for all of them, each gets a share in
-    proportion to what is left of it, in multiples of `quantum` by largest remainder (the minor unit, for money).
+    proportion to what is left of it, in multiples of `quantum` by largest remainder (the minor unit, for money). A grant
+    that finds everything in its scope paid makes those move that can pay elsewhere (make_way.py).
     `holdings` are settled up to `at_us`.
     """
     left = [payable.amount for payable in payables]
-    balances = {holding.grant.id: holding.balance for holding in holdings}
-    entries: list[Entry] = []
-    for holding in sorted(holdings, key=lambda one: one.grant.burn_order()):
-        grant, balance = holding.grant, holding.balance
-        if balance <= 0:
-            continue
-        places = [
+    ordered = sorted(holdings, key=lambda one: one.grant.burn_order())
+    covers: list[list[int]] = []
+    paid: list[dict[int, Decimal]] = [{} for _ in payables]
+    for number, holding in enumerate(ordered):
+        balance = holding.balance
+        scope = holding.grant.scope
+        covered = [
             index
             for index, payable in enumerate(payables)
-            if left[index] > 0
-            and grant.scope.covers(meter=payable.meter, charge=payable.charge, plan=payable.plan)
+            if balance > 0 and scope.covers(meter=payable.meter, charge=payable.charge, plan=payable.plan)
         ]
+        covers.append(covered)
+        places = [index for index in covered if left[index] > 0]
         wanted = sum((left[index] for index in places), ZERO)
-        if not wanted:
-            continue
-        shares = (
-            [left[index] for index in places]
-            if balance >= wanted
-            else split(balance, [left[index] for index in places], quantum)
-        )
-        for index, share in zip(places, shares, strict=True):
-            if not share:
-                continue
-            left[index] -= share
-            balances[grant.id] -= share
-            entries.append(
+        if wanted:
+            shares = (
+                [left[index] for index in places]
+                if balance >= wanted
+                else split(balance, [left[index] for index in places], quantum)
+            )
+            for index, share in zip(places, shares, strict=True):
+                if share:
+                    left[index] -= share
+                    paid[index][number] = share
+        if covered and balance > wanted and any(left):
+            make_way(number, balance - wanted, covers, paid, left)
+    consumed: dict[int, list[Entry]] = {}
+    for index, payers in enumerate(paid):
+        for number, amount in payers.items():
+            consumed.setdefault(number, []).append(
                 Entry(
-                    grant.id,
+                    ordered[number].grant.id,
                     Kind.CONSUME,
                     at_us,
-                    share,
+                    amount,
                     Account.GRANT,
                     Account.CONSUMED,
                     reference,
                     payables[index].id,
                 )
             )
-    made = tuple(replace(holding, balance=balances[holding.grant.id]) for holding in holdings)
+    entries = [entry for _, some in sorted(consumed.items()) for entry in some]
+    used: dict[str, Decimal] = {}
+    for entry in entries:
+        used[entry.grant] = used.get(entry.grant, ZERO) + entry.amount
+    made = tuple(
+        replace(one, balance=one.balance - used[one.grant.id]) if one.grant.id in used else one
+        for one in holdings
+    )
     return Spent(made, tuple(entries), tuple(left))
 
 
