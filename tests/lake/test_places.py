@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tallystick.cli.config.exports import Exports
 from tallystick.cli.config.noun import changes_to, steps_to
-from tallystick.cli.main import app
+from tallystick.cli.main import command
 from tallystick.errors import Invalid, TallystickError, Unavailable
 from tallystick.lake.bucket import Bucket
 from tallystick.lake.folder import Folder
@@ -114,13 +114,13 @@ def test_an_export_is_verified(place: Place, tmp_path: Path) -> None:
 def test_a_command_verifies(tmp_path: Path) -> None:
     runner = CliRunner()
     chain(Folder(tmp_path / "out"), tmp_path)
-    whole = runner.invoke(app, ["exports", "verify", f"file://{tmp_path}/out"])
+    whole = runner.invoke(command(), ["exports", "verify", f"file://{tmp_path}/out"])
     assert (whole.exit_code, whole.stdout) == (
         0,
         "2 manifests, 2 files, 6 rows up to 2026-07-02T00:00:00Z: whole\n",
     )
     (tmp_path / "out/data/1.parquet").unlink()
-    broken = runner.invoke(app, ["exports", "verify", f"file://{tmp_path}/out"])
+    broken = runner.invoke(command(), ["exports", "verify", f"file://{tmp_path}/out"])
     assert broken.exit_code == 1
     assert "data/1.parquet is missing." in broken.output
 
