@@ -124,6 +124,39 @@ class CustomerLifeContract:
         catalog.change_customer(T, "a1", new(parent="top"), actor=ANN, now_us=NOW_US)
         assert [one.key for one in catalog.customers(T, CustomerSearch(parent="top")).items] == ["a1"]
 
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("acme", ["c1", "c2", "ACME-3"]),
+            ("Acme Ltd", ["c1"]),
+            ("100%", ["c4"]),
+            ("_", ["c5"]),
+            ("Über", ["c6"]),
+            ("PEOPLE@", ["c2"]),
+            ("back\\slash", ["c7"]),
+            ("nobody", []),
+        ],
+    )
+    def test_customers_are_found_by_text(self, catalog: Catalog, text: str, expected: list[str]) -> None:
+        """In key, name or email, whatever its capital letters; nothing in it is a pattern."""
+        names = {
+            "c1": "Acme Ltd",
+            "c2": "Other",
+            "ACME-3": "Third",
+            "c4": "100% sure",
+            "c5": "under_score",
+            "c6": "Übersee",
+            "c7": "back\\slash",
+        }
+        for key, name in names.items():
+            values = new(name=name, email="people@acme.test") if key == "c2" else new(name=name)
+            catalog.create_customer(T, key, values, actor=ANN, now_us=NOW_US)
+        search = CustomerSearch(text=text)
+        assert [one.key for one in catalog.customers(T, search).items] == expected
+        first = catalog.customers(T, search, limit=1)
+        rest = catalog.customers(T, search, cursor=first.next_cursor) if first.next_cursor else None
+        assert [one.key for one in first.items + (rest.items if rest else ())] == expected
+
     def test_a_merge_hands_everything_over(self, catalog: Catalog) -> None:
         def create(key: str, **members: Any) -> None:
             catalog.create_customer(T, key, new(**members), actor=ANN, now_us=NOW_US)

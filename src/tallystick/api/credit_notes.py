@@ -202,7 +202,7 @@ async def get_credit_note(request: Connection) -> Response[Any]:
     document = note_document(note)
     if ending not in ("pdf", "csv"):
         return Response(document)
-    headers = {"Content-Disposition": f'attachment; filename="{note.id}.{ending}"'}
+    headers = {"Content-Disposition": f'attachment; filename="{document["number"]}.{ending}"'}
     if ending == "csv":
         text = credit_note_csv(document).encode()
         return Response(text, media_type="text/csv; charset=utf-8", headers=headers)

@@ -188,6 +188,7 @@ async def create_customer(request: Connection) -> Response[dict[str, Any]]:
                 query("stage", "In this stage.", schema={"type": "string", "enum": list(STAGES)}),
                 query("parent", "Right below this customer."),
                 query("external_id", "`system:id`, as in `external_ids`.", example="stripe:cus_123"),
+                query("q", "Text in the key, the name or the email, whatever its capital letters."),
             ],
             answer=listing(_CUSTOMER),
         )
@@ -207,6 +208,7 @@ async def list_customers(request: Connection) -> dict[str, Any]:
         stage=fields.choice("stage", STAGES),
         parent=fields.text("parent"),
         external_id=_external_id(fields),
+        text=fields.text("q"),
     )
     fields.finish()
     found = await in_questions(
@@ -366,11 +368,12 @@ async def archive_customer(request: Connection) -> None:
             tag="Customers",
             description="From now on its subjects, its children and its external ids (in systems where the other has none) "
             "are the other's. It is archived and stands below the other. What was recorded for it stays its own: the other "
-            "shows it when it is asked for with `include_children=true`. Answers the other; merging again changes nothing.",
+            "shows it when it is asked for with `include_children=true`. Answers the other; merging again changes nothing. "
+            "`If-Match` takes the `ETag` of the customer that is merged away.",
             body=objects({"into": _KEY}, additionalProperties=False),
             body_example={"into": "acme"},
             answer=_CUSTOMER,
-            errors=(409,),
+            errors=(409, 412),
             creates=True,
         )
     },
@@ -385,7 +388,10 @@ async def merge_customer(request: Connection) -> Response[dict[str, Any]]:
     key: str = request.path_params["key"]
     actor, now_us = actor_of(request), system.clock.now_us()
     joined = await in_questions(
-        system, lambda: system.catalog.merge_customers(who.tenant, key, into, actor=actor, now_us=now_us)
+        system,
+        lambda: system.catalog.merge_customers(
+            who.tenant, key, into, expected=matches(request), actor=actor, now_us=now_us
+        ),
     )
     await _settle(system)
     return tagged(customer_document(joined))

@@ -256,7 +256,11 @@ async def preview_invoice(request: Connection) -> dict[str, Any]:
                 *PAGE,
                 query("customer", "Of this customer."),
                 query("subscription", "Of this subscription (its id)."),
-                query("status", "In this state.", schema={"type": "string", "enum": list(STATUSES)}),
+                query(
+                    "status",
+                    "In this state. Drafts are not kept: `POST /v1/customers/{key}/invoices/preview` makes one.",
+                    schema={"type": "string", "enum": ["draft", *STATUSES]},
+                ),
                 query("kind", "Of this kind.", schema={"type": "string", "enum": list(KINDS)}),
             ],
             answer=listing(INVOICE),
@@ -269,8 +273,10 @@ async def list_invoices(request: Connection) -> dict[str, Any]:
     fields = Fields.of_query(request)
     limit, cursor = fields.catalog_page()
     customer, subscription = fields.text("customer"), fields.text("subscription")
-    status, kind = fields.choice("status", STATUSES), fields.choice("kind", KINDS)
+    status, kind = fields.choice("status", ("draft", *STATUSES)), fields.choice("kind", KINDS)
     fields.finish()
+    if status == "draft":  # a draft is a preview, made anew whenever it is asked for; none is kept
+        return wire.page_answer((), None)
 
     def read() -> tuple[list[dict[str, Any]], str | None]:
         asked = None if customer is None else (customer,)
@@ -318,7 +324,7 @@ async def get_invoice(request: Connection) -> Response[Any]:
     if ending in ("", "json"):
         return Response(document)
     tenant = caller(request).tenant
-    file_name = f"{invoice.id}.{ending}"
+    file_name = f"{number_of(invoice) or invoice.id}.{ending}"
     headers = {"Content-Disposition": f'attachment; filename="{file_name}"'}
     if ending == "csv":
         return Response(invoice_csv(document).encode(), media_type="text/csv; charset=utf-8", headers=headers)

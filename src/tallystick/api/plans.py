@@ -1,7 +1,7 @@
 """`/v1/plans`: what is charged. A draft is made and changed, published, archived; each published version stays as it is."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +13,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, require
 from tallystick.api.fields import Fields
+from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
 from tallystick.api.openapi import (
     KEY,
     PAGE,
@@ -151,7 +152,7 @@ async def create_plan(request: Connection) -> Response[dict[str, Any]]:
         system, lambda: plans.create_plan(system, tenant, raw, actor=actor, now_us=now_us)
     )
     location = f"/v1/plans/{quote(made.key, safe='')}"
-    return Response(plan_document(made), status_code=201, headers={"Location": location})
+    return tagged(plan_document(made), status=201, Location=location)
 
 
 @get(
@@ -174,16 +175,34 @@ async def list_plans(request: Connection) -> dict[str, Any]:
 @get(
     "/v1/plans/{key:str}",
     guards=[require("billing:read")],
-    opt={"operation": operation(summary="Read a plan", tag="Pricing", parameters=[_VERSION], answer=_PLAN)},
+    opt={
+        "operation": operation(
+            summary="Read a plan",
+            tag="Pricing",
+            parameters=[_VERSION],
+            answer=_PLAN,
+            answers={304: {"description": "Not changed since the `ETag` in `If-None-Match`."}},
+        )
+    },
 )
-async def get_plan(request: Connection) -> dict[str, Any]:
+async def get_plan(request: Connection) -> Response[Any]:
     """The newest version, or the one asked for."""
     system, tenant = administered(request)
     fields = Fields.of_query(request)
     version = fields.integer("version", least=1, most=VERSION_MAX)
     fields.finish()
     key: str = request.path_params["key"]
-    return plan_document(await in_questions(system, lambda: billing_of(system).plan(tenant, key, version)))
+    document = plan_document(
+        await in_questions(system, lambda: billing_of(system).plan(tenant, key, version))
+    )
+    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
+        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
+    return tagged(document)
+
+
+def matches(request: Connection) -> Callable[[KeptPlan], None]:
+    """What `If-Match` expects of a plan's version when the change is made."""
+    return lambda present: check_if_match(request, plan_document(present))
 
 
 @get(
@@ -212,41 +231,44 @@ async def list_versions(request: Connection) -> dict[str, Any]:
             summary="Change a plan",
             tag="Pricing",
             description="The members given replace those of the newest version: in place where that is a draft, otherwise "
-            "in a new draft. Who has subscribed keeps the version he has.",
+            "in a new draft. Who has subscribed keeps the version he has. `If-Match` takes the `ETag` of that newest version.",
             body=objects(_MEMBERS, required=(), additionalProperties=False),
             body_example={"name": "Pro (2027)"},
             answer=_PLAN,
-            errors=(409,),
+            errors=(409, 412),
         )
     },
 )
-async def change_plan(request: Connection) -> dict[str, Any]:
+async def change_plan(request: Connection) -> Response[dict[str, Any]]:
     """A changed draft."""
     system, tenant = administered(request)
     wire.check_parameters(request, ())
     raw = await wire.json_object(request)
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
-    return plan_document(
-        await in_questions(
-            system, lambda: plans.change_plan(system, tenant, key, raw, actor=actor, now_us=now_us)
-        )
+    changed = await in_questions(
+        system,
+        lambda: plans.change_plan(
+            system, tenant, key, raw, expected=matches(request), actor=actor, now_us=now_us
+        ),
     )
+    return tagged(plan_document(changed))
 
 
-async def _advance(request: Connection, action: PlanAction) -> dict[str, Any]:
+async def _advance(request: Connection, action: PlanAction) -> Response[dict[str, Any]]:
     system, tenant = administered(request)
     fields = Fields.of_query(request)
     version = fields.integer("version", least=1, most=VERSION_MAX)
     fields.finish()
     actor, now_us = actor_of(request), system.clock.now_us()
     key: str = request.path_params["key"]
-    return plan_document(
-        await in_questions(
-            system,
-            lambda: plans.advance_plan(system, tenant, key, version, action, actor=actor, now_us=now_us),
-        )
+    advanced = await in_questions(
+        system,
+        lambda: plans.advance_plan(
+            system, tenant, key, version, action, expected=matches(request), actor=actor, now_us=now_us
+        ),
     )
+    return tagged(plan_document(advanced))
 
 
 @post(
@@ -260,11 +282,11 @@ async def _advance(request: Connection, action: PlanAction) -> dict[str, Any]:
             description="From then on that version can be subscribed to, and never changes.",
             parameters=[_VERSION],
             answer=_PLAN,
-            errors=(409,),
+            errors=(409, 412),
         )
     },
 )
-async def publish_plan(request: Connection) -> dict[str, Any]:
+async def publish_plan(request: Connection) -> Response[dict[str, Any]]:
     """The newest version, or the one asked for."""
     return await _advance(request, PlanAction.PUBLISH)
 
@@ -280,11 +302,11 @@ async def publish_plan(request: Connection) -> dict[str, Any]:
             description="That version can no longer be subscribed to; who has it keeps it.",
             parameters=[_VERSION],
             answer=_PLAN,
-            errors=(409,),
+            errors=(409, 412),
         )
     },
 )
-async def archive_plan(request: Connection) -> dict[str, Any]:
+async def archive_plan(request: Connection) -> Response[dict[str, Any]]:
     """The newest version, or the one asked for."""
     return await _advance(request, PlanAction.ARCHIVE)
 

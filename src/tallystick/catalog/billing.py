@@ -129,10 +129,19 @@ class BillingCatalog(ChargingCatalog, Protocol):
 
     # -- plans --------------------------------------------------------------------------------------------------
     def add_plan_version(
-        self, tenant: str, key: str, content: str, *, first: bool, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        key: str,
+        content: str,
+        *,
+        first: bool,
+        expected: Callable[[KeptPlan], None] | None = None,
+        actor: Actor,
+        now_us: int,
     ) -> KeptPlan:
         """A new draft. `first`: there must be no draft of this key as yet (Conflict plan_exists); otherwise a draft that
-        is there is replaced."""
+        is there is replaced. `expected` is asked within the transaction about the newest version there is; what it raises
+        ends the change."""
         ...
 
     def change_plan_state(

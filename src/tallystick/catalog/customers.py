@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec import UnsetType
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, func, insert, or_, select, update
 
 from tallystick.catalog import tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
@@ -26,8 +26,8 @@ from tallystick.errors import Conflict, Fault, Invalid, NotFound
 
 _KEYS_PER_SELECT_MAX = 1_000
 _ANY = CustomerSearch()
-
 _column = tables.customers.c
+_TEXTS = (_column.key, _column.name, _column.email)
 
 
 class Customers:
@@ -126,9 +126,20 @@ class Customers:
         with self._database.reading() as connection:
             return _get(connection, tenant, key)
 
-    def merge_customers(self, tenant: str, key: str, into: str, *, actor: Actor, now_us: int) -> Customer:
+    def merge_customers(
+        self,
+        tenant: str,
+        key: str,
+        into: str,
+        *,
+        expected: Callable[[Customer], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
         with self._database.changing(actor, now_us) as change:
             present, target = _get(change.connection, tenant, key), _get(change.connection, tenant, into)
+            if expected is not None:
+                expected(present)
             if present.merged_into == into:
                 return target
             _check_merge(present, target)
@@ -172,6 +183,8 @@ class Customers:
                 query = query.where(column == wanted)
         if search.external_id is not None:
             query = query.where(_column.key == owner_of(tenant, *search.external_id))
+        if search.text is not None:
+            query = query.where(or_(*(_holds(column, search.text) for column in _TEXTS)))
         after = number_of(cursor, "customers")
         if after is not None:
             query = query.where(_column.number > after)
@@ -213,6 +226,12 @@ _DEFAULTS: dict[str, Any] = {
     "traits": "{}",
     "stage": "active",
 }
+
+
+def _holds(column: Column[Any], text: str) -> ColumnElement[bool]:
+    # As given, too: SQLite makes small letters of ASCII alone, Python of all.
+    small = func.lower(column)
+    return or_(small.contains(text.lower(), autoescape=True), column.contains(text, autoescape=True))
 
 
 def _check_stage(present: Customer, stage: str) -> None:

@@ -240,11 +240,13 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class CustomerSearch:
-    """Which customers to list; None: any. `external_id`: (system, id)."""
+    """Which customers to list; None: any. `external_id`: (system, id). `text`: somewhere in the key, the name or the email,
+    whatever its capital letters (SQLite: those of ASCII)."""
 
     stage: str | None = None
     parent: str | None = None
     external_id: tuple[str, str] | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,7 +533,16 @@ class Catalog(Protocol):
         """Archived ones too. Raises NotFound (customer_not_found)."""
         ...
 
-    def merge_customers(self, tenant: str, key: str, into: str, *, actor: Actor, now_us: int) -> Customer:
+    def merge_customers(
+        self,
+        tenant: str,
+        key: str,
+        into: str,
+        *,
+        expected: Callable[[Customer], None] | None = None,
+        actor: Actor,
+        now_us: int,
+    ) -> Customer:
         """From now on everything of `key` is `into`'s: its subjects, its children, its external ids in systems where
         `into` has none. `key` is archived and stands below `into`; what was recorded for it stays its own, so `into`
         shows it when it is asked with its children. Answers `into`. Doing it again changes nothing.

@@ -23,10 +23,20 @@ class Plans:
     _database: Database
 
     def add_plan_version(
-        self, tenant: str, key: str, content: str, *, first: bool, actor: Actor, now_us: int
+        self,
+        tenant: str,
+        key: str,
+        content: str,
+        *,
+        first: bool,
+        expected: Callable[[KeptPlan], None] | None = None,
+        actor: Actor,
+        now_us: int,
     ) -> KeptPlan:
         with self._database.changing(actor, now_us) as change:
             newest = _find(change.connection, tenant, key)
+            if newest is not None and expected is not None:
+                expected(newest)
             if newest is not None and newest.state == "draft":
                 if first:
                     raise Conflict(

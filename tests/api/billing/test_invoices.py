@@ -76,6 +76,22 @@ def test_a_period_is_closed_then_finalized_and_the_preview_at_its_end_was_the_sa
     assert run(tenant, "2026-08-01T01:00:00Z")["invoices"] == []
 
 
+def test_a_file_is_named_as_people_name_the_invoice_and_no_draft_is_kept(tenant: Tenant) -> None:
+    prepared(tenant)
+    plan(tenant)
+    subscribed(tenant)
+    run(tenant, AUGUST)
+    (waiting,) = invoices(tenant)
+    named = tenant.get(f"/v1/invoices/{waiting['id']}.csv").headers["content-disposition"]
+    assert named == f'attachment; filename="{waiting["id"]}.csv"'  # it has no number as yet
+    run(tenant, "2026-08-01T01:00:00Z")
+    for ending in ("csv", "pdf"):
+        named = tenant.get(f"/v1/invoices/{waiting['id']}.{ending}").headers["content-disposition"]
+        assert named == f'attachment; filename="INV-000001.{ending}"'
+    assert tenant.answer("/v1/invoices?status=draft") == {"items": [], "next_cursor": None}
+    assert tenant.get("/v1/invoices?status=drafted").status_code == 422
+
+
 def test_what_changes_after_finalization_is_a_line_of_the_next_invoice(tenant: Tenant) -> None:
     prepared(tenant)
     plan(tenant)

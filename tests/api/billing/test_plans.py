@@ -1,5 +1,6 @@
 """Plans and subscriptions over HTTP: drafts, versions, what may follow what, and every fault at once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -56,6 +57,44 @@ def test_a_plan_goes_from_draft_to_published_to_archived(tenant: Tenant) -> None
     assert tenant.post("/v1/plans/pro/publish?version=1").json()["code"] == "plan_state"
     assert [one["key"] for one in tenant.answer("/v1/plans")["items"]] == ["pro"]
     assert tenant.get("/v1/plans/none").status_code == 404
+
+
+def test_a_plan_is_changed_only_as_it_was_read(tenant: Tenant) -> None:
+    prepared(tenant)
+    made = tenant.post("/v1/plans", {"key": "pro", "currency": "USD", "charges": [FEE]})
+    read = tenant.get("/v1/plans/pro")
+    assert read.headers["etag"] == made.headers["etag"]
+    assert tenant.get("/v1/plans/pro", headers={"If-None-Match": read.headers["etag"]}).status_code == 304
+    as_read = {"If-Match": read.headers["etag"]}
+    changed = tenant.send("PATCH", "/v1/plans/pro", json={"name": "Pro"}, headers=as_read)
+    assert changed.status_code == 200, changed.text
+    for late in (
+        tenant.send("PATCH", "/v1/plans/pro", json={"name": "Lost"}, headers=as_read),
+        tenant.post("/v1/plans/pro/publish", headers=as_read),
+        tenant.post("/v1/plans/pro/archive", headers=as_read),
+    ):
+        assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert tenant.answer("/v1/plans/pro")["name"] == "Pro"
+    published = tenant.post("/v1/plans/pro/publish", headers={"If-Match": changed.headers["etag"]})
+    assert (published.status_code, published.json()["status"]) == (200, "published")
+    assert tenant.get("/v1/plans/pro").headers["etag"] == published.headers["etag"]
+
+
+def test_changes_of_a_plan_at_once_lose_nothing(tenant: Tenant) -> None:
+    """Each sends a member of its own: where one change is made of a version that another has replaced, it is made again."""
+    prepared(tenant)
+    tenant.post("/v1/plans", {"key": "pro", "currency": "USD", "charges": [FEE]})
+    changes: list[dict[str, Any]] = [{"name": "Pro"}, {"description": "For teams"}, {"trial_days": 14}]
+
+    def change(members: dict[str, Any]) -> int:
+        return tenant.send("PATCH", "/v1/plans/pro", json=members).status_code
+
+    with ThreadPoolExecutor(len(changes)) as pool:
+        assert list(pool.map(change, changes)) == [200, 200, 200]
+    found = tenant.answer("/v1/plans/pro")
+    assert {name: found[name] for one in changes for name in one} == {
+        name: value for one in changes for name, value in one.items()
+    }
 
 
 def test_every_fault_of_a_plan_is_named(tenant: Tenant) -> None:

@@ -136,6 +136,30 @@ def test_a_subject_belongs_to_one(tenant: Tenant) -> None:
     assert tenant.answer("/v1/customers/acme")["subjects"] == ["key-2"]
 
 
+def test_customers_are_found_by_what_people_know_of_them(tenant: Tenant) -> None:
+    for key, name in (("c-1", "Brightwater Insurance"), ("c-2", "Harbor Health"), ("bright", "Another")):
+        assert tenant.post("/v1/customers", {"key": key, "name": name}).status_code == 201
+    assert [one["key"] for one in tenant.answer("/v1/customers?q=BRIGHT")["items"]] == ["c-1", "bright"]
+    page = tenant.answer("/v1/customers?q=bright&limit=1")
+    following = tenant.answer(f"/v1/customers?q=bright&cursor={page['next_cursor']}")
+    assert [one["key"] for one in page["items"] + following["items"]] == ["c-1", "bright"]
+    assert tenant.answer("/v1/customers?q=%25")["items"] == []
+
+
+def test_a_customer_is_merged_only_as_it_was_read(tenant: Tenant) -> None:
+    for key in ("old", "new"):
+        assert tenant.post("/v1/customers", {"key": key}).status_code == 201
+    read = tenant.get("/v1/customers/old").headers["etag"]
+    tenant.send("PATCH", "/v1/customers/old", json={"name": "Not so old"})
+    refused = tenant.post("/v1/customers/old/merge", {"into": "new"}, headers={"If-Match": read})
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert tenant.answer("/v1/customers/old")["merged_into"] is None
+    read = tenant.get("/v1/customers/old").headers["etag"]
+    merged = tenant.post("/v1/customers/old/merge", {"into": "new"}, headers={"If-Match": read})
+    assert merged.status_code == 200, merged.text
+    assert merged.headers["etag"] == tenant.get("/v1/customers/new").headers["etag"]
+
+
 def test_history_stays_where_it_was_when_a_customer_is_merged(tenant: Tenant) -> None:
     """What was recorded for the merged one stays its own, and the other shows it with its children."""
     tenant.post("/v1/customers", {"key": "old", "subjects": ["s-old"], "external_ids": {"crm": "1"}})

@@ -1,6 +1,6 @@
 """Plans: a draft is made and changed, published, archived. What is published never changes; a change is a new draft."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tallystick.billing.charge import Charge
@@ -9,12 +9,14 @@ from tallystick.billing.plan import Plan, PlanAction, PlanState, next_state, par
 from tallystick.catalog.billing import KeptPlan
 from tallystick.catalog.interface import Actor, Catalog
 from tallystick.document import pointer_of
-from tallystick.errors import Fault, Invalid, NotFound
+from tallystick.errors import Conflict, Fault, Invalid, NotFound
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.selection import filters_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import GROUPS_BESIDE_DIMENSIONS
 from tallystick.metering.meter import Meter
+
+_CHANGE_ATTEMPTS_MAX = 5
 
 
 def create_plan(system: System, tenant: str, raw: object, *, actor: Actor, now_us: int) -> KeptPlan:
@@ -27,17 +29,57 @@ def create_plan(system: System, tenant: str, raw: object, *, actor: Actor, now_u
 
 
 def change_plan(
-    system: System, tenant: str, key: str, members: Mapping[str, Any], *, actor: Actor, now_us: int
+    system: System,
+    tenant: str,
+    key: str,
+    members: Mapping[str, Any],
+    *,
+    expected: Callable[[KeptPlan], None] = lambda present: None,
+    actor: Actor,
+    now_us: int,
 ) -> KeptPlan:
-    """The members given replace those of the newest version: in place where it is a draft, otherwise in a new draft."""
+    """The members given replace those of the newest version: in place where it is a draft, otherwise in a new draft.
+    `expected` is asked about the version that is changed, within the transaction; what it raises ends the change. Members
+    that somebody else changes at the same moment are not lost."""
+    for _ in range(_CHANGE_ATTEMPTS_MAX):
+        try:
+            return _change(system, tenant, key, members, expected, actor=actor, now_us=now_us)
+        except _Moved:
+            continue
+    raise Conflict(f"The plan {key!r} is being changed by others. Try again.", code="plan_state")
+
+
+class _Moved(Exception):
+    """The plan is no longer what the change was made of."""
+
+
+def _change(
+    system: System,
+    tenant: str,
+    key: str,
+    members: Mapping[str, Any],
+    expected: Callable[[KeptPlan], None],
+    *,
+    actor: Actor,
+    now_us: int,
+) -> KeptPlan:
     billing = billing_of(system)
-    present = plan_of(billing.plan(tenant, key).content)
+    read = billing.plan(tenant, key)
+
+    def unmoved(newest: KeptPlan) -> None:
+        expected(newest)
+        if newest != read:
+            raise _Moved
+
+    present = plan_of(read.content)
     if members.get("key", key) != key:
         detail = "The key of a plan cannot be changed."
         raise Invalid(detail, code="key_immutable", faults=[Fault("/key", "key_immutable", detail)])
     plan = parse_plan({**present.to_wire(), **members})
     check_meters(system.catalog, tenant, plan)
-    return billing.add_plan_version(tenant, key, plan_text(plan), first=False, actor=actor, now_us=now_us)
+    return billing.add_plan_version(
+        tenant, key, plan_text(plan), first=False, expected=unmoved, actor=actor, now_us=now_us
+    )
 
 
 def advance_plan(
@@ -47,17 +89,23 @@ def advance_plan(
     version: int | None,
     action: PlanAction,
     *,
+    expected: Callable[[KeptPlan], None] = lambda present: None,
     actor: Actor,
     now_us: int,
 ) -> KeptPlan:
-    """Publish or archive a version (None: the newest). Raises Conflict (plan_state)."""
+    """Publish or archive a version (None: the newest). `expected`: as in `change_plan`. Raises Conflict (plan_state)."""
+
+    def to_state(present: KeptPlan) -> str:
+        expected(present)
+        return next_state(PlanState(present.state), action).value
+
     if action is PlanAction.PUBLISH:
         check_meters(system.catalog, tenant, plan_of(billing_of(system).plan(tenant, key, version).content))
     return billing_of(system).change_plan_state(
         tenant,
         key,
         version,
-        lambda present: next_state(PlanState(present.state), action).value,
+        to_state,
         actor=actor,
         now_us=now_us,
     )
