@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from bench.report import percentile
-from bench.server import KEY, Server
+from bench.server import KEY, METERS, Server
 
 _YEAR = "from=2025-01-01T00:00:00.000Z&to=2026-01-01T00:00:00.000Z&zone=UTC"
 _DRAWN = "() => document.querySelector('.chart svg') && !document.querySelector('[aria-busy=true], .loading')"
@@ -105,6 +105,9 @@ def measured(directory: Path, *, loads: int) -> dict[str, Any]:
     server = Server(directory)
     try:
         server.wait_until_ready()
+        for meter in METERS:  # `bench.fill` makes none
+            if server.http.get(f"/v1/meters/{meter['key']}").status_code == 404:
+                server.http.post("/v1/meters", json=meter).raise_for_status()
         server.wait_until_rolled_up(seconds_max=300)
         with sync_playwright() as playwright:
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []

@@ -83,7 +83,11 @@ def usage(  # noqa: PLR0917 -- options
 def _usage_table(answer: dict[str, Any]) -> None:
     rows = answer["rows"]
     unit = f" in {answer['unit']}" if answer["unit"] else ""
-    asked = f"{answer['meter']}: {answer['aggregation']}{unit}, {instant(answer['from'])} to {instant(answer['to'])} UTC"
+    zone: str = answer["timezone"]
+    asked = (
+        f"{answer['meter']}: {answer['aggregation']}{unit}, {instant(answer['from'], zone)} to "
+        f"{instant(answer['to'], zone)} {zone}"
+    )
     if not rows:
         say(f"{asked}: nothing was used.")
         say(f"Why? Ask `tallystick explain {answer['meter']}`.")
@@ -94,7 +98,7 @@ def _usage_table(answer: dict[str, Any]) -> None:
         [*windows, *names, answer["unit"] or "value"],
         (
             [
-                *((instant(row["window_start"]), instant(row["window_end"])) if windows else ()),
+                *((instant(row["window_start"], zone), instant(row["window_end"], zone)) if windows else ()),
                 *("–" if row["group"][name] is None else row["group"][name] for name in names),
                 grouped(row["value"]),
             ]

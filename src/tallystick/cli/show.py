@@ -3,7 +3,9 @@
 import enum
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rich.console import Console
 from rich.table import Table
@@ -42,9 +44,16 @@ def grouped(number: str | None) -> str:
     return f"{sign}{int(whole):,}{point}{fraction}" if whole.isdigit() else number
 
 
-def instant(text: str | None) -> str:
-    """RFC 3339 in UTC, as a person reads it."""
-    return "–" if text is None else text.replace("T", " ").removesuffix("Z")
+def instant(text: str | None, zone: str = "UTC") -> str:
+    """RFC 3339 in UTC, as a person reads it; in another zone with its offset, without which an hour of autumn is two."""
+    if text is None:
+        return "–"
+    if zone != "UTC":
+        try:
+            return datetime.fromisoformat(text).astimezone(ZoneInfo(zone)).isoformat(sep=" ")
+        except (ZoneInfoNotFoundError, ValueError):
+            return text.replace("T", " ")  # with its Z: the server may know zones that this machine does not
+    return text.replace("T", " ").removesuffix("Z")
 
 
 def print_json(document: Any) -> None:
