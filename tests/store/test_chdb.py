@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,6 +105,30 @@ def test_hostile_times_make_at_most_a_partition_a_month_from_2015_on(store: Stor
     parts = "SELECT count(DISTINCT partition) FROM system.parts WHERE active AND table = {n:String}"
     assert door.rows(parts, {"n": "readings"}) == [(1,)]
     assert door.rows(parts, {"n": "events"}) == [(1,)]
+
+
+def test_facts_from_before_their_codecs_are_kept_and_read_with_those_after(
+    store: Store, door: Connection
+) -> None:
+    door.command(
+        "ALTER TABLE events MODIFY COLUMN time DateTime64(6, 'UTC') CODEC(Delta, ZSTD(1)),"
+        " MODIFY COLUMN position UInt64 CODEC(Delta, ZSTD(1)), MODIFY COLUMN data String CODEC(ZSTD(1))"
+    )
+    door.command("ALTER TABLE schema_versions DELETE WHERE version = 4")
+    store.insert_events(table([an_event(1), an_event(2)]), token="before")
+    store.migrate()
+    codec = "SELECT compression_codec FROM system.columns WHERE table = 'events' AND name = 'time'"
+    assert door.rows(codec) == [("CODEC(GCD, T64, ZSTD(1))",)]
+    store.insert_events(table([an_event(3)]), token="after")
+
+    def events() -> list[dict[str, Any]]:
+        found = [event for block in store.events_of("default", None) for event in block.to_pylist()]
+        return sorted(found, key=lambda event: event["position"])
+
+    kept = events()
+    assert [event["position"] for event in kept] == [1, 2, 3]
+    door.command("OPTIMIZE TABLE events FINAL")
+    assert events() == kept
 
 
 def test_a_question_cannot_write(store: Store, door: Connection) -> None:

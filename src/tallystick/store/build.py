@@ -54,6 +54,9 @@ _INSERT_SETTINGS = {
     "max_insert_threads": 2,
 }
 
+_ALL_AT_ONCE = "SETTINGS short_circuit_function_evaluation = 'disable'"
+"""None of these conditions can fail, and to ask all of them of every event takes half the time of leaving some out."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
@@ -96,7 +99,9 @@ def _piece(
             in_python.append(meter)
             continue
         events = select(own, piece, bound)
-        found = f"SELECT count(), countIf({reader.counts}), countIf({reader.left}) FROM ({events})"
+        found = (
+            f"SELECT count(), countIf({reader.counts}), countIf({reader.left}) FROM ({events}) {_ALL_AT_ONCE}"
+        )
         seen, counting, left = (int(number) for number in connection.rows(found, bound.parameters)[0])
         if left > seen * _LEFT_SHARE_MAX:
             in_python.append(meter)

@@ -34,7 +34,9 @@ def readings_layout() -> str:
 
 def create_readings(table: str) -> str:
     """CREATE TABLE for readings or a scratch. `table` comes from this room alone, never from outside."""
-    slots = ",\n    ".join(f"d{slot} LowCardinality(Nullable(String))" for slot in range(DIMENSIONS_MAX))
+    slots = ",\n    ".join(
+        f"d{slot} LowCardinality(Nullable(String)) CODEC(ZSTD(1))" for slot in range(DIMENSIONS_MAX)
+    )
     text = statement("readings_table")
     return text.replace("{table}", table).replace("{slots}", slots).replace("{layout}", readings_layout())
 
