@@ -2,11 +2,13 @@
 
 import copy
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tallystick.api.prices import _evaluate  # pyright: ignore[reportPrivateUsage]
 from tallystick.billing.plan import parse_plan
 from tallystick.billing.subscription import parse_subscription
 from tallystick.errors import Invalid
@@ -131,3 +133,31 @@ def test_no_document_breaks_a_reader(data: Any) -> None:
         assert parse_price(made.to_wire()) == made
     elif parse is parse_plan:
         assert parse_plan(made.to_wire()) == made
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"quantity": "12.5"},
+    {"transactions": ["1", "2.5"], "currency": "JPY"},
+    {"usage": [{"quantity": "1", "dimensions": {"a": "x"}, "at": "2026-07-01T00:00:00Z"}]},
+    {
+        "quantity": "5",
+        "included": "1",
+        "minimum": "1",
+        "maximum": "9",
+        "discounts": [{"percent": "5"}, {"units": 1}],
+    },
+]
+
+
+@given(st.data())
+@settings(max_examples=150)
+def test_no_body_breaks_an_evaluation(data: Any) -> None:
+    price, question = data.draw(st.sampled_from(PRICES)), data.draw(st.sampled_from(QUESTIONS))
+    raw = altered(data, {"price": price, **question})
+    try:
+        answer = _evaluate(raw)
+    except Invalid as error:
+        assert error.faults  # noqa: PT017  (it may as well be fine)
+        return
+    steps = [Fraction(step["amount"]) for step in answer["steps"]]
+    assert sum(steps, Fraction(0)) == Fraction(answer["amount"])
