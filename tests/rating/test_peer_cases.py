@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from tallystick.api.prices import _evaluate  # pyright: ignore[reportPrivateUsage]
+from tallystick.money import round_money
 from tallystick.rating.adjustments import Adjustments
 from tallystick.rating.model import Usage
 from tallystick.rating.price import parse_price
-from tallystick.rating.rate import Level, rate_levels, rate_part
+from tallystick.rating.rate import Level, difference, rate, rate_levels, rate_part
 
 D = Decimal
 
@@ -222,6 +223,31 @@ def test_parts_of_a_period(
     adjustments = Adjustments(minimum=D(members["minimum"]) if members else None)
     rated = rate_part(parse_price(price), before, more, adjustments, last="mid" not in source)
     assert rated.amount == D(amount), source
+
+
+# -- what was billed, and what is known now ------------------------------------------------------------------------------
+TENS, ONES = (
+    {"model": "per_unit", "unit_amount": 10},
+    tiered("graduated", (5, 1, None), (10, 2, None), (None, 3, None)),
+)
+FLATS = tiered("graduated", (10, 10, 100), (20, 5, 200), (None, 80, None))
+DELTAS: list[tuple[dict[str, Any], int, int, str]] = [
+    # OpenMeter: charges/usagebased/service/rating/delta; (price, quantity billed, quantity now, the difference)
+    (TENS, 5, 8, "30"), (TENS, 5, 5, "0"), (TENS, 8, 5, "-30"), (TENS, 5, 0, "-50"),
+    ({"model": "per_unit", "unit_amount": "0.001"}, 333, 666, "0.34"),
+    (ONES, 3, 5, "2"), (ONES, 3, 7, "6"), (ONES, 3, 12, "18"), (ONES, 5, 3, "-2"), (ONES, 12, 3, "-18"),
+    (OM_VOLUME, 12, 14, "20"), (OM_VOLUME, 15, 16, "-70"), (OM_VOLUME, 5, 7, "50"), (OM_VOLUME, 7, 7, "0"),
+    (PACKAGES, 0, 1, "15"), (PACKAGES, 1, 9, "0"), (PACKAGES, 9, 11, "15"), (PACKAGES, 1, 31, "45"), (PACKAGES, 11, 9, "-15"),
+    (PACKAGES, 1, 0, "-15"),
+    (FLATS, 0, 0, "0"), (FLATS, 0, 15, "325"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("price", "billed", "now", "amount"), DELTAS)
+def test_rounded_new_less_rounded_old(price: Any, billed: int, now: int, amount: str) -> None:
+    old, new = (rate(parse_price(price), [Usage(D(quantity))]) for quantity in (billed, now))
+    assert round_money(new.amount, "USD") - round_money(old.amount, "USD") == D(amount)
+    assert difference(new, old).amount == new.amount - old.amount
 
 
 # -- levels within a period --------------------------------------------------------------------------------------------
