@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tallystick.catalog import journaled
 from tallystick.catalog.journal import Journal
 from tallystick.catalog.journaled import JournaledLedger
 from tallystick.catalog.reservations import RelationalLedger
@@ -98,6 +99,22 @@ def test_what_was_written_is_there_wherever_it_breaks_off(tmp_path: Path, chance
     ledger.close()
     ledger, table = opened(tmp_path)
     check(ledger, model)
+    ledger.close()
+
+
+def test_who_waits_for_what_moves_does_not_wait_for_its_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journaled, "_REST", 1e9)
+    monkeypatch.setattr(journaled, "_REST_S_MAX", 3600.0)
+    monkeypatch.setattr(journaled, "_STATES_A_STEP", 3)
+    ledger, table = opened(tmp_path)
+    model = {one.id: one for one in map(held, range(40))}
+    for one in model.values():
+        ledger.write([one])
+    assert table.find(list(model)) != model
+    check(ledger, model)
+    assert table.find(list(model)) == model
     ledger.close()
 
 

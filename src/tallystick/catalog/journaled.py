@@ -27,6 +27,11 @@ from tallystick.limits.reservation import Reservation
 JOURNAL_BYTES_MAX = 4 * 1024 * 1024
 _NAMES = ("limits.journal.0", "limits.journal.1")
 _STATES_A_TRANSACTION = 1_000
+_STATES_A_STEP = 250
+_REST = 3.0
+"""While states move to the table, so many times as long as a step took nothing is done: the gate shares the interpreter and
+the disk with it, and would have a queue after each burst."""
+_REST_S_MAX = 0.1
 
 _logger = structlog.get_logger("limits")
 
@@ -53,6 +58,8 @@ class JournaledLedger:
         self._fresh: dict[str, Reservation] = {}
         self._older: dict[str, Reservation] = {}
         self._moving: Future[None] | None = None
+        self._hurry = threading.Event()
+        """Somebody waits until everything has moved."""
         self._round = 0
         self._journals: list[Journal] = []
         """The one that is written, and the one that is moving or has moved."""
@@ -97,6 +104,18 @@ class JournaledLedger:
         for start in range(0, len(listed), _STATES_A_TRANSACTION):
             self._table.write(listed[start : start + _STATES_A_TRANSACTION])
 
+    def _move(self, states: dict[str, Reservation], hurry: threading.Event) -> None:
+        """As `_put`, and without haste."""
+        listed = list(states.values())
+        start = 0
+        while start < len(listed):
+            begun_s = time.monotonic()
+            step = _STATES_A_TRANSACTION if hurry.is_set() else _STATES_A_STEP
+            self._table.write(listed[start : start + step])
+            start += step
+            if start < len(listed):
+                hurry.wait(min(_REST_S_MAX, _REST * (time.monotonic() - begun_s)))
+
     # -- writing --------------------------------------------------------------------------------------------------
     def write(self, states: Sequence[Reservation]) -> None:
         entry = _encoder.encode(states)
@@ -120,11 +139,13 @@ class JournaledLedger:
         self._older, self._fresh = self._fresh, {}
         self._journals.reverse()
         self._next_round()
-        self._moving = self._thread.submit(self._put, self._older)
+        self._hurry = threading.Event()
+        self._moving = self._thread.submit(self._move, self._older, self._hurry)
 
     def _finish(self) -> None:
         """Until what is moving is in the table. Raises where it could not be put there: the journals still have it."""
         if self._moving is not None:
+            self._hurry.set()
             self._moving.result()
             self._moving, self._older = None, {}
 

@@ -24,6 +24,8 @@ BEHIND_S_MAX = 30.0
 """Where recording is further behind than this, usage counts as unknown."""
 _STUCK_S_MAX = 5.0
 _WAIT_S_MAX = 0.25
+_EXPIRY_S_MIN = 0.02
+"""Reservations that end within so short a time go back together. Nobody waits for that: every decision looks before it."""
 _OPEN_S_MAX = 10.0
 
 
@@ -67,7 +69,7 @@ class Tide:
         timeout_s = _WAIT_S_MAX
         if next_end_us is not None:
             left_s = (next_end_us - self._system.clock.now_us()) / 1e6
-            timeout_s = min(timeout_s, max(0.001, left_s))
+            timeout_s = min(timeout_s, max(_EXPIRY_S_MIN, left_s))
         self._judge()
         newer = await self._system.recorder.wait_for_moment(self._balances.moment_us, timeout_s)
         if newer is not None and not self.advance_now():
