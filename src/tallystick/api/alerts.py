@@ -13,7 +13,7 @@ from tallystick.alerting.rule import CHANNELS_MAX, GROUP_BY_MAX, STEPS_MAX, Dire
 from tallystick.api import wire
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import (
     KEY,
     PAGE,
@@ -267,9 +267,7 @@ async def get_alert(request: Connection) -> Response[Any]:
     system, tenant, owner = owned_by(request)
     key: str = request.path_params["key"]
     document = alert_document(await in_questions(system, lambda: alerts_of(system).alert(tenant, owner, key)))
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 async def _change(request: Connection, *, whole: bool) -> Response[dict[str, Any]]:

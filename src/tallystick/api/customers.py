@@ -12,7 +12,7 @@ from msgspec import UNSET
 from tallystick.api import wire
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import PAGE, STRING, TIME, array, listing, nullable, objects, operation, query
 from tallystick.catalog.customer_values import checked_values
 from tallystick.catalog.interface import STAGES, Customer, CustomerChange, CustomerSearch
@@ -286,9 +286,7 @@ async def get_customer(request: Connection) -> Response[Any]:
     wire.check_parameters(request, ())
     _, _, customer = await _visible(request)
     document = customer_document(customer)
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 @patch(

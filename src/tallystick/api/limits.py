@@ -12,7 +12,7 @@ from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
 from tallystick.api.forward import at_owner, body_of, limiting_of
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import (
     DECIMAL,
     KEY,
@@ -252,9 +252,7 @@ async def get_limit(request: Connection) -> Response[Any]:
     document = limit_document(
         await in_questions(system, lambda: limiting_of(request).catalog.limit(tenant, key))
     )
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 @patch(

@@ -58,6 +58,14 @@ def tagged(document: dict[str, Any], *, status: int = 200, **headers: str) -> Re
     return Response(document, status_code=status, headers={"ETag": etag_of(document), **headers})
 
 
+def read_as(request: Connection, document: dict[str, Any]) -> Response[Any]:
+    """What a GET answers: the document with its ETag, or 304 for who has it already."""
+    etag = etag_of(document)
+    if listed_in(request.headers.get("if-none-match"), etag):
+        return Response(None, status_code=304, headers={"ETag": etag})
+    return tagged(document)
+
+
 def check_if_match(request: Connection, document: dict[str, Any]) -> None:
     """Raise PreconditionFailed when the client asks for its change only of a state that is gone."""
     header = request.headers.get("if-match")
@@ -208,9 +216,7 @@ async def get_meter(request: Connection) -> Response[Any]:
     key = request.path_params["key"]
     meter = await in_questions(system, lambda: system.catalog.meter(who.tenant, key, version))
     document = meter_document(meter)
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 @get(

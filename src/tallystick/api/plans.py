@@ -13,7 +13,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, require
 from tallystick.api.fields import Fields
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import (
     KEY,
     PAGE,
@@ -195,9 +195,7 @@ async def get_plan(request: Connection) -> Response[Any]:
     document = plan_document(
         await in_questions(system, lambda: billing_of(system).plan(tenant, key, version))
     )
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 def matches(request: Connection) -> Callable[[KeptPlan], None]:

@@ -12,7 +12,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, caller, check_scope, require
 from tallystick.api.fields import Fields
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import (
     KEY,
     PAGE,
@@ -246,9 +246,7 @@ async def get_report(request: Connection) -> Response[Any]:
     """As it was set, and when it is due next."""
     wire.check_parameters(request, ())
     document = report_document(await _report(request))
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 @put(

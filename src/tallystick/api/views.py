@@ -12,7 +12,7 @@ from tallystick.api import wire
 from tallystick.api.access import administered
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.fields import Fields
-from tallystick.api.meters import check_if_match, etag_of, listed_in, tagged
+from tallystick.api.meters import check_if_match, read_as, tagged
 from tallystick.api.openapi import (
     KEY,
     PAGE,
@@ -232,9 +232,7 @@ async def get_view(request: Connection) -> Response[Any]:
     key: str = request.path_params["key"]
     kept = await in_questions(system, lambda: reports_of(system).view(tenant, key, reader=reader))
     document = view_document(kept, reader)
-    if listed_in(request.headers.get("if-none-match"), etag_of(document)):
-        return Response(None, status_code=304, headers={"ETag": etag_of(document)})
-    return tagged(document)
+    return read_as(request, document)
 
 
 @put(
