@@ -24,7 +24,7 @@ system-packages:    ## what the tests need beside Python packages
 	@./tools/kafka
 
 test: install system-packages web    ## everything
-	$(PY) -m pytest -n 2 --dist loadfile
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: install    ## the fast ring, under 20 s
 	$(PY) -m pytest -m "not slow and not engine"

@@ -57,7 +57,7 @@ QUICK = Sizes(
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
-    billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, part_s_max=120.0,
+    billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, part_s_max=600.0,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
 

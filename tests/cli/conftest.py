@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 KEY = "dev"
-START_S_MAX = 60
+START_S_MAX = 180
 
 
 def command_path() -> Path:
@@ -62,7 +62,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def client(self) -> httpx.Client:
         return httpx.Client(
@@ -100,7 +100,7 @@ def run_command(
         [command_path(), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=environment,
         **options,

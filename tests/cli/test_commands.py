@@ -199,7 +199,7 @@ def test_from_standard_input_and_dry_run(server: Any, run: Run) -> None:
 def test_killed_half_way_and_taken_up(server: Any, tmp_path: Path) -> None:
     from .conftest import KEY, command_path, run_command
 
-    rows = rows_of(300_000)
+    rows = rows_of(100_000)
     path = write_csv(tmp_path / "big.csv", rows)
     state = tmp_path / "state"
     arguments = [
@@ -239,7 +239,7 @@ def test_killed_half_way_and_taken_up(server: Any, tmp_path: Path) -> None:
             while not any(one in before for one in begun) and (line := process.stderr.readline()):
                 before += line
         process.send_signal(number)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=120)
         assert process.returncode != 0, f"it was done before it could be stopped: {before + told}"
         assert b"Traceback" not in before + told
     resumed = run_command(server.url, state, *arguments, "--summary", "json")

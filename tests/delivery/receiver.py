@@ -93,7 +93,7 @@ class Receiver:
     def at(self, path: str) -> list[Received]:
         return [one for one in self.received if one.path == path]
 
-    def wait_for(self, count: int, path: str | None = None, *, timeout_s: float = 10) -> list[Received]:
+    def wait_for(self, count: int, path: str | None = None, *, timeout_s: float = 60) -> list[Received]:
         """As many messages (to this path), or as many as have come in time."""
 
         def found() -> list[Received]:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 KEY = "faults-admin-key-0123456789"
-START_S_MAX = 60.0
+START_S_MAX = 180.0
 
 _READ_BACK = """
 import json, sys
@@ -118,7 +118,7 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    def terminate(self, timeout_s: float = 30.0) -> int:
+    def terminate(self, timeout_s: float = 90.0) -> int:
         """SIGTERM; the exit code."""
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)

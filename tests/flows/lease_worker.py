@@ -58,7 +58,7 @@ class Worker:
         lines = self.output.read_text().splitlines()
         return [json.loads(line) for line in lines if line.startswith("[")]
 
-    def wait_until(self, what: str, *, beyond: int = 0, timeout_s: float = 20.0) -> list[list[object]]:
+    def wait_until(self, what: str, *, beyond: int = 0, timeout_s: float = 90.0) -> list[list[object]]:
         end_s = time.monotonic() + timeout_s
         while time.monotonic() < end_s:
             found = [line for line in self.said()[beyond:] if line[0] == what]

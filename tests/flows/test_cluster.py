@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.flows.rig import NOW_US, Rig, event, expected
+from tests.flows.rig import NOW_US, WAIT_S, Rig, event, expected
 
 from tallystick.catalog.interface import SYSTEM, BackfillRange
 from tallystick.flows import correct
@@ -42,7 +42,7 @@ def test_a_request_is_one_however_many_partitions_it_touches(play: Play) -> None
         positions = await rig.append(*(event(number) for number in range(40)))
         vector = vector_of(positions)
         assert {partition_of(each) for each in vector} == set(range(PARTITIONS))
-        assert await rig.recorder.wait_for(position_of(token_of(vector), pointer="min_position"), 20)
+        assert await rig.recorder.wait_for(position_of(token_of(vector), pointer="min_position"), WAIT_S)
         assert rig.recorder.position == vector
         assert await rig.total() == 40  # all of it at once: no partition lags behind the question
         again = await rig.record(event(7), event("new"), event(8, data={"n": 2}), event(7))
@@ -202,7 +202,7 @@ def test_a_failure_at_any_step_of_an_action_of_all_changes_nothing(
 
         rig.on_step = on_step
         closing = asyncio.create_task(correct.close_backfill(rig.system, "default", "b", actor=SYSTEM))
-        await asyncio.wait_for(failed.wait(), 20)
+        await asyncio.wait_for(failed.wait(), WAIT_S)
         if restart:
             closing.cancel()
             await asyncio.gather(closing, return_exceptions=True)
@@ -249,7 +249,7 @@ def test_an_index_lost_in_the_midst_of_a_close_is_filled_without_what_does_not_c
 
         rig.on_step = on_step
         closing = asyncio.create_task(correct.close_backfill(rig.system, "default", "b", actor=SYSTEM))
-        await asyncio.wait_for(failed.wait(), 20)
+        await asyncio.wait_for(failed.wait(), WAIT_S)
         closing.cancel()
         await asyncio.gather(closing, return_exceptions=True)
         await rig.stop()

@@ -81,7 +81,7 @@ async def delete_and_look(rig: Rig) -> None:
 async def until_erased(rig: Rig, broken: set[str]) -> None:
     """Over a restart in the middle."""
     restarted = False
-    for _ in range(400):
+    for _ in range(2400):
         if not rig.system.catalog.tenants_to_erase():
             assert broken == {"forgotten", "forgetting"}
             assert restarted

@@ -117,7 +117,7 @@ def test_a_copy_that_is_wrong_is_noticed_and_made_anew(play: Play, loads: Loads)
         await rig.restart(lambda: lose_indexes(rig))
         assert await send(rig, 0, EVENTS) == list(range(EVENTS))
         assert 0 < loads.rows < EVENTS
-        for _ in range(200):
+        for _ in range(2400):
             if copied(rig) == EVENTS:
                 break
             await asyncio.sleep(0.05)

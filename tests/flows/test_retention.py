@@ -218,7 +218,7 @@ def test_what_is_needed_or_carried_is_kept(play: Play) -> None:
         rig.meter(key="level", aggregation="time_weighted", value="$.n", event_type="other")
         limit(rig, kind="other")
         gone = 0
-        for _ in range(500):  # nothing goes while the readings of the new meter are being built
+        for _ in range(5000):  # nothing goes while the readings of the new meter are being built
             gone = gone or await keeper(rig).sweep()
             if gone:
                 break

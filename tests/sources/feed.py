@@ -116,7 +116,7 @@ class RememberingFeed:
         """How often each identity came."""
         return Counter((event.get("source", "/"), event["id"]) for event in self.events)
 
-    async def until(self, count: int, *, timeout_s: float = 30) -> None:
+    async def until(self, count: int, *, timeout_s: float = 90) -> None:
         """Until so many different events have come."""
         async with asyncio.timeout(timeout_s):
             while len(self.times()) < count:

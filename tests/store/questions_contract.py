@@ -98,6 +98,11 @@ def states(changes: Sequence[tuple[int, str]]) -> list[OracleEvent]:
 
 
 class QuestionsContract:
+    @pytest.fixture
+    def examples(self, pytestconfig: pytest.Config) -> int:
+        """How often about thirty questions are drawn: a look for `-m "not slow"`, whole otherwise."""
+        return 5 if "not slow" in str(pytestconfig.getoption("markexpr")) else 30
+
     # -- worked examples, a figure a reader can check by eye ----------------------------------------------------
     def test_a_gauge_is_the_area_under_its_curve(self, store: Store) -> None:
         # 10 for 6 h, 7 for 6 h, 12 for 6 h, 12 for 5 h, 10 for 1 h.
@@ -196,7 +201,6 @@ class QuestionsContract:
                 assert store.usage(asked, rows_max=9) == evaluate(asked, events), (meter.aggregation, later)
 
     # -- any question -------------------------------------------------------------------------------------------
-    @pytest.mark.parametrize("examples", [5, pytest.param(60, marks=pytest.mark.slow)])
     def test_answers_equal_the_oracle(self, store: Store, examples: int) -> None:
         ids = iter(range(1, 1_000_000))
 

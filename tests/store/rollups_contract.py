@@ -188,42 +188,45 @@ class RollupsContract:
             query, rows_max=1
         )
 
-    @given(data=st.data())
-    @settings(
-        max_examples=25,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-    def test_answers_equal_those_from_readings(self, store: Store, data: st.DataObject) -> None:
-        tenant = f"t{store.counts()['readings']}-{store.counts()['rollups']}-{np.random.randint(2**31)}"
-        events = data.draw(some_events(tenant))
-        assume(events)
-        meters = [a_meter(one, id=int(np.random.randint(1, 2**31)), tenant=tenant) for one in ROLLED]
-        record(store, meters, events, token=tenant)
-        taken = data.draw(st.lists(st.sampled_from(events), max_size=3, unique_by=lambda e: e.position))
-        last = events[-1].recorded_at_us
-        take_back(store, meters, taken, last + data.draw(st.integers(1, 2)), token=tenant)
-        cut = data.draw(st.integers(events[0].recorded_at_us - 1, last + 2))
-        half = data.draw(st.integers(events[0].recorded_at_us - 1, cut))
-        span_hours = data.draw(st.sampled_from([1, 24]))
-        whole: dict[int, tuple[int, int]] = {}
-        for view in RollupView:
-            roll_up(store, meters, 0, half, token=f"{tenant}:1", span_hours=span_hours, view=view)
-            roll_up(store, meters, half, cut, token=f"{tenant}:2", span_hours=span_hours, view=view)
-            whole = whole or store.rolled_up(view)
-            for meter in meters:
-                assert store.rolled_up(view).get(meter.id) == whole.get(meter.id)
-        for meter in meters:
-            asked = data.draw(some_question(meter, events))
-            if asked.as_of_us is not None:
-                asked = replace(asked, as_of_us=max(cut, asked.as_of_us))
+    @pytest.fixture
+    def examples(self) -> int:
+        return 25
+
+    def test_answers_equal_those_from_readings(self, store: Store, examples: int) -> None:
+        @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(data=st.data())
+        def check(data: st.DataObject) -> None:
+            tenant = f"t{store.counts()['readings']}-{store.counts()['rollups']}-{np.random.randint(2**31)}"
+            events = data.draw(some_events(tenant))
+            assume(events)
+            meters = [a_meter(one, id=int(np.random.randint(1, 2**31)), tenant=tenant) for one in ROLLED]
+            record(store, meters, events, token=tenant)
+            taken = data.draw(st.lists(st.sampled_from(events), max_size=3, unique_by=lambda e: e.position))
+            last = events[-1].recorded_at_us
+            take_back(store, meters, taken, last + data.draw(st.integers(1, 2)), token=tenant)
+            cut = data.draw(st.integers(events[0].recorded_at_us - 1, last + 2))
+            half = data.draw(st.integers(events[0].recorded_at_us - 1, cut))
+            span_hours = data.draw(st.sampled_from([1, 24]))
+            whole: dict[int, tuple[int, int]] = {}
             for view in RollupView:
-                found = store.usage_from_rollups(
-                    asked, rolled_up_to_us=cut, rows_max=100_000, span_hours=span_hours, view=view
-                )
-                assert found is None or view in views(asked)
-                if found is not None:
-                    assert found == store.usage(asked, rows_max=100_000)
+                roll_up(store, meters, 0, half, token=f"{tenant}:1", span_hours=span_hours, view=view)
+                roll_up(store, meters, half, cut, token=f"{tenant}:2", span_hours=span_hours, view=view)
+                whole = whole or store.rolled_up(view)
+                for meter in meters:
+                    assert store.rolled_up(view).get(meter.id) == whole.get(meter.id)
+            for meter in meters:
+                asked = data.draw(some_question(meter, events))
+                if asked.as_of_us is not None:
+                    asked = replace(asked, as_of_us=max(cut, asked.as_of_us))
+                for view in RollupView:
+                    found = store.usage_from_rollups(
+                        asked, rolled_up_to_us=cut, rows_max=100_000, span_hours=span_hours, view=view
+                    )
+                    assert found is None or view in views(asked)
+                    if found is not None:
+                        assert found == store.usage(asked, rows_max=100_000)
+
+        check()
 
     def test_a_view_has_the_rows_of_what_it_is_divided_by(self, store: Store) -> None:
         meter = a_meter()

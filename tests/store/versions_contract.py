@@ -386,84 +386,89 @@ class VersionsContract:
         left = [b.column("superseded_at").null_count for b in store.events_of("default", ["call"])]
         assert sum(left) == 100_000
 
-    @given(data=st.data(), positions_at_once=st.sampled_from([2, 5, 1000]))
-    @settings(
-        max_examples=8,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    )
-    def test_any_history_asked_as_of_every_moment(
-        self, store: Store, data: st.DataObject, positions_at_once: int
-    ) -> None:
-        # A tenant of its own for each example: nothing is deleted in between, as nothing ever is.
-        tenant = f"t{store.counts()['events']}-{store.counts()['corrections']}"
-        h = History(position=store.reached().position)
-        began = h.position
-        for _ in range(data.draw(st.integers(1, 10))):
-            known = [e for e in h.events if e.tenant == tenant]
-            changes = {
-                "customer": data.draw(st.sampled_from(["c1", "c2"])),
-                "time_us": NOON + data.draw(st.integers(-2, 2)) * DAY,
-                "type": data.draw(st.sampled_from(["call", "other"])),
-            }
-            action = data.draw(st.sampled_from(["event", "replace", "replace", "retract", "retract"]))
-            if not known or action == "event":
-                h.event(tenant=tenant, **changes)
-            elif action == "replace":
-                h.replace(data.draw(st.sampled_from(known)), **changes)
-            else:
-                h.retract(data.draw(st.sampled_from(known)))
-        h.insert(store, token=tenant)
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(versions, "RANGE_POSITIONS", positions_at_once)
-            from_us, to_us = NOON - DAY, NOON + 2 * DAY
-            for moment in [None, *range(NOON + 1, h.moment_us + 1)]:
-                counting = [version for _, version in h.as_of(moment) if version.type == "call"]
-                within = [v for v in counting if from_us <= v.time_us < to_us]
-                if moment is not None:
-                    blocks = store.events_of(tenant, ["call"], as_of_us=moment, from_us=from_us, to_us=to_us)
-                    assert positions(blocks) == sorted(v.position for v in within)
-                totals = store.type_totals(
-                    tenant, "call", customers=None, from_us=from_us, to_us=to_us, as_of_us=moment
-                )
-                times = [v.time_us for v in within]
-                assert totals == TypeTotals(len(within), min(times, default=None), max(times, default=None))
-                left = {original for original, _ in h.as_of(moment)}
-                gone = [
-                    e.position
-                    for e in reversed(h.events)
-                    if (moment is None or e.recorded_at_us <= moment) and e.position not in left
-                ]
-                found = store.search(EventSearch(tenant, status="retracted", as_of_us=moment))
-                assert [e.position for e in found] == gone
-                found = store.search(EventSearch(tenant, status="current", as_of_us=moment))
-                counting = sorted((v.position for _, v in h.as_of(moment)), reverse=True)
-                assert [e.position for e in found] == counting
-            for through in range(began + 1, h.position + 1, 3):
-                happened = History(
-                    versions=[
-                        (of, v, end if end is not None and end - NOON + began <= through else None)
-                        for of, v, end in h.versions
-                        if v.position <= through
-                    ]
-                )
-                assert ends(store.events_of(tenant, None, through=through)) == {
-                    v.position: end for _, v, end in happened.versions
+    @pytest.fixture
+    def examples(self) -> int:
+        return 8
+
+    def test_any_history_asked_as_of_every_moment(self, store: Store, examples: int) -> None:
+        @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        @given(data=st.data(), positions_at_once=st.sampled_from([2, 5, 1000]))
+        def check(data: st.DataObject, positions_at_once: int) -> None:
+            # A tenant of its own for each example: nothing is deleted in between, as nothing ever is.
+            tenant = f"t{store.counts()['events']}-{store.counts()['corrections']}"
+            h = History(position=store.reached().position)
+            began = h.position
+            for _ in range(data.draw(st.integers(1, 10))):
+                known = [e for e in h.events if e.tenant == tenant]
+                changes = {
+                    "customer": data.draw(st.sampled_from(["c1", "c2"])),
+                    "time_us": NOON + data.draw(st.integers(-2, 2)) * DAY,
+                    "type": data.draw(st.sampled_from(["call", "other"])),
                 }
-            expected = {v.position: end for _, v, end in h.versions}
-            found = store.versions_of([e.position for e in h.events])
-            moments = found["superseded_at"].cast(pa.int64()).to_pylist()
-            assert dict(zip(found["position"].to_pylist(), moments, strict=True)) == expected
-            for event in h.events:
-                shown = store.lookup(tenant, event.source, event.id)
-                current = h.current(event.position)
-                assert shown is not None
-                assert shown.retracted == (current is None)
-                last = current or max(
-                    (v for of, v, _ in h.versions if of == event.position), key=lambda v: v.position
-                )
-                assert (shown.position, shown.customer, shown.type) == (
-                    last.position,
-                    last.customer,
-                    last.type,
-                )
+                action = data.draw(st.sampled_from(["event", "replace", "replace", "retract", "retract"]))
+                if not known or action == "event":
+                    h.event(tenant=tenant, **changes)
+                elif action == "replace":
+                    h.replace(data.draw(st.sampled_from(known)), **changes)
+                else:
+                    h.retract(data.draw(st.sampled_from(known)))
+            h.insert(store, token=tenant)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(versions, "RANGE_POSITIONS", positions_at_once)
+                from_us, to_us = NOON - DAY, NOON + 2 * DAY
+                for moment in [None, *range(NOON + 1, h.moment_us + 1)]:
+                    counting = [version for _, version in h.as_of(moment) if version.type == "call"]
+                    within = [v for v in counting if from_us <= v.time_us < to_us]
+                    if moment is not None:
+                        blocks = store.events_of(
+                            tenant, ["call"], as_of_us=moment, from_us=from_us, to_us=to_us
+                        )
+                        assert positions(blocks) == sorted(v.position for v in within)
+                    totals = store.type_totals(
+                        tenant, "call", customers=None, from_us=from_us, to_us=to_us, as_of_us=moment
+                    )
+                    times = [v.time_us for v in within]
+                    assert totals == TypeTotals(
+                        len(within), min(times, default=None), max(times, default=None)
+                    )
+                    left = {original for original, _ in h.as_of(moment)}
+                    gone = [
+                        e.position
+                        for e in reversed(h.events)
+                        if (moment is None or e.recorded_at_us <= moment) and e.position not in left
+                    ]
+                    found = store.search(EventSearch(tenant, status="retracted", as_of_us=moment))
+                    assert [e.position for e in found] == gone
+                    found = store.search(EventSearch(tenant, status="current", as_of_us=moment))
+                    counting = sorted((v.position for _, v in h.as_of(moment)), reverse=True)
+                    assert [e.position for e in found] == counting
+                for through in range(began + 1, h.position + 1, 3):
+                    happened = History(
+                        versions=[
+                            (of, v, end if end is not None and end - NOON + began <= through else None)
+                            for of, v, end in h.versions
+                            if v.position <= through
+                        ]
+                    )
+                    assert ends(store.events_of(tenant, None, through=through)) == {
+                        v.position: end for _, v, end in happened.versions
+                    }
+                expected = {v.position: end for _, v, end in h.versions}
+                found = store.versions_of([e.position for e in h.events])
+                moments = found["superseded_at"].cast(pa.int64()).to_pylist()
+                assert dict(zip(found["position"].to_pylist(), moments, strict=True)) == expected
+                for event in h.events:
+                    shown = store.lookup(tenant, event.source, event.id)
+                    current = h.current(event.position)
+                    assert shown is not None
+                    assert shown.retracted == (current is None)
+                    last = current or max(
+                        (v for of, v, _ in h.versions if of == event.position), key=lambda v: v.position
+                    )
+                    assert (shown.position, shown.customer, shown.type) == (
+                        last.position,
+                        last.customer,
+                        last.type,
+                    )
+
+        check()

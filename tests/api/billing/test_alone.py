@@ -133,7 +133,7 @@ def test_routes_of_billing_say_why(state: str, tenant: Tenant) -> None:
 
 def test_the_keeper_tries_again_and_again(state: str, live: Live) -> None:
     if state == CRASHING:
-        give_up = time.monotonic() + 5
+        give_up = time.monotonic() + 60
         begun = len(_crashes)
         while len(_crashes) < begun + 3 and time.monotonic() < give_up:
             live.run(asyncio.sleep(0.02))
@@ -153,7 +153,7 @@ def test_what_is_back_works_again(state: str, live: Live, tenant: Tenant) -> Non
     tenant.post("/v1/plans/p/publish")
     body = {"customer": "acme", "plan": "p", "start": "2026-06-01T00:00:00Z"}
     assert tenant.post("/v1/subscriptions", body).status_code == 201
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not tenant.answer("/v1/invoices")["items"] and time.monotonic() < give_up:
         live.run(asyncio.sleep(0.05))
     assert tenant.answer("/v1/invoices")["items"][0]["total"] == "5.00"

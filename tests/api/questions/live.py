@@ -25,6 +25,8 @@ T = TypeVar("T")
 NOW = "2026-07-15T12:00:00Z"
 NOW_US = 1_784_116_800_000_000
 ADMIN_KEY = "tests-admin-key-0123456789abcdef"
+WAIT_S = 60
+"""For what is to come about: on a busy machine it comes late."""
 PARTITIONS = int(os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"))
 """More than one: recorders as in a cluster, all of them in this process."""
 
@@ -41,7 +43,9 @@ class Live:
         self.running: Running = self.run(
             start(
                 Settings(
-                    data_dir=str(directory), admin_key=ADMIN_KEY, **({"partitions": PARTITIONS} | settings)
+                    data_dir=str(directory),
+                    admin_key=ADMIN_KEY,
+                    **({"partitions": PARTITIONS, "wait_s_max": WAIT_S} | settings),
                 ),
                 clock=self.clock,
                 lease_s=0.1,
@@ -62,7 +66,7 @@ class Live:
         return found
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(2 * WAIT_S)
 
     def stop(self) -> None:
         self.run(self._client.aclose())

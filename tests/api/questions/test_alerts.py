@@ -11,7 +11,7 @@ from tallystick.catalog.delivering import DeliverySearch, Setup
 from tallystick.catalog.interface import SYSTEM
 from tallystick.metering.instant import instant_text
 
-WAIT_S = 20
+WAIT_S = 90
 
 
 def until(ask: Callable[[], Any], what: str) -> Any:

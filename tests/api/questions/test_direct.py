@@ -19,7 +19,7 @@ from tallystick.api.app import server_config
 from tallystick.api.direct import JOINS_AFTER, DirectConnection, Urgency, read_head
 from tallystick.api.hub import Hub
 
-_WAIT_S_MAX = 20.0
+_WAIT_S_MAX = 90.0
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def event(number: int, **members: Any) -> dict[str, Any]:
 
 def until(answer: Callable[[], Any]) -> Any:
     """What it answers once that is true."""
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + 90
     while not (found := answer()):
         assert time.monotonic() < end_s
         time.sleep(0.05)

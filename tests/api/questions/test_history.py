@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.api.questions.live import Live, Tenant
+from tests.api.questions.live import WAIT_S, Live, Tenant
 
 from tallystick.catalog.interface import SYSTEM, BackfillRange
 from tallystick.flows import correct
@@ -70,7 +70,7 @@ class Model:
     # -- steps ----------------------------------------------------------------------------------------------------
     def send(self, events: list[tuple[str, Content]]) -> None:
         position = self.live.run(self.live.system.log.append(columns(self.tenant.key, events)))
-        assert self.live.run(self.live.system.recorder.wait_for(vector_of(position), 20))
+        assert self.live.run(self.live.system.recorder.wait_for(vector_of(position), WAIT_S))
         for key, content in events:
             self.counts.setdefault(key, content)
 
@@ -275,7 +275,7 @@ def test_earlier_moments_survive_the_loss_of_all_readings(live: Live) -> None:
 async def until_built(live: Live) -> None:
     import asyncio
 
-    for _ in range(200):
+    for _ in range(1800):
         if not live.system.recorder.unbuilt():
             return
         await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ def test_set_list_and_refused_questions(tenant: Tenant) -> None:
     assert (made.status_code, made.json()) == (200, {**document, "forgotten_before": None})
     assert tenant.answer("/v1/retention") == {"items": [made.json()]}
     live = tenant.live
-    for _ in range(100):  # readings of the past may be being built
+    for _ in range(1800):  # readings of the past may be being built
         live.run(live.running.retention.sweep())
         events = tenant.answer("/v1/events", params={"type": "call"})["items"]
         if len(events) == 1:
