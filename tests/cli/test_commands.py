@@ -199,7 +199,7 @@ def test_from_standard_input_and_dry_run(server: Any, run: Run) -> None:
 def test_killed_half_way_and_taken_up(server: Any, tmp_path: Path) -> None:
     from .conftest import KEY, command_path, run_command
 
-    rows = rows_of(100_000)
+    rows = rows_of(300_000)
     path = write_csv(tmp_path / "big.csv", rows)
     state = tmp_path / "state"
     arguments = [
