@@ -64,6 +64,11 @@ class Journal:
     def fits(self, entry: bytes) -> bool:
         return self._end + _HEADER.size + len(entry) <= self._bytes_max
 
+    @property
+    def filled(self) -> float:
+        """The share of it that is written, 0 to 1."""
+        return self._end / self._bytes_max
+
     def append(self, entry: bytes) -> None:
         """Durable when it returns."""
         length = len(entry)

@@ -106,6 +106,7 @@ class JournaledLedger:
 
     def _move(self, states: dict[str, Reservation], hurry: threading.Event) -> None:
         """As `_put`, and without haste."""
+        written = self._journals[0]
         listed = list(states.values())
         start = 0
         while start < len(listed):
@@ -113,7 +114,8 @@ class JournaledLedger:
             step = _STATES_A_TRANSACTION if hurry.is_set() else _STATES_A_STEP
             self._table.write(listed[start : start + step])
             start += step
-            if start < len(listed):
+            # It has to be over long before the other journal is full, or all calls would wait for that.
+            if start < len(listed) and start / len(listed) >= 2 * written.filled:
                 hurry.wait(min(_REST_S_MAX, _REST * (time.monotonic() - begun_s)))
 
     # -- writing --------------------------------------------------------------------------------------------------

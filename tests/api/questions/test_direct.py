@@ -300,13 +300,13 @@ def test_threads_are_interrupted_sooner_only_while_many_calls_come(monkeypatch: 
             return look
 
     urgency, loop = Urgency(), cast("asyncio.AbstractEventLoop", Loop())
-    for calls, expected in ((99, 0.001), (100, 0.00005), (100, 0.00005), (99, 0.001), (0, 0.001)):
+    for calls, expected in ((99, 0.001), (100, 0.0002), (100, 0.0002), (99, 0.001), (0, 0.001)):
         for _ in range(calls):
             urgency.called(loop)
         looks.pop()()
         assert intervals[-1] == expected, calls
     assert not looks
-    assert intervals == [0.001, 0.00005, 0.001]
+    assert intervals == [0.001, 0.0002, 0.001]
 
 
 _PLAIN = (
