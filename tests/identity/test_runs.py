@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from numpy.typing import NDArray
 
 from tallystick.errors import StorageFull
 from tallystick.identity import merge as merge_module
+from tallystick.identity import page
 from tallystick.identity import runs as runs_module
+from tallystick.identity.entries import Entries
 from tallystick.identity.interface import IndexDamagedError
-from tallystick.identity.manifest import MANIFEST_NAME
+from tallystick.identity.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from tallystick.identity.runs import RunsIndex
 
 from .contract import (
@@ -41,6 +44,91 @@ class TestRunsIndex(IdentityIndexContract):
 class TestRunsIndexInMemoryOnly(IdentityIndexContract):
     def opened(self, directory: Path) -> RunsIndex:
         return RunsIndex(directory)
+
+
+class TestPackedRunsIndex(IdentityIndexContract):
+    @pytest.fixture(autouse=True, params=[7, 6])
+    def packed(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(page, "_PACKED_ENTRIES_MIN", 1)
+        monkeypatch.setattr(page, "_SHORT_KEYS_ENTRIES_MIN", 1 if request.param == 6 else 1 << 25)
+
+    def opened(self, directory: Path) -> RunsIndex:
+        return RunsIndex(directory, memory_entries_max=300, merge_factor=2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    key_bytes=st.sampled_from([6, 7]),
+    position_bytes=st.sampled_from([3, 4]),
+    gaps=st.lists(st.sampled_from([0, 1, 2**20, 2**40, 2**48 - 1, 2**48, 2**56]), max_size=250),
+    dense=st.integers(0, 1200),
+    piece=st.integers(1, 700),
+)
+def test_pages_of_any_keys_give_back_what_went_in(
+    key_bytes: int, position_bytes: int, gaps: list[int], dense: int, piece: int
+) -> None:
+    shape = page.PackedShape(key_bytes, position_bytes)
+    steps = np.array([*gaps[: len(gaps) // 2], *[2**33] * dense, *gaps[len(gaps) // 2 :]], np.uint64)
+    key = np.cumsum(steps, dtype=np.uint64)
+    key.sort()
+    rng = np.random.default_rng(len(key))
+    wanted = Entries(
+        key,
+        rng.integers(0, 2**32, len(key), dtype=np.uint32),
+        rng.integers(0, 2**32, len(key), dtype=np.uint32),
+        rng.integers(0, 256**position_bytes, len(key), dtype=np.uint64) + np.uint64(5),
+    )
+    pages: list[NDArray[np.uint64]] = []
+    begin, stop = 0, 0
+    while stop < len(key):  # as a run is written: piece by piece, what does not fill a page waits
+        stop = min(stop + piece, len(key))
+        while True:
+            full, further = page.fit(key[begin:stop], shape, is_last=stop == len(key))
+            for part in (wanted.part(begin, begin + full), wanted.part(begin + full, begin + full + further)):
+                if len(part):
+                    pages.append(page.pack(part, shape, base=5, first_page=sum(map(len, pages))))
+            begin += full + further
+            if not further:
+                break
+    assert begin == len(key)
+    if not len(key):
+        return
+    together = np.concatenate(pages)
+    page.verify(together, np.arange(len(together)), Path("x"))
+    found = page.unpack(together, shape, base=5)
+    for name in ("key", "check", "content", "position"):
+        assert np.array_equal(getattr(found, name), getattr(wanted, name))
+    row = np.searchsorted(together[:, 0], key, side="right") - 1
+    here, at = shape.find(together, row, key, wanted.check)
+    unlike = np.flatnonzero(
+        np.concatenate(([True], key[1:] != key[:-1])) & np.concatenate((key[1:] != key[:-1], [True]))
+    )
+    assert here[unlike].all()
+    assert np.array_equal(shape.content_at(together, row, at)[unlike], wanted.content[unlike])
+    assert np.array_equal(
+        shape.position_at(together, row, at)[unlike] + np.uint64(5), wanted.position[unlike]
+    )
+    for absent in (key + np.uint64(3), key + np.uint64(shape.spread), key - np.uint64(shape.spread)):
+        unknown = ~np.isin(absent, key)
+        assert not shape.find(together, row, absent, wanted.check)[0][unknown].any()
+
+
+def test_an_index_of_the_first_format_is_read_and_goes_on_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = filled(tmp_path, runs=3)
+    manifest = read_manifest(tmp_path)
+    assert manifest is not None
+    write_manifest(
+        tmp_path, Manifest(1, manifest.covered, manifest.next_number, manifest.runs), lambda _: None
+    )
+    monkeypatch.setattr(page, "_PACKED_ENTRIES_MIN", 1)
+    index = RunsIndex(tmp_path, merge_factor=2)
+    index.wait_for_merges()
+    assert index.run_count == 1  # all merged, and so packed
+    assert find(index, list(held)) == list(held.values())
+    assert scanned(index) == {(high, low >> 32): answer for (high, low), answer in held.items()}
+    index.close()
 
 
 class Crash(Exception):

@@ -14,7 +14,8 @@ import xxhash
 from tallystick.identity.files import sync_directory
 from tallystick.identity.interface import IndexDamagedError
 
-FORMAT = 1
+FORMAT = 2
+_FORMATS_READ = (1, 2)  # 1 had no packed runs, and is otherwise the same
 MANIFEST_NAME = "manifest"
 _PENDING_NAME = "manifest.tmp"
 
@@ -54,9 +55,9 @@ def read_manifest(directory: Path) -> Manifest | None:
         manifest = msgspec.json.decode(body, type=Manifest)
     except msgspec.DecodeError as error:
         raise IndexDamagedError(f"identity index: the manifest cannot be read: {error}") from error
-    if manifest.format != FORMAT:
+    if manifest.format not in _FORMATS_READ:
         raise IndexDamagedError(
-            f"identity index: format {manifest.format} is not the {FORMAT} this version reads"
+            f"identity index: format {manifest.format} is none of those this version reads"
         )
     return manifest
 

@@ -1,7 +1,8 @@
 """A run: an immutable file of entries sorted by key, with its fences and its Bloom filter.
 
 Layout: header (4 KiB) · pages (`page.py`) · fences, the first key of every page, u64 each · filter words
-(`bloom.py`), u64 each. The header holds the sizes and the xxh3-64 checksums of fences and filter; the manifest holds
+(`bloom.py`), u64 each. Where pages are packed, the filter comes before them, filled up to 4 KiB: how many pages there will
+be is known at the end. The header holds the sizes and the xxh3-64 checksums of fences and filter; the manifest holds
 the checksum of the header; pages check themselves.
 """
 
@@ -10,7 +11,7 @@ import os
 import struct
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ from tallystick.identity.interface import U32, U64, IndexDamagedError
 
 _HEADER = struct.Struct(
     "<8sII QQQQ QQ"
-)  # magic, version, wide, count, base, position_max, pages; two checksums
+)  # magic, version, shape, count, base, position_max, pages; two checksums
 _MAGIC = b"tallyrun"
-_VERSION = 1
+_PLAIN, _PACKED = 1, 2
+"""Versions."""
 _HEADER_BYTES = page.PAGE_BYTES
 _BLOCK_BYTES = 1 << 20
 _HITS_MAX = 512
@@ -39,42 +41,49 @@ _KEPT_MAPPED_BYTES = 8 << 20
 class Header:
     """Sizes and checksums of one run."""
 
-    wide: bool
+    shape: page.PageShape
     count: int
     base: int
     position_max: int
+    pages: int
     fences_checksum: int
     filter_checksum: int
-
-    @property
-    def shape(self) -> page.PageShape:
-        return page.PageShape(self.wide)
-
-    @property
-    def pages(self) -> int:
-        return self.shape.pages_for(self.count)
 
     @property
     def filter_words(self) -> int:
         return bloom.words_for(self.count)
 
     @property
+    def pages_at(self) -> int:
+        if isinstance(self.shape, page.PackedShape):
+            return self.filter_at + -(-8 * self.filter_words // page.PAGE_BYTES) * page.PAGE_BYTES
+        return _HEADER_BYTES
+
+    @property
     def fences_at(self) -> int:
-        return _HEADER_BYTES + self.pages * page.PAGE_BYTES
+        return self.pages_at + self.pages * page.PAGE_BYTES
 
     @property
     def filter_at(self) -> int:
+        if isinstance(self.shape, page.PackedShape):
+            return _HEADER_BYTES
         return self.fences_at + 8 * self.pages
 
     @property
     def file_bytes(self) -> int:
+        if isinstance(self.shape, page.PackedShape):
+            return self.fences_at + 8 * self.pages
         return self.filter_at + 8 * self.filter_words
 
     def encode(self) -> bytes:
+        if isinstance(self.shape, page.PackedShape):
+            version, shape = _PACKED, self.shape.key_bytes << 8 | self.shape.position_bytes
+        else:
+            version, shape = _PLAIN, int(self.shape.wide)
         return _HEADER.pack(
             _MAGIC,
-            _VERSION,
-            int(self.wide),
+            version,
+            shape,
             self.count,
             self.base,
             self.position_max,
@@ -86,8 +95,11 @@ class Header:
 
 def _decode_header(raw: bytes) -> Header:
     """Only for bytes whose checksum has been found right."""
-    _, _, wide, count, base, position_max, _, fences_checksum, filter_checksum = _HEADER.unpack_from(raw)
-    return Header(bool(wide), count, base, position_max, fences_checksum, filter_checksum)
+    _, version, given, count, base, position_max, pages, fences_checksum, filter_checksum = (
+        _HEADER.unpack_from(raw)
+    )
+    shape = page.PackedShape(given >> 8, given & 255) if version == _PACKED else page.PlainShape(bool(given))
+    return Header(shape, count, base, position_max, pages, fences_checksum, filter_checksum)
 
 
 class RunWriter:
@@ -97,8 +109,10 @@ class RunWriter:
     """
 
     def __init__(self, path: Path, *, count: int, base: int, position_max: int) -> None:
-        self._header = Header(position_max - base >= 1 << 32, count, base, position_max, 0, 0)
-        self._shape = self._header.shape
+        self._shape = page.shape_for(count, span=position_max - base)
+        # A plain run has its pages filled, and what comes after them has its place from the beginning.
+        pages = -(-count // self._shape.capacity)
+        self._header = Header(self._shape, count, base, position_max, pages, 0, 0)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         self._fences: list[U64] = []
         self._pages_written = 0
@@ -112,37 +126,45 @@ class RunWriter:
         """Add entries (at least one), sorted, none smaller than those added before."""
         self._filter.add(entries.key, self._write_filter)
         together = concatenate([self._rest, entries])
-        whole = len(together) - len(together) % self._shape.capacity
-        self._write_pages(together.part(0, whole))
-        self._rest = together.take(
-            np.arange(whole, len(together))
-        )  # a copy: a view would keep all of it alive
+        done = self._write_fitting(together, is_last=False)
+        # A copy: a view would keep all of it alive.
+        self._rest = together.take(np.arange(done, len(together)))
 
     def finish(self) -> int:
         """Write what is left and sync the file. Returns the checksum of the header."""
-        self._write_pages(self._rest)
+        self._write_fitting(self._rest, is_last=True)
         if self._entries_written != self._header.count:
             raise ValueError(f"{self._header.count} entries announced, {self._entries_written} given")
         self._filter.finish(self._write_filter)
         fences = np.concatenate(self._fences)
-        write_all(self._descriptor, fences.data.cast("B"), self._header.fences_at)
-        header = Header(
-            self._header.wide,
-            self._header.count,
-            self._header.base,
-            self._header.position_max,
-            xxhash.xxh3_64_intdigest(fences.data.cast("B")),
-            self._filter_hash.intdigest(),
-        ).encode()
-        write_all(self._descriptor, memoryview(header), 0)
+        header = replace(
+            self._header,
+            pages=self._pages_written,
+            fences_checksum=xxhash.xxh3_64_intdigest(fences.data.cast("B")),
+            filter_checksum=self._filter_hash.intdigest(),
+        )
+        write_all(self._descriptor, fences.data.cast("B"), header.fences_at)
+        raw = header.encode()
+        write_all(self._descriptor, memoryview(raw), 0)
         os.fsync(self._descriptor)
-        return xxhash.xxh3_64_intdigest(header)
+        return xxhash.xxh3_64_intdigest(raw)
 
     def close(self) -> None:
         """Release the file, finished or not. Idempotent."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _write_fitting(self, entries: Entries, *, is_last: bool) -> int:
+        """Write all pages that can take no more; how many entries they hold."""
+        done = 0
+        while True:
+            full, further = page.fit(entries.key[done:], self._shape, is_last=is_last)
+            self._write_pages(entries.part(done, done + full))
+            self._write_pages(entries.part(done + full, done + full + further))
+            done += full + further
+            if not further:
+                return done
 
     def _write_pages(self, entries: Entries) -> None:
         if not len(entries):
@@ -151,9 +173,9 @@ class RunWriter:
         write_all(
             self._descriptor,
             pages.data.cast("B"),
-            _HEADER_BYTES + self._pages_written * page.PAGE_BYTES,
+            self._header.pages_at + self._pages_written * page.PAGE_BYTES,
         )
-        self._fences.append(pages[:, 0].copy())
+        self._fences.append(pages[:, 0].copy())  # in both shapes a page begins with its first key
         self._pages_written += len(pages)
         self._entries_written += len(entries)
 
@@ -191,11 +213,13 @@ class Run:
         self._shape = self.header.shape
         self._mapping = mmap.mmap(self._descriptor, 0, prot=mmap.PROT_READ)
         words = np.frombuffer(self._mapping, np.uint64)
-        self._pages: U64 = words[_HEADER_BYTES // 8 : self.header.fences_at // 8].reshape(-1, page.PAGE_WORDS)
-        self._fences: U64 = words[self.header.fences_at // 8 : self.header.filter_at // 8]
-        self._filter: U64 = words[self.header.filter_at // 8 :]
+        self._pages: U64 = words[self.header.pages_at // 8 : self.header.fences_at // 8].reshape(
+            -1, page.PAGE_WORDS
+        )
+        self._fences: U64 = words[self.header.fences_at // 8 :][: self.header.pages]
+        self._filter: U64 = words[self.header.filter_at // 8 :][: self.header.filter_words]
         # Reading ahead would fetch neighbours of a page that nobody asks for.
-        self._mapping.madvise(mmap.MADV_RANDOM, _HEADER_BYTES, self.header.pages * page.PAGE_BYTES)
+        self._mapping.madvise(mmap.MADV_RANDOM, self.header.pages_at, self.header.pages * page.PAGE_BYTES)
 
     def __len__(self) -> int:
         return self.header.count
@@ -227,7 +251,9 @@ class Run:
                 further[further] = self._fences[number[further]] <= key[some[further]]
                 some, number = some[further], number[further]
             if self.header.pages * page.PAGE_BYTES > _KEPT_MAPPED_BYTES:
-                self._mapping.madvise(mmap.MADV_DONTNEED, _HEADER_BYTES, self.header.pages * page.PAGE_BYTES)
+                self._mapping.madvise(
+                    mmap.MADV_DONTNEED, self.header.pages_at, self.header.pages * page.PAGE_BYTES
+                )
         if not found:
             return np.empty(0, np.intp), np.empty(0, np.uint32), np.empty(0, np.uint64)
         return np.concatenate(found), np.concatenate(contents), np.concatenate(positions)
@@ -239,13 +265,11 @@ class Run:
         row = np.cumsum(first) - 1
         pages = self._pages.take(distinct, axis=0)
         page.verify(pages, distinct, self.path)
-        same = self._shape.key(pages)[row] == key[:, None]
-        same &= self._shape.check(pages)[row] == check[:, None]
-        at = same.argmax(axis=1)
-        here = np.flatnonzero(same[np.arange(len(at)), at] & (at < page.counts_of(pages)[row]))
+        there, at = self._shape.find(pages, row, key, check)
+        here = np.flatnonzero(there & (at < page.counts_of(pages)[row]))
         row, at = row[here], at[here]
-        position = self._shape.position(pages)[row, at].astype(np.uint64) + np.uint64(self.header.base)
-        return here, self._shape.content(pages)[row, at], position
+        position = self._shape.position_at(pages, row, at) + np.uint64(self.header.base)
+        return here, self._shape.content_at(pages, row, at), position
 
     def read(self, first_page: int, pages_max: int) -> Entries:
         """The entries of consecutive pages, at least one; read, not mapped, and verified.
@@ -257,7 +281,7 @@ class Run:
         read_into(
             self._descriptor,
             pages.data.cast("B"),
-            _HEADER_BYTES + first_page * page.PAGE_BYTES,
+            self.header.pages_at + first_page * page.PAGE_BYTES,
             self.path,
         )
         page.verify(pages, np.arange(first_page, first_page + count), self.path)
@@ -270,14 +294,14 @@ class Run:
 
     def verify_filter(self) -> None:
         """Check fences and filter, on which every answer rests. Raises IndexDamagedError."""
-        for name, start, stop, expected in (
-            ("fences", self.header.fences_at, self.header.filter_at, self.header.fences_checksum),
-            ("filter", self.header.filter_at, self.header.file_bytes, self.header.filter_checksum),
+        for name, start, size, expected in (
+            ("fences", self.header.fences_at, 8 * self.header.pages, self.header.fences_checksum),
+            ("filter", self.header.filter_at, 8 * self.header.filter_words, self.header.filter_checksum),
         ):
             hashed = xxhash.xxh3_64()
             block = memoryview(bytearray(_BLOCK_BYTES))
-            for offset in range(start, stop, _BLOCK_BYTES):
-                part = block[: min(_BLOCK_BYTES, stop - offset)]
+            for offset in range(start, start + size, _BLOCK_BYTES):
+                part = block[: min(_BLOCK_BYTES, start + size - offset)]
                 read_into(self._descriptor, part, offset, self.path)
                 hashed.update(part)
             if hashed.intdigest() != expected:
