@@ -23,7 +23,9 @@ system-packages:    ## what the tests need beside Python packages
 	@./tools/system-packages
 	@./tools/kafka
 
+# Some hundred processes are started; where Python is told to keep nothing compiled, each would compile all of it again.
 test: install system-packages web    ## everything
+	@$(PY) -m compileall -q src sdk/python/src bench
 	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 unit: install    ## the fast ring, under 20 s
