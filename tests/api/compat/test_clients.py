@@ -68,8 +68,8 @@ def test_openmeter_python(server: Server, key: str) -> None:
     assert read["total"] == [TOTAL]
     assert read["range"] == ["2026-03-01T00:00:00+00:00", "2026-03-03T01:01:00+00:00"]
     assert read["by_day"] == [
-        ["2026-03-01T01:00:00+01:00", "customer-0", "gpt-4", 66.2],
-        ["2026-03-01T01:00:00+01:00", "customer-0", "o1", 36.1],
+        ["2026-03-01T00:00:00+01:00", "customer-0", "gpt-4", 66.2],
+        ["2026-03-01T00:00:00+01:00", "customer-0", "o1", 36.1],
         ["2026-03-02T00:00:00+01:00", "customer-0", "gpt-4", 248.1],
         ["2026-03-02T00:00:00+01:00", "customer-0", "o1", 102.1],
         ["2026-03-03T00:00:00+01:00", "customer-0", "o1", 48.0],
@@ -80,7 +80,14 @@ def test_openmeter_python(server: Server, key: str) -> None:
     span = "2026-03-01T00:00:00Z,2026-03-03T01:01:00Z"
     assert read["csv"] == [f"{span},gpt-4,682.6", f"{span},o1,318.4"]
     assert read["count"] == 50.0
-    assert read["meters"] == ["prompts", "tokens_total"]
+    assert read["meters"] == ["tokens_total", "prompts"]
+    assert read["whole_days"] == [
+        [f"2026-0{start}T00:00:00+05:30", f"2026-0{end}T00:00:00+05:30"]
+        for start, end in (("3-01", "3-02"), ("3-02", "3-03"), ("3-03", "3-04"))
+    ]
+    assert (read["since"], read["liked"]) == (["2026-03-02T16:00:00+00:00", 10.0], [682.6])
+    assert read["chosen"] == ["py-10", "py-12", "py-14", "py-16", "py-18"]
+    assert read["of_customer"] == 25
     assert read["subjects"] == ["customer-0", "customer-1"]
     assert read["models"] == ["gpt-4", "o1"]
     assert (read["listed"], read["paged"], read["one"]) == (50, 50, ["py-48"])
@@ -102,6 +109,10 @@ def test_openmeter_javascript(server: Server, key: str) -> None:
         "total": [[None, None, 1001]],
         "filtered": [["js-0", "o1", 186.2], ["js-1", "o1", 132.2]],
         "days": [226.5, 677.5, 97],
+        "posted": [[None, None, 682.6]],
+        "events": ["js-49", "js-47", "js-45"],
+        "paged": 2,
+        "values": ["gpt-4", "o1"],
         "listed": 1,
         "refused": [404, "Not Found"],
     }

@@ -281,3 +281,47 @@ def test_a_customers_token_sees_its_own(tenant: Tenant) -> None:
     assert crossed.status_code == 405
     listed = portal.answer(f"{BASE}/events")["events"]
     assert [one["external_subscription_id"] for one in listed] == ["one"]
+
+
+def test_usage_of_one_group(tenant: Tenant) -> None:
+    metric(tenant, "models", "sum_agg", field_name="total", filters=[{"key": "model", "values": ["a", "b"]}])
+    both = [
+        tenant.answer(f"{BASE}/billable_metrics/{code}")["billable_metric"] for code in ("tokens", "models")
+    ]
+    charges = [
+        {"billable_metric_id": both[0]["lago_id"], "charge_model": "standard", "properties": {"amount": "1"}},
+        {
+            "billable_metric_id": both[1]["lago_id"],
+            "charge_model": "standard",
+            "properties": {"amount": "2", "pricing_group_keys": ["model"]},
+        },
+    ]
+    assert plan(tenant, "two", "standard", {"amount": "1"}, charges=charges).status_code == 200
+    subscribe(tenant, "two", "sub")
+    for number, model in enumerate(("a", "b", "a"), 1):
+        send(tenant, event(number, code="models", properties={"total": number, "model": model}))
+    path = f"{BASE}/customers/acme/current_usage?external_subscription_id=sub"
+    for spelled in ("group[model]=a", "filter_by_group=%7B%22model%22%3A%22a%22%7D"):
+        found = tenant.answer(f"{path}&{spelled}")["customer_usage"]
+        (one,) = found["charges_usage"]
+        assert (one["units"], one["events_count"], one["amount_cents"]) == ("4.0", 2, 800)
+        assert [(group["grouped_by"], group["units"]) for group in one["grouped_usage"]] == [
+            ({"model": "a"}, "4.0")
+        ]
+        assert found["amount_cents"] == 800
+    whole = tenant.answer(f"{path}&filter_by_charge_code=models")["customer_usage"]
+    assert [one["units"] for one in whole["charges_usage"]] == ["6.0"]
+    assert tenant.get(f"{path}&filter_by_group=a").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("members", "details"),
+    [
+        ({"external_id": ""}, {"external_id": ["value_is_mandatory"]}),
+        ({"external_id": "a", "currency": "XXZ"}, {"currency": ["value_is_invalid"]}),
+        ({"external_id": "a", "timezone": "Mars"}, {"timezone": ["value_is_invalid"]}),
+    ],
+)
+def test_a_bad_customer_is_422(tenant: Tenant, members: dict[str, Any], details: dict[str, Any]) -> None:
+    answer = tenant.post(f"{BASE}/customers", {"customer": members})
+    assert (answer.status_code, answer.json()["error_details"]) == (422, details)

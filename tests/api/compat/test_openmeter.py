@@ -1,7 +1,9 @@
 """OpenMeter's requests where its clients do not show what happens: refusals, edges, and who sees what."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from tests.api.questions.live import Live, Tenant, opened
@@ -168,7 +170,7 @@ def test_meters_refuse_what_cannot_be(tenant: Tenant) -> None:
         {**good, "aggregation": "MEDIAN"},
         {**good, "valueProperty": "tokens"},
         {**good, "slug": "has space"},
-        {**good, "eventFrom": "2026-01-01T00:00:00Z"},
+        {**good, "eventFrom": "yesterday"},
         {name: value for name, value in good.items() if name != "valueProperty"},
     ]
     for body in bad:
@@ -176,6 +178,137 @@ def test_meters_refuse_what_cannot_be(tenant: Tenant) -> None:
     assert tenant.post(f"{BASE}/meters", {**good, "slug": "tokens"}).status_code == 409
     assert tenant.get(f"{BASE}/meters/none").status_code == 404
     assert tenant.get(f"{BASE}/none").status_code == 404
+
+
+def test_a_window_is_named_by_its_own_bounds_where_the_range_cuts_it(tenant: Tenant) -> None:
+    send(tenant, event(1), event(30))
+    day = "windowSize=DAY&windowTimeZone=Asia/Kolkata"
+    cut = rows(tenant, f"?{day}&from=2026-07-01T01:00:00Z&to=2026-07-02T07:00:00Z")
+    assert [(row["windowStart"], row["windowEnd"], row["value"]) for row in cut] == [
+        ("2026-07-01T00:00:00+05:30", "2026-07-02T00:00:00+05:30", 1),
+        ("2026-07-02T00:00:00+05:30", "2026-07-03T00:00:00+05:30", 30),
+    ]
+    for window, start, end in (
+        ("MINUTE", "2026-07-02T06:30:00Z", "2026-07-02T06:31:00Z"),
+        ("HOUR", "2026-07-02T06:00:00Z", "2026-07-02T07:00:00Z"),
+        ("DAY", "2026-07-02T00:00:00Z", "2026-07-03T00:00:00Z"),
+        ("MONTH", "2026-07-01T00:00:00Z", "2026-08-01T00:00:00Z"),
+    ):
+        last = rows(tenant, f"?windowSize={window}&from=2026-07-02T06:30:10Z")[-1]
+        assert (last["windowStart"], last["windowEnd"], last["value"]) == (start, end, 30)
+
+
+def test_a_meter_can_count_from_a_moment_on_and_keeps_when_it_was_made(tenant: Tenant) -> None:
+    send(tenant, *(event(n) for n in range(5)))
+    late = {
+        "slug": "late",
+        "aggregation": "COUNT",
+        "eventType": "prompt",
+        "eventFrom": "2026-07-01T03:00:00Z",
+    }
+    made = tenant.post(f"{BASE}/meters", late).json()
+    assert made["eventFrom"] == "2026-07-01T03:00:00Z"
+    assert [row["value"] for row in rows(tenant, meter="late")] == [2]
+    tenant.live.clock.advance(seconds=1)
+    changed = tenant.send(
+        "PUT", f"{BASE}/meters/late", json={"name": "Late", "groupBy": {"model": "$.model"}}
+    ).json()
+    assert (changed["createdAt"], changed["eventFrom"]) == (made["createdAt"], made["eventFrom"])
+    assert changed["updatedAt"] > made["updatedAt"]
+    assert [row["value"] for row in rows(tenant, meter="late")] == [2]
+
+
+@pytest.mark.parametrize(
+    ("condition", "models"),
+    [
+        ({"$like": "gpt-%"}, "gpt-4 gpt-4o"),
+        ({"$like": "gpt-_"}, "gpt-4"),
+        ({"$like": "%4%"}, "gpt-4 gpt-4o"),
+        ({"$like": "100\\%"}, "100%"),
+        ({"$ilike": "GPT%O"}, "gpt-4o"),
+        ({"$nlike": "gpt%"}, "- 100% o1"),
+        ({"$nilike": "%1%"}, "- gpt-4 gpt-4o"),
+        ({"$ne": "o1"}, "- 100% gpt-4 gpt-4o"),
+        ({"$nin": ["o1", "gpt-4"]}, "- 100% gpt-4o"),
+        ({"$eq": ""}, "-"),
+        ({"$in": ["", "o1"]}, "- o1"),
+        ({"$gt": "gpt-4"}, "gpt-4o o1"),
+        ({"$gte": "gpt-4", "$lt": "h"}, "gpt-4 gpt-4o"),
+        ({"$or": [{"$eq": "o1"}, {"$like": "%o"}]}, "gpt-4o o1"),
+        ({"$and": [{"$like": "gpt%"}, {"$ne": "gpt-4"}]}, "gpt-4o"),
+        ({"$eq": "none"}, ""),
+    ],
+)
+def test_conditions_on_names_of_a_meter(tenant: Tenant, condition: dict[str, Any], models: str) -> None:
+    names = [None, "gpt-4", "gpt-4o", "o1", "100%"]
+    send(tenant, *(event(n, **({} if name is None else {"model": name})) for n, name in enumerate(names)))
+    body = {"advancedMeterGroupByFilters": {"model": condition}, "groupBy": ["model"]}
+    found = tenant.post(f"{BASE}/meters/tokens/query", body)
+    assert found.status_code == 200, found.text
+    assert " ".join(sorted(row["groupBy"]["model"] or "-" for row in found.json()["data"])) == models
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [{"$regex": "a"}, {"$in": []}, {"$eq": 1}, {"$and": {}}, {"$or": ["a"]}, {"$like": None, "x": 1}],
+)
+def test_a_condition_that_is_none_is_400(tenant: Tenant, condition: dict[str, Any]) -> None:
+    body = {"advancedMeterGroupByFilters": {"model": condition}}
+    assert tenant.post(f"{BASE}/meters/tokens/query", body).status_code == 400
+    text = json.dumps({"subject": condition})
+    assert tenant.get(f"/openmeter/api/v2/events?{urlencode({'filter': text})}").status_code == 400
+
+
+def paged(tenant: Tenant, condition: dict[str, Any], limit: int = 100) -> list[str]:
+    """The ids of all events that meet a condition, a page at a time."""
+    found: list[str] = []
+    asked: dict[str, Any] = {"filter": json.dumps(condition), "limit": limit}
+    while True:
+        page = tenant.answer(f"/openmeter/api/v2/events?{urlencode(asked)}")
+        assert len(page["items"]) <= limit
+        found += [one["event"]["id"] for one in page["items"]]
+        if page["nextCursor"] is None:
+            return found
+        asked["cursor"] = page["nextCursor"]
+
+
+def test_events_by_conditions(tenant: Tenant) -> None:
+    send(tenant, *(event(n, "acme" if n % 2 else "beta") for n in range(30)))
+    send(tenant, {**event(31, "acme"), "type": "other", "source": "elsewhere"})
+    assert len(paged(tenant, {}, 7)) == 31
+    assert paged(tenant, {"id": {"$in": ["e1", "e2"]}}) == ["e2", "e1"]
+    assert paged(tenant, {"id": {"$like": "e2_"}, "subject": {"$eq": "acme"}}, 2) == [
+        f"e{n}" for n in (29, 27, 25, 23, 21)
+    ]
+    assert (
+        paged(tenant, {"type": {"$ne": "prompt"}}) == paged(tenant, {"source": {"$like": "else%"}}) == ["e31"]
+    )
+    time = {"time": {"$gte": "2026-07-02T03:00:00Z", "$lt": "2026-07-02T05:00:00Z"}}
+    assert paged(tenant, time) == ["e28", "e27"]
+    assert paged(tenant, {"ingestedAt": {"$gt": "2100-01-01T00:00:00Z"}}) == []
+    assert len(paged(tenant, {"ingestedAt": {"$lt": "2100-01-01T00:00:00Z"}}, 10)) == 31
+    assert [one["event"]["id"] for one in tenant.answer(f"{BASE}/events?id=e3")] == ["e31", "e3"]
+    both = tenant.answer(f"{BASE}/events?subject=acme&subject=beta&limit=3")
+    assert [one["event"]["id"] for one in both] == ["e31", "e29", "e28"]
+
+
+def test_a_customer_has_the_events_of_its_subjects_and_gives_them_up_when_it_is_deleted(
+    tenant: Tenant,
+) -> None:
+    send(tenant, *(event(n, f"s{n % 3}") for n in range(9)))
+    person = {"key": "acme", "name": "Acme", "usageAttribution": {"subjectKeys": ["s0", "s1"]}}
+    made = tenant.post(f"{BASE}/customers", person).json()
+    send(tenant, event(9, "s0"))
+    listed = tenant.answer(f"{BASE}/events?customerId={made['id']}")
+    assert [one["event"]["id"] for one in listed] == [f"e{n}" for n in (9, 7, 6, 4, 3, 1, 0)]
+    assert {one["customerId"] for one in listed} == {made["id"]}
+    assert paged(tenant, {"customerId": {"$in": ["acme"]}}, 3) == [one["event"]["id"] for one in listed]
+    assert tenant.send("DELETE", f"{BASE}/customers/acme").status_code == 204
+    upserted = tenant.post(f"{BASE}/subjects", [{"key": "s0", "displayName": "Zero"}])
+    assert upserted.json()[0]["displayName"] == "Zero"
+    assert tenant.answer(f"{BASE}/subjects/s0")["displayName"] == "Zero"
+    other = {"key": "other", "name": "Other", "usageAttribution": {"subjectKeys": ["s1"]}}
+    assert tenant.post(f"{BASE}/customers", other).status_code == 201
 
 
 def test_customers_are_questions_too(tenant: Tenant) -> None:

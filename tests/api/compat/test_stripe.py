@@ -269,6 +269,35 @@ def test_customers(client: Any, tenant: Tenant) -> None:
     assert answer["rows"][0]["value"] == "5"
 
 
+def test_customers_are_found(live: Live, client: Any) -> None:
+    first = int(live.clock.now_us() // 1_000_000)
+    for name, team in (("Ann", "red"), ("Bob", "blue"), ("O'Hara", "red")):
+        email = f"{name[0].lower()}@b.example"
+        client.v1.customers.create({"name": name, "email": email, "metadata": {"team": team}})
+        live.clock.advance(seconds=10)
+
+    def found(query: str) -> list[str]:
+        return [one.name for one in client.v1.customers.search({"query": query}).data]
+
+    assert found("email:'a@b.example'") == ["Ann"]
+    assert found("metadata['team']:'red'") == ["O'Hara", "Ann"]
+    assert found("""metadata["team"]:"red" AND name:'o\\'hara'""") == ["O'Hara"]
+    assert found("name~'har' OR name:'bob'") == ["O'Hara", "Bob"]
+    assert found("-metadata['team']:'red' -phone:'1'") == ["Bob"]
+    assert found("metadata['none']:null") == ["O'Hara", "Bob", "Ann"]
+    assert found(f"created>{first} created<={first + 10}") == ["Bob"]
+    pages = client.v1.customers.search({"query": "email~'b.example'", "limit": 2})
+    assert [one.name for one in pages.auto_paging_iter()] == ["O'Hara", "Bob", "Ann"]
+    listed = client.v1.customers.list({"created": {"gte": first + 10, "lt": first + 20}})
+    assert [one.name for one in listed.data] == ["Bob"]
+    assert [one.name for one in client.v1.customers.list({"created": first}).data] == ["Ann"]
+    for wrong in ("", "colour:'red'", "name:red", "name~'a'", "name>'a'", "metadata:'a'",
+                  "name:'a' AND email:'b' OR phone:'c'", "name:'a' AND", "name:'a"):  # fmt: skip
+        with pytest.raises(stripe.InvalidRequestError) as refused:
+            client.v1.customers.search({"query": wrong})
+        assert (refused.value.http_status, refused.value.param) == (400, "query")
+
+
 def test_what_is_wrong_with_an_event(client: Any) -> None:
     define(client)
     good = event("g", "1")

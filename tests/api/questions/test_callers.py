@@ -346,6 +346,7 @@ ROUTES = [
     Route("POST /stripe/v1/billing/meter_event_adjustments", "events:write", 400),
     Route("POST /stripe/v2/billing/meter_event_adjustments", "events:write", 400),
     Route("GET /stripe/v1/customers", "customers:read", 200),
+    Route("GET /stripe/v1/customers/search", "customers:read", 400),
     Route("POST /stripe/v1/customers", "customers:write", 400),
     Route("GET /stripe/v1/customers/{id}", "customers:read", 404, at="/stripe/v1/customers/none"),
     Route("POST /stripe/v1/customers/{id}", "customers:write", 404, at="/stripe/v1/customers/none"),

@@ -23,7 +23,7 @@ def saved(
 ) -> Customer:
     """Make a customer, or change it where it is there: with `upsert` always, otherwise only one that its events made.
 
-    A subject that nobody but its own events has claimed moves here. Raises Conflict (customer_exists, subject_taken)."""
+    A subject that nobody but its own events has claimed, or only a customer that is deleted, moves here. Raises Conflict (customer_exists, subject_taken)."""
     reassign = _may_take(catalog, tenant, key, change.subjects)
     present = _present(catalog, tenant, key)
     if present is None or present.archived_at_us is not None:
@@ -55,7 +55,8 @@ def _may_take(catalog: Catalog, tenant: str, key: str, subjects: Collection[str]
         if owner == key:
             continue
         present = _present(catalog, tenant, owner)
-        if owner != subject or present is None or not made_by_events(present):
+        gone = present is not None and present.archived_at_us is not None
+        if not gone and (owner != subject or present is None or not made_by_events(present)):
             return False
         taken = True
     return taken

@@ -77,7 +77,7 @@ def main(base: str, key: str) -> None:
     client.events.ingest_events_json(all_events[25:])
     client.events.ingest_events_json(all_events[1])
     asyncio.run(ingest_async(base, key))
-    client.customers.create(
+    person = client.customers.create(
         {
             "name": "Acme",
             "key": "acme",
@@ -103,6 +103,14 @@ def main(base: str, key: str) -> None:
     of_acme = client.meters.query_json("tokens_total", filter_customer_id=["acme"])
     table = client.meters.query_csv("tokens_total", group_by=["model"])
     table = table if isinstance(table, str) else b"".join(table).decode()
+    whole_days = client.meters.query_json("tokens_total", window_size="DAY", window_time_zone="Asia/Kolkata")
+    late = MeterCreate(
+        slug="late", aggregation="COUNT", event_type="prompt", event_from=BEGIN + timedelta(hours=40)
+    )
+    since = client.meters.create(late).event_from
+    liked = client.meters.query(
+        "tokens_total", {"advancedMeterGroupByFilters": {"model": {"$or": [{"$like": "gpt%"}, {"$eq": ""}]}}}
+    )
     shown = client.meters.get("tokens_total")
     result = {
         "created": [made.slug, made.aggregation, made.description, dict(made.metadata), shown.id == made.id],
@@ -117,11 +125,23 @@ def main(base: str, key: str) -> None:
         "of_acme": [row.value for row in of_acme.data],
         "csv": sorted(table.split()[1:]),
         "count": client.meters.query_json("prompts").data[0].value,
-        "meters": sorted(meter.slug for meter in client.meters.list()),
+        "meters": [
+            meter.slug for meter in client.meters.list(order_by="key", order="DESC", page=1, page_size=2)
+        ],
         "subjects": sorted(client.meters.list_subjects("tokens_total")),
         "models": sorted(client.meters.list_group_by_values("tokens_total", "model")),
         "listed": len(client.events.list(limit=100)),
         "one": [event.event.id for event in client.events.list(subject="customer-0", limit=1)],
+        "whole_days": [[row.window_start.isoformat(), row.window_end.isoformat()] for row in whole_days.data],
+        "since": [since.isoformat(), client.meters.query_json("late").data[0].value],
+        "liked": [row.value for row in liked.data],
+        "chosen": sorted(
+            one.event.id
+            for one in client.events_v2.list(
+                limit=2, filter={"id": {"$like": "py-1_"}, "subject": {"$in": ["customer-0", "none"]}}
+            )
+        ),
+        "of_customer": len(client.events.list(customer_id=[person.id], limit=100)),
         "paged": len(list(client.events_v2.list(limit=7))),
         "people": sorted(person.key for person in client.customers.list().items_property),
         "subject": client.subjects.get("customer-1").display_name,
@@ -130,6 +150,7 @@ def main(base: str, key: str) -> None:
     client.meters.update("tokens_total", {"description": "changed", "groupBy": {"model": "$.model"}})
     result["changed"] = client.meters.get("tokens_total").description
     client.meters.delete("prompts")
+    client.meters.delete("late")
     result["left"] = [meter.slug for meter in client.meters.list()]
     print(json.dumps(result))
 

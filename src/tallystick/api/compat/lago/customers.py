@@ -103,6 +103,8 @@ async def upsert_customer(request: Connection) -> dict[str, Any]:
     """Make it, or change the members given."""
     system, tenant = administered(request)
     fields = await root_of(request, "customer")
+    if fields.take("external_id") == "":
+        raise wire.invalid("external_id", "missing", "external_id is required.")
     key = fields.required_text("external_id", characters_max=256)
     timezone = fields.text("timezone", characters_max=64)
     more = {name: plain(fields.take(name)) for name in (*_SHOWN, "metadata") if name in fields.names()}

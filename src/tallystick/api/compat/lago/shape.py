@@ -73,8 +73,14 @@ def _details(problem: Problem) -> dict[str, list[str]]:
     made: dict[str, list[str]] = {}
     for one in problem.errors:
         field = one.pointer.strip("/").rpartition("/")[2] or "base"
-        made.setdefault(field, []).append("value_is_mandatory" if one.code in _MANDATORY else one.code)
+        made.setdefault(field, []).append(_code(one.code))
     return made or {"base": [problem.code]}
+
+
+def _code(code: str) -> str:
+    if code in _MANDATORY:
+        return "value_is_mandatory"
+    return "value_is_invalid" if code.startswith("invalid_") and code != "invalid_format" else code
 
 
 async def root_of(request: Connection, name: str) -> Fields:

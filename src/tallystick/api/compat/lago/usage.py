@@ -4,11 +4,12 @@ Units are a usage question about the subscription's own customer; amounts are th
 it ended with what is there.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 from litestar import Request, Response, get
 
@@ -45,12 +46,14 @@ from tallystick.flows.derive import usage_from_events
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, from_readings_or_events, in_questions, prepared, usage
 from tallystick.metering.meter import Aggregation
+from tallystick.metering.query import Filter, Operator
 
 Connection = Request[Any, Any, Any]
 
 PERIODS_MAX = 24
 """Periods that past usage goes back by itself."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OLD_NAMES = ("filter_by_charge_id", "filter_by_charge_code")
 _IGNORED = ("apply_taxes", "full_usage", "skip_grouping", "filter_by_presentation")
 
 
@@ -76,8 +79,16 @@ async def _subscription(request: Connection, external_id: str | None) -> Shown:
     return shown
 
 
-async def _usage_of(system: System, shown: Shown, turn: Turn, chosen: str | None) -> dict[str, Any]:
-    """The usage of one period. `chosen`: of this charge or metric alone."""
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What of a subscription's usage: of the charge or metric of this name, of these values of its groups."""
+
+    name: str | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+
+
+async def _usage_of(system: System, shown: Shown, turn: Turn, chosen: _Chosen) -> dict[str, Any]:
+    """The usage of one period."""
     tenant, customer = shown.kept.tenant, shown.kept.customer
     found = await preview(system, tenant, customer, subscription=shown.kept.id, at_us=turn.part.to_us)
     lines = found.invoices[0].lines
@@ -89,12 +100,21 @@ async def _usage_of(system: System, shown: Shown, turn: Turn, chosen: str | None
     for charge in plan.charges:
         if charge.meter is None:
             continue
-        if chosen not in (None, charge.key, charge.meter, plans.charge_id(kept, charge.key)):
+        if chosen.name not in (None, charge.key, charge.meter, plans.charge_id(kept, charge.key)):
+            continue
+        if not {name for name, _ in chosen.groups} <= set(charge.group_by):
             continue
         own = [line for line in lines if line.charge == charge.key and line.kind == "usage"]
         charges.append(
             await _charge_usage(
-                system, kept, charge, lines=own, customer=customer, turn=turn, currency=currency
+                system,
+                kept,
+                charge,
+                lines=[line for line in own if set(chosen.groups) <= set(line.group)],
+                customer=customer,
+                turn=turn,
+                currency=currency,
+                groups=chosen.groups,
             )
         )
     charges.sort(key=lambda one: one["billable_metric"]["name"])
@@ -122,6 +142,7 @@ async def _charge_usage(
     customer: str,
     turn: Turn,
     currency: str,
+    groups: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     assert charge.meter is not None
     tenant, key = plan.tenant, charge.meter
@@ -132,7 +153,10 @@ async def _charge_usage(
         from_us=turn.part.from_us,
         to_us=turn.part.to_us,
         customers=(customer,),
-        filters=filters_of(charge.filter),
+        filters=(
+            *filters_of(charge.filter),
+            *(Filter(name, Operator.EQ, (value,)) for name, value in groups),
+        ),
     )
     total = _one((await usage(system, question)).rows)
     count = await _events(system, question)
@@ -224,10 +248,25 @@ _CHOSEN = [
 ]
 
 
-def _chosen(fields: Fields) -> str | None:
+def _chosen(fields: Fields) -> _Chosen:
     fields.know(*_IGNORED)
-    names = ("billable_metric_code", "charge_code", "charge_id")
-    return next((value for name in names if (value := fields.text(name)) is not None), None)
+    names = ("billable_metric_code", "charge_code", "charge_id", *_OLD_NAMES)
+    groups: dict[str, str] = {}
+    for parameter in list(fields.names()):
+        if parameter.startswith("group[") and parameter.endswith("]"):
+            groups[parameter[len("group[") : -1]] = fields.text(parameter) or ""
+    written = fields.text("filter_by_group")
+    if written is not None:
+        try:
+            found: Any = json.loads(written)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            groups |= {name: str(value) for name, value in cast("dict[str, Any]", found).items()}
+        else:
+            fields.fault("filter_by_group", "invalid_value", "filter_by_group must be a JSON object.")
+    name = next((value for name in names if (value := fields.text(name)) is not None), None)
+    return _Chosen(name, tuple(groups.items()))
 
 
 @get(
@@ -239,6 +278,9 @@ def _chosen(fields: Fields) -> str | None:
             parameters=[
                 _SUBSCRIPTION,
                 *_CHOSEN,
+                query("group[name]", "Of charges by this group, with this value of it alone."),
+                query("filter_by_group", "The same as a JSON object."),
+                *(query(name, "As its newer name.") for name in _OLD_NAMES),
                 *(query(name, "Ignored.") for name in _IGNORED),
             ],
             answer=objects({"customer_usage": _USAGE}),
@@ -281,7 +323,7 @@ async def past_usage(request: Connection) -> Response[Any]:
     system = wire.system_of(request)
     fields = Fields.of_query(request)
     external_id = fields.text("external_subscription_id")
-    chosen = fields.text("billable_metric_code")
+    chosen = _Chosen(fields.text("billable_metric_code"))
     most = fields.integer("periods_count", least=1, most=PERIODS_MAX) or PERIODS_MAX
     page, size = page_of(fields)
     fields.finish()

@@ -63,6 +63,7 @@ def document(meter: Meter) -> dict[str, Any]:
         "metadata": more.get("metadata"),
         "aggregation": _THEIRS[meter.aggregation],
         "eventType": meter.event_type,
+        "eventFrom": more.get("eventFrom"),
         "valueProperty": meter.value,
         "groupBy": {dimension.name: dimension.path for dimension in meter.dimensions} or None,
         "createdAt": time_text(more.get("createdAtUs", meter.created_at_us)),
@@ -114,12 +115,12 @@ def _definition(given: dict[str, Any]) -> dict[str, Any]:
         faults.add(
             "/aggregation", "unknown_aggregation", f"aggregation must be one of {', '.join(AGGREGATIONS)}."
         )
-    if given.get("eventFrom") is not None:
-        faults.add(
-            "/eventFrom", "not_supported", "eventFrom is not supported: a meter counts all its events."
-        )
+    since: Any = given.get("eventFrom")
+    if since is not None:
+        since = faults.attempt(lambda: time_text(wire.parse_time(str(since), "/eventFrom")), None)
     _check_metadata(given, faults)
     faults.raise_any()
+    members = {"metadata": given.get("metadata"), "eventFrom": since}
     return {
         "key": given.get("slug"),
         "name": given.get("name"),
@@ -127,7 +128,8 @@ def _definition(given: dict[str, Any]) -> dict[str, Any]:
         "aggregation": AGGREGATIONS[str(aggregation)].value,
         "value": given.get("valueProperty"),
         "dimensions": given.get("groupBy"),
-        "description": noted(_text(given.get("description")), NOTE, {"metadata": given.get("metadata")}),
+        "filter": None if since is None else f'time >= timestamp("{since}")',
+        "description": noted(_text(given.get("description")), NOTE, members),
     }
 
 
@@ -151,6 +153,7 @@ METER = objects(
         "metadata": {"type": "object"},
         "aggregation": {"type": "string", "enum": list(AGGREGATIONS)},
         "eventType": STRING,
+        "eventFrom": TIME,
         "valueProperty": STRING,
         "groupBy": {"type": "object", "additionalProperties": STRING},
         "createdAt": TIME,
@@ -167,6 +170,7 @@ _NEW = objects(
         "metadata": nullable({"type": "object"}),
         "aggregation": {"type": "string", "enum": list(AGGREGATIONS)},
         "eventType": STRING,
+        "eventFrom": nullable(TIME),
         "valueProperty": nullable(STRING),
         "groupBy": nullable({"type": "object", "additionalProperties": STRING}),
     },
@@ -220,7 +224,7 @@ _ORDERS: dict[str, Callable[[Meter], Any]] = {
     "key": lambda meter: meter.key,
     "name": lambda meter: meter.name,
     "aggregation": lambda meter: _THEIRS[meter.aggregation],
-    "createdAt": lambda meter: meter.created_at_us,
+    "createdAt": lambda meter: document(meter)["createdAt"],
     "updatedAt": lambda meter: meter.created_at_us,
 }
 
@@ -292,12 +296,19 @@ async def change_meter(request: Connection) -> dict[str, Any]:
     _check_metadata(given, faults)
     faults.raise_any()
     present = await meter_of(system, tenant, request.path_params["id_or_slug"])
+    _, before = unnoted(present.description, NOTE)
+    members = {
+        "metadata": given.get("metadata"),
+        "eventFrom": before.get("eventFrom"),
+        # Our versions each have a moment of their own.
+        "createdAtUs": before.get("createdAtUs", present.created_at_us),
+    }
     definition = parse_meter(
         {
             **definition_to_wire(present),
             "name": given.get("name") or present.name,
             "dimensions": given.get("groupBy"),
-            "description": noted(_text(given.get("description")), NOTE, {"metadata": given.get("metadata")}),
+            "description": noted(_text(given.get("description")), NOTE, members),
         }
     )
 

@@ -1,13 +1,13 @@
 """`/api/v1/meters/{idOrSlug}/query`, and the subjects and group-by values of a meter.
 
-The range is half-open; a window without usage has no row; a subject asked for is also grouped by. Where OpenMeter is asked
+The range is half-open; a window without usage has no row, and one that the range cuts is named by its own bounds all
+the same, as ClickHouse's tumbleStart and tumbleEnd do it there; a subject asked for is also grouped by. Where OpenMeter is asked
 without a range it answers all there is, so the extent of what there is is looked up first. Figures are exact decimals,
 written as JSON numbers.
 """
 
 import csv
 import io
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, cast
@@ -20,6 +20,7 @@ from tallystick.api import usage as ours
 from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.compat import taking
+from tallystick.api.compat.openmeter.conditions import Accepts, of_text
 from tallystick.api.compat.openmeter.customers import customers_of, id_of
 from tallystick.api.compat.openmeter.meters import meter_of
 from tallystick.api.compat.openmeter.shape import BASE, object_in, operation_of, time_text
@@ -30,8 +31,8 @@ from tallystick.catalog.interface import Customer
 from tallystick.flows.system import System
 from tallystick.flows.usage import UsageRequest, usage
 from tallystick.metering.meter import Aggregation, Meter
-from tallystick.metering.query import Filter, Operator, UsageRow
-from tallystick.metering.window import zone_of
+from tallystick.metering.query import Filter, Operator, UsageRow, Window
+from tallystick.metering.window import edges, zone_of
 
 Connection = Request[Any, Any, Any]
 
@@ -39,16 +40,9 @@ WINDOWS = {"MINUTE": "minute", "HOUR": "hour", "DAY": "day", "MONTH": "month"}
 CUSTOMERS_MAX = 100
 DAY_US = 86_400_000_000
 _ZOOM = ("year", "month", "day", "hour", "minute")
-_OPERATORS = {
-    "$eq": Operator.EQ,
-    "$ne": Operator.NE,
-    "$in": Operator.IN,
-    "$nin": Operator.NOT_IN,
-    "$gt": Operator.GT,
-    "$gte": Operator.GTE,
-    "$lt": Operator.LT,
-    "$lte": Operator.LTE,
-}
+_SPANS_US = {"minute": 60_000_000, "hour": 3_600_000_000, "day": DAY_US, "month": 31 * DAY_US}
+"""No window is longer, but for the hours that clocks are put back."""
+_CLOCKS_US = 4 * 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,8 @@ class Asked:
     by_customer: bool
     group_by: tuple[str, ...]
     filters: tuple[Filter, ...]
+    conditions: tuple[tuple[str, Accepts[str]], ...] = ()
+    """Of names of the meter, by their values, where no filter of ours says the same; a missing one is ""."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +82,7 @@ def _asked(fields: Fields) -> Asked:
         fields.fault("groupBy", "invalid_group_by", "groupBy customer_id needs filterCustomerId.")
     zone = fields.text("windowTimeZone", characters_max=64) or "UTC"
     fields.faults.attempt(lambda: zone_of(zone), None)
+    simple, advanced = _filters(fields)
     asked = Asked(
         from_us=fields.time_us("from"),
         to_us=fields.time_us("to"),
@@ -96,14 +93,15 @@ def _asked(fields: Fields) -> Asked:
         by_subject=bool(subjects) or "subject" in groups,
         by_customer=bool(customers),
         group_by=tuple(name for name in groups if name not in ("subject", "customer_id")),
-        filters=_filters(fields),
+        filters=simple,
+        conditions=advanced,
     )
     if asked.from_us is not None and asked.to_us is not None and asked.from_us >= asked.to_us:
         fields.fault("from", "empty_range", "from must be before to.")
     return asked
 
 
-def _filters(fields: Fields) -> tuple[Filter, ...]:
+def _filters(fields: Fields) -> tuple[tuple[Filter, ...], tuple[tuple[str, Accepts[str]], ...]]:
     simple: dict[str, list[str]] = {}
     found: Any
     if fields.in_body:
@@ -126,15 +124,24 @@ def _filters(fields: Fields) -> tuple[Filter, ...]:
         if fields.in_body
         else object_in(fields, "advancedMeterGroupByFilters")
     )
+    judged: list[tuple[str, Accepts[str]]] = []
     if advanced is not None and simple:
         fields.fault(
             "advancedMeterGroupByFilters", "both_filters", "Only one of the two kinds of filter can be given."
         )
     elif advanced is not None and isinstance(advanced, dict):
-        filters += _advanced(fields, cast("dict[str, Any]", advanced))
-    if len(filters) > ours.FILTERS_MAX:
+        given = cast("dict[str, Any]", advanced)
+        judged = [
+            (name, of_text(fields, "advancedMeterGroupByFilters", name, condition))
+            for name, condition in given.items()
+        ]
+    elif advanced is not None:
+        fields.fault(
+            "advancedMeterGroupByFilters", "invalid_value", "advancedMeterGroupByFilters must be an object."
+        )
+    if len(filters) + len(judged) > ours.FILTERS_MAX:
         fields.fault("filterGroupBy", "too_many", f"At most {ours.FILTERS_MAX} filters.")
-    return tuple(filters)
+    return tuple(filters), tuple(judged)
 
 
 def _in(name: str, values: tuple[str, ...]) -> Filter:
@@ -142,30 +149,6 @@ def _in(name: str, values: tuple[str, ...]) -> Filter:
     if values == ("",):
         return Filter(name, Operator.EXISTS, ("false",))
     return Filter(name, Operator.IN, values)
-
-
-def _advanced(fields: Fields, given: Mapping[str, Any]) -> list[Filter]:
-    made: list[Filter] = []
-    for name, conditions in given.items():
-        for spelled, operand in cast(
-            "dict[str, Any]", conditions if isinstance(conditions, dict) else {}
-        ).items():
-            operator = _OPERATORS.get(spelled)
-            listed: list[Any] = cast("list[Any]", operand) if isinstance(operand, list) else [operand]
-            operands = tuple(map(str, listed))
-            if (
-                operator is None
-                or not operands
-                or (len(operands) > 1 and operator not in (Operator.IN, Operator.NOT_IN))
-            ):
-                fields.fault(
-                    "advancedMeterGroupByFilters",
-                    "unknown_operator",
-                    f"{name}: {spelled} is not supported; {', '.join(_OPERATORS)} are.",
-                )
-            else:
-                made.append(Filter(name, operator, operands))
-    return made
 
 
 async def _rows(request: Connection, system: System, meter: Meter, asked: Asked) -> list[Row]:
@@ -179,6 +162,7 @@ async def _rows(request: Connection, system: System, meter: Meter, asked: Asked)
     for person in people:
         question = _question(who.tenant, meter, asked, person)
         question = await ours.narrowed(system, who.tenant, who.customer, question)
+        question = await _met(system, meter, question, asked)
         if question.from_us is None or question.to_us is None:
             extent = await _extent(system, meter, question)
             if extent is None:
@@ -193,7 +177,7 @@ async def _rows(request: Connection, system: System, meter: Meter, asked: Asked)
         found = (await usage(system, question)).rows
         if not found:
             rows += _nothing(meter, asked, question)
-        rows += [_row(row, asked, person) for row in found]
+        rows += [_row(_whole(row, question), asked, person) for row in found]
     rows.sort(key=lambda one: one.row.window_start_us)
     return rows
 
@@ -216,6 +200,43 @@ def _question(tenant: str, meter: Meter, asked: Asked, person: Customer | None) 
     )
 
 
+async def _met(system: System, meter: Meter, question: UsageRequest, asked: Asked) -> UsageRequest:
+    """The question, with conditions on names as the values that meet them, of those there are."""
+    for name, accepts in asked.conditions:
+        plain = replace(question, window=None, timezone="UTC", group_by=(name,))
+        from_us, to_us = _furthest(system, meter, question)
+        plain = replace(plain, from_us=from_us, to_us=to_us)
+        values = {row.group[0] or "" for row in (await usage(system, plain)).rows}
+        if accepts(""):
+            # This lets what has no such property pass.
+            met = Filter(name, Operator.NOT_IN, tuple(sorted(filter(lambda one: not accepts(one), values))))
+        else:
+            met = Filter(name, Operator.IN, tuple(sorted(filter(accepts, values))))
+        if met.operands or met.operator is Operator.IN:
+            question = replace(question, filters=(*question.filters, met))
+    return question
+
+
+def _whole(row: UsageRow, question: UsageRequest) -> UsageRow:
+    """A row under the bounds of its window, where the range has cut it."""
+    if question.window is None:
+        return row
+    start_us, end_us = row.window_start_us, row.window_end_us
+    if start_us != question.from_us and end_us != question.to_us:
+        return row
+    margin_us = _SPANS_US[question.window] + _CLOCKS_US
+    borders = edges(
+        start_us - margin_us,
+        end_us + margin_us,
+        Window(question.window),
+        question.timezone,
+        windows_max=10_000,
+    )[1:-1]
+    before = max(border for border in borders if border <= start_us)
+    after = min(border for border in borders if border >= end_us)
+    return replace(row, window_start_us=before, window_end_us=after)
+
+
 def _row(row: UsageRow, asked: Asked, person: Customer | None) -> Row:
     group = list(row.group)
     subject = group.pop(0) if asked.by_subject else None
@@ -234,14 +255,19 @@ def _nothing(meter: Meter, asked: Asked, question: UsageRequest) -> list[Row]:
     return [Row(UsageRow(start_us, end_us, (), Decimal(0)), None, None, ())]
 
 
-async def _extent(system: System, meter: Meter, question: UsageRequest) -> tuple[int, int] | None:
-    """The whole minutes from the first usage of a question to the last; None: there is none."""
+def _furthest(system: System, meter: Meter, question: UsageRequest) -> tuple[int, int]:
+    """The range of a question; where it has no end, as far as there can be events."""
     kept_us = system.recorder.forgotten_before(meter.tenant, meter.event_type) or 0
     ahead_us = system.clock.now_us() + system.settings.future_tolerance_s * 1_000_000 + DAY_US
-    first = last = (
+    return (
         kept_us if question.from_us is None else question.from_us,
         ahead_us if question.to_us is None else question.to_us,
     )
+
+
+async def _extent(system: System, meter: Meter, question: UsageRequest) -> tuple[int, int] | None:
+    """The whole minutes from the first usage of a question to the last; None: there is none."""
+    first = last = _furthest(system, meter, question)
     if first[0] >= first[1]:
         return None
     plain = replace(question, group_by=(), timezone="UTC")

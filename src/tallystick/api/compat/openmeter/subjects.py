@@ -1,5 +1,6 @@
 """`/api/v1/subjects`: whom events are about. One that no customer claims is a customer of its own name here."""
 
+from dataclasses import replace
 from typing import Any, cast
 
 from litestar import Request, delete, get, post
@@ -121,8 +122,12 @@ async def upsert_subjects(request: Connection) -> list[dict[str, Any]]:
 
     def work() -> list[dict[str, Any]]:
         made: list[dict[str, Any]] = []
-        for key, change in wanted:
+        for key, stated in wanted:
+            change = stated
             owner = system.catalog.resolve_subjects(tenant, (key,)).get(key, key)
+            if owner != key and system.catalog.customer(tenant, owner).archived_at_us is not None:
+                # A customer that is gone has none any more.
+                change, owner = replace(change, subjects=(key,)), key
             if owner == key:
                 customer = people.saved(
                     system.catalog, tenant, key, change, upsert=True, actor=actor, now_us=now_us

@@ -4,9 +4,10 @@ A customer that Stripe's clients make has its `cus_…` as key and as external i
 external id where it has one, else by its key. What we have no member for is kept among the traits, as it was sent.
 """
 
+import operator
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from litestar import Request, delete, get, post
@@ -15,9 +16,12 @@ from msgspec import UNSET, UnsetType
 from tallystick.api.auth import actor_of, caller, require
 from tallystick.api.compat import people
 from tallystick.api.compat.stripe.meter_events import customer_of
-from tallystick.api.compat.stripe.parameters import Parameters
+from tallystick.api.compat.stripe.parameters import SECONDS_END, Parameters
+from tallystick.api.compat.stripe.search import QUERY_CHARACTERS_MAX, searched
 from tallystick.api.compat.stripe.shape import (
     BASE,
+    LIST_DEFAULT,
+    LIST_MAX,
     LIST_PARAMETERS,
     SYSTEM,
     form,
@@ -28,7 +32,7 @@ from tallystick.api.compat.stripe.shape import (
     read_page,
     seconds,
 )
-from tallystick.api.openapi import STRING, nullable, objects, query
+from tallystick.api.openapi import STRING, array, nullable, objects, query
 from tallystick.api.wire import system_of
 from tallystick.catalog.interface import Customer, CustomerChange
 from tallystick.errors import NotFound
@@ -45,6 +49,12 @@ _TEXTS = ("description", "phone", "tax_exempt", "invoice_prefix")
 _MAPS = ("address", "shipping", "invoice_settings", "tax")
 METADATA_MAX = 50
 
+_COMPARED: Mapping[str, Callable[[int, int], bool]] = {
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+}
 _INTEGER = {"type": "integer"}
 CUSTOMER = objects(
     {
@@ -144,6 +154,27 @@ def found(system: System, tenant: str, stripe_id: str) -> Customer:
         raise NotFound(f"No such customer: '{stripe_id[:120]}'", code="customer_not_found") from None
 
 
+def read_created(parameters: Parameters) -> Callable[[Customer], bool]:
+    """`created`, a second or bounds of it."""
+    if not parameters.given("created"):
+        return lambda _: True
+    exact, bounds = None, None
+    if isinstance(parameters.take("created"), str):
+        exact = parameters.integer("created", least=0, most=SECONDS_END)
+    else:
+        bounds = parameters.within("created")
+    read: dict[str, int | None] = {}
+    if bounds is not None:
+        read = {name: bounds.integer(name, least=0, most=SECONDS_END) for name in _COMPARED}
+
+    def accepts(customer: Customer) -> bool:
+        at = seconds(customer.created_at_us)
+        within = all(_COMPARED[name](at, bound) for name, bound in read.items() if bound is not None)
+        return within and exact in (None, at)
+
+    return accepts
+
+
 @post(
     PATH,
     guards=[require("customers:write")],
@@ -197,7 +228,11 @@ async def _shown(request: Connection, customer: Customer) -> dict[str, Any]:
     opt={
         "operation": operation_of(
             summary="List customers (Stripe)",
-            parameters=[*LIST_PARAMETERS, query("email", "With this address.")],
+            parameters=[
+                *LIST_PARAMETERS,
+                query("email", "With this address."),
+                query("created", "Made at this second, or `created[gte]` and the like."),
+            ],
             answer=listing_of(CUSTOMER),
         )
     },
@@ -209,14 +244,60 @@ async def list_customers(request: Connection) -> dict[str, Any]:
     parameters = Parameters.of_query(request)
     page = read_page(parameters)
     email = parameters.text("email", characters_max=512)
+    created = read_created(parameters)
     parameters.finish()
     customers, livemode = await in_questions(
         system, lambda: (people.every(system.catalog, who.tenant), live_mode(system, who.tenant))
     )
-    shown = [one for one in reversed(customers) if email is None or one.email == email]
+    shown = [one for one in reversed(customers) if (email is None or one.email == email) and created(one)]
     listed = paged(shown, page, "/v1/customers", id_of=id_of)
     listed["data"] = [customer_document(one, livemode=livemode) for one in listed["data"]]
     return listed
+
+
+@get(
+    f"{PATH}/search",
+    guards=[require("customers:read")],
+    opt={
+        "operation": operation_of(
+            summary="Search customers (Stripe)",
+            parameters=[
+                query("query", "`email:'a@b.example' AND metadata['team']:'red'`."),
+                query("limit", "1 to 100, 10 by default.", schema={"type": "integer"}),
+                query("page", "`next_page` of the answer before."),
+            ],
+            answer=objects(
+                {
+                    "object": STRING,
+                    "url": STRING,
+                    "has_more": {"type": "boolean"},
+                    "next_page": nullable(STRING),
+                    "data": array(CUSTOMER),
+                }
+            ),
+        )
+    },
+)
+async def search_customers(request: Connection) -> dict[str, Any]:
+    """Newest first, in Stripe's language for searches (search.py)."""
+    system, who = system_of(request), caller(request)
+    check_unbound(who.customer)
+    parameters = Parameters.of_query(request)
+    limit = parameters.integer("limit", least=1, most=LIST_MAX) or LIST_DEFAULT
+    after = parameters.text("page", characters_max=512)
+    text = parameters.text("query", required=True, characters_max=QUERY_CHARACTERS_MAX)
+    accepts = searched(parameters, text or "")
+    parameters.finish()
+    customers, livemode = await in_questions(
+        system, lambda: (people.every(system.catalog, who.tenant), live_mode(system, who.tenant))
+    )
+    documents = (customer_document(one, livemode=livemode) for one in reversed(customers))
+    page = (limit, after, None)
+    listed = paged(
+        list(filter(accepts, documents)), page, "/v1/customers/search", id_of=lambda one: one["id"]
+    )
+    more = listed["has_more"]
+    return {**listed, "object": "search_result", "next_page": listed["data"][-1]["id"] if more else None}
 
 
 async def _customer(request: Connection) -> Customer:
@@ -288,4 +369,4 @@ async def delete_customer(request: Connection) -> dict[str, Any]:
     return await _shown(request, archived)
 
 
-ROUTES = [create_customer, list_customers, get_customer, change_customer, delete_customer]
+ROUTES = [create_customer, list_customers, search_customers, get_customer, change_customer, delete_customer]

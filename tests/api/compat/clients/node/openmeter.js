@@ -41,6 +41,12 @@ console.log(
       }),
     ).sort(),
     days: (await client.meters.query('js_tokens', { ...asked, windowSize: 'DAY' })).data.map((row) => row.value),
+    posted: figures(
+      await client.meters.queryPost('js_tokens', { advancedMeterGroupByFilters: { model: { $ilike: 'GPT%' } } }),
+    ),
+    events: (await client.events.list({ subject: 'js-1', from: asked.from, limit: 3 })).map((one) => one.event.id),
+    paged: (await client.events.listV2({ filter: JSON.stringify({ id: { $in: ['js-1', 'js-2'] } }) })).items.length,
+    values: await client.meters.listGroupByValues('js_tokens', 'model'),
     listed: (await client.meters.list()).filter((one) => one.slug === 'js_tokens').length,
     refused,
   }),
