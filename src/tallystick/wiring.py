@@ -35,11 +35,12 @@ from tallystick.delivery.http import Poster
 from tallystick.delivery.sealed import Seal
 from tallystick.delivery.slack import SlackSender
 from tallystick.delivery.webhook import WebhookSender
-from tallystick.errors import Invalid
+from tallystick.errors import Conflict, Invalid
 from tallystick.flows.alerts.keeper import AlertKeeper
 from tallystick.flows.backup import LEDGER
 from tallystick.flows.billing.keeper import BillingKeeper, needed_since
 from tallystick.flows.billing.run import grace_us
+from tallystick.flows.cluster import MOVED as MOVED_AWAY
 from tallystick.flows.cluster import ClusterRecording
 from tallystick.flows.crm import CrmKeeper
 from tallystick.flows.deliver import Deliverer, Senders, retry_schedule
@@ -62,6 +63,7 @@ from tallystick.flows.reports.keeper import ReportKeeper
 from tallystick.flows.restore import check_finished
 from tallystick.flows.retention import NeededSince, RetentionKeeper, nothing_is_needed
 from tallystick.flows.rollup import Rollups
+from tallystick.flows.rollup_reader import RollupReader
 from tallystick.flows.rollup_views import RollupViews
 from tallystick.flows.shared_rollups import SharedRollups
 from tallystick.flows.sources.allowed import path_of
@@ -93,6 +95,8 @@ ROLES = frozenset({"api", "recorder", "worker"})
 _QUESTION_THREADS = 8
 _MAPPING_BYTES_MAX = 1024 * 1024
 _NATS = ("nats://", "tls://")
+_ROLLUPS = "job/rollups"
+_FOR_GOOD_US = 1_000 * 365 * 86_400_000_000
 
 _logger = structlog.get_logger("wiring")
 
@@ -274,6 +278,16 @@ class _Parts:
                 "postgresql://…).",
                 code="invalid_setting",
             )
+        if self.settings.log_url.startswith(_NATS):
+            # Its streams are named by partition as these are, and would be taken for its own.
+            from tallystick.log.nats_url import NatsUrl
+
+            ours, theirs = NatsUrl.read(self.settings.log_url), NatsUrl.read(log_url)
+            if ours.stream == theirs.stream and set(ours.servers) & set(theirs.servers):
+                detail = (
+                    "log_url: the streams there are those of this installation. Name others (option stream)."
+                )
+                raise Invalid(detail, code="invalid_setting")
         target = replace(
             self.settings,
             log_url=log_url,
@@ -536,7 +550,12 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         checkpoint = LeaseCheckpoint(coordination.leases, held.key, held.epoch, check=held.check)
         return RollupViews(store=store, catalog=parts.catalog, recorder=view, checkpoint=checkpoint)
 
-    rollups = SharedRollups(keeper_of)
+    # Of its own: questions must not keep a lease from being renewed.
+    reading = Coordination(_catalog_url(settings, directory))
+    reader = RollupReader(
+        store=store, recorder=view, read=lambda: reading.leases.peek(_ROLLUPS), may_ask=lambda: view.is_fresh
+    )
+    rollups = SharedRollups(keeper_of, reader)
     log = PartitionedLog(logs)
     limits = Limiting(
         parts.catalog,
@@ -545,6 +564,8 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         address=settings.advertise_url or f"http://{settings.listen}",
     )
     system = parts.system(log, view, rollups, node, limits=limits)
+    system.gate.tell = lambda where: _mark_moved(coordination, where)
+    view.on_moved = system.gate.has_moved
     eraser = TenantEraser(
         store=store,
         catalog=parts.catalog,
@@ -573,7 +594,7 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         )
         deliverer = parts.deliverer()
         jobs = {
-            "job/rollups": rollups.work,
+            _ROLLUPS: rollups.work,
             "job/billing": billing.work,
             "job/deliveries": deliverer.work,
             "job/feed": EventFeed(system).work,
@@ -599,8 +620,15 @@ async def _start_of_many(parts: _Parts, lease_s: float) -> Running:
         view.stop()
         await asyncio.gather(viewing, return_exceptions=True)
         coordination.close()
+        reading.close()
 
     return Running(system, None, eraser, parts.first_admin_key, end)
+
+
+def _mark_moved(coordination: Coordination, where: str) -> None:
+    """For every process of this installation, and for good."""
+    if coordination.leases.acquire(MOVED_AWAY, where, ttl_us=_FOR_GOOD_US) is None:
+        raise Conflict("This installation has moved already.", code="moved")
 
 
 def _own_ledger(directory: Path) -> JournaledLedger:

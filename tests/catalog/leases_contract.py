@@ -71,9 +71,12 @@ class LeasesContract:
     def test_given_back_it_is_free_at_once_and_its_epoch_is_over(
         self, coordination: Coordination, another: Coordination
     ) -> None:
+        assert another.leases.peek("x") is None
         first = coordination.leases.acquire("x", "a", ttl_us=TTL_US)
         assert first is not None
+        assert another.leases.peek("x") is None
         coordination.leases.save("x", first, b"1")
+        assert another.leases.peek("x") == b"1"
         assert coordination.leases.release("x", first)
         assert not coordination.leases.release("x", first)
         with pytest.raises(LeaseLostError):

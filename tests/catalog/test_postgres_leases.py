@@ -1,6 +1,7 @@
 """Leases, partitions and barriers on PostgreSQL."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,3 +66,46 @@ class TestPostgresCoordination(CoordinationContract):
         tmp_path: Path,
     ) -> None:
         frozen_wakes_and_loses(f"postgresql://{database}", tmp_path)
+
+    def test_what_one_tells_the_others_hear_at_once_and_not_itself(
+        self, coordination: Coordination, another: Coordination
+    ) -> None:
+        heard, of_its_own = threading.Event(), threading.Event()
+        another.news.start(heard.set)
+        coordination.news.start(of_its_own.set)
+        for one in (coordination, another):
+            _until(lambda one=one: one.news.is_listening)
+        time.sleep(0.1)  # what the beginnings tell each other
+        heard.clear()
+        of_its_own.clear()
+        began_s = time.monotonic()
+        coordination.news.tell()
+        assert heard.wait(5)
+        assert time.monotonic() - began_s < 1
+        assert not of_its_own.wait(0.1)
+
+    def test_news_is_heard_again_after_the_connection_is_gone(
+        self,
+        coordination: Coordination,
+        another: Coordination,
+        side_door: Callable[[str], list[Any]],  # noqa: F811
+    ) -> None:
+        heard = threading.Event()
+        another.news.start(heard.set)
+        _until(lambda: another.news.is_listening)
+        side_door(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN tallystick_progress%' "
+            "AND datname = current_database()"
+        )
+        _until(lambda: not another.news.is_listening)
+        _until(lambda: another.news.is_listening)
+        heard.clear()
+        coordination.news.tell()
+        assert heard.wait(5)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until_s
+        time.sleep(0.01)

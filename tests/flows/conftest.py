@@ -70,6 +70,7 @@ def make_rig(
     """A new installation each time it is called, with an empty store."""
     monkeypatch.setattr(record, "_RETRY_S", (0.002, 0.02))
     monkeypatch.setattr(record, "_IDLE_S", 0.01)
+    monkeypatch.setattr(record, "_SHARED_IDLE_S", 0.01)
     monkeypatch.setattr(derive, "_IDLE_S", 0.01)
     # These tests look at where readings come from; roll-ups, which have tests of their own, would answer in their place.
     monkeypatch.setattr(rollup, "AGGREGATIONS", frozenset())

@@ -46,9 +46,6 @@ def of_one(reason: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(PARTITIONS > 1, reason=f"One partition: {reason}")
 
 
-sole = of_one("it looks into the one recorder of an installation.")
-
-
 Event = dict[str, Any]
 
 

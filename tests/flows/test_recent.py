@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
-from tests.flows.rig import DAY_US, NOW_US, WAIT_S, Rig, event, eventually, sole
+from tests.flows.rig import DAY_US, NOW_US, WAIT_S, Rig, event, eventually
 
 from tallystick.catalog.interface import SYSTEM
 from tallystick.flows.correct import correct
@@ -115,7 +115,6 @@ def test_events_that_nothing_reads_are_told(make_rig: Callable[[], Rig]) -> None
     asyncio.run(scene(make_rig()))
 
 
-@sole
 def test_who_waits_for_a_moment_is_woken_by_it_or_by_the_end(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         recorder = rig.recorder

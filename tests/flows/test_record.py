@@ -8,13 +8,14 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from tests.flows.rig import NOW_US, Rig, event, eventually, expected, of_one
+from tests.flows.rig import NOW_US, PARTITIONS, Rig, event, eventually, expected, of_one
 
 from tallystick.catalog.interface import SYSTEM, Catalog, CustomerChange
 from tallystick.errors import Unavailable
 from tallystick.flows.record import STEPS, Outcome
 from tallystick.metering.definition import parse_meter
-from tallystick.metering.position import local_of
+from tallystick.metering.event import identity_of
+from tallystick.metering.position import local_of, partition_of, partitions_of, vector_of
 from tallystick.store.connection import Connection
 
 Play = Callable[[Callable[[Rig], Awaitable[None]]], None]
@@ -131,25 +132,28 @@ def test_as_of_an_earlier_moment_the_later_is_not_there(play: Play) -> None:
     play(scene)
 
 
-@of_one("outcomes come from its recorder's memory; of several, from the store.")
 def test_who_asks_at_once_is_told_of_the_duplicates(play: Play) -> None:
     """The outcome must be known before the position is seen as recorded."""
 
     async def scene(rig: Rig) -> None:
         await rig.record(event(1))
+        following = np.array([rig.stored()[0].position + 1], np.uint64)
         seen: list[Outcome | None] = []
         loop = asyncio.get_running_loop()
 
         def on_step(step: str) -> None:
             if step == "committed":  # recorded for all to see, and the recorder's own loop does not know yet
-                asked = asyncio.run_coroutine_threadsafe(
-                    rig.recorder.outcome(np.array([2], np.uint64), 1.0), loop
-                )
-                seen.append(asked.result(5))
+                asked = asyncio.run_coroutine_threadsafe(rig.recorder.outcome(following, 5.0), loop)
+                seen.append(asked.result(10))
 
         rig.on_step = on_step
         await rig.append(event(1))
         await rig.settled()
+
+        async def told() -> bool:
+            return bool(seen)
+
+        await eventually(told, "whoever asked at the step to be told")
         assert seen == [Outcome(duplicates=[0], conflicts=[])]
 
     play(scene)
@@ -213,11 +217,23 @@ def test_a_failure_at_any_step_changes_nothing(play: Play, step: str, restart: b
     play(scene)
 
 
+def beside_of(number: int, *others: int) -> int:
+    """The next number whose event goes to the same partition."""
+
+    def partition(of: int) -> int:
+        return int(partitions_of([identity_of("default", "/s", str(of))], PARTITIONS)[0])
+
+    return next(
+        each
+        for each in range(number + 1, 1000)
+        if each not in others and partition(each) == partition(number)
+    )
+
+
 def vars_of(totals: object) -> tuple[int, int, int]:
     return (totals.events, totals.duplicates, totals.conflicts)  # type: ignore[attr-defined]
 
 
-@of_one("one batch holds all events, and fails as one.")
 def test_readings_follow_the_customer_their_event_was_stored_with(play: Play) -> None:
     """The subject moves while a batch is being repeated."""
 
@@ -234,12 +250,13 @@ def test_readings_follow_the_customer_their_event_was_stored_with(play: Play) ->
                 raise RuntimeError("between events and readings")
 
         rig.on_step = on_step
-        await rig.record(event(1), event(2, subject="zeta"))
+        beside = beside_of(1)  # in one partition, so that both fail as one
+        await rig.record(event(1), event(beside, subject="zeta"))
         assert [one.customer for one in rig.stored()] == ["acme", "zeta"]
         from_readings = await rig.usage(group_by=("customer",))
         assert from_readings.served_from == "readings"
         assert [row.group[0] for row in from_readings.rows] == ["acme", "zeta"]
-        await rig.record(event(3))
+        await rig.record(event(beside_of(1, beside)))
         assert [one.customer for one in rig.stored()] == ["acme", "zeta", "later"]
 
     play(scene)
@@ -465,13 +482,14 @@ def test_a_damaged_journal_is_set_aside(play: Play) -> None:
     play(scene)
 
 
-@of_one("it knows the next position of its log.")
 def test_a_lost_log_repeats_no_position(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
         await rig.record(*(event(number) for number in range(10)))
+        known = {partition_of(last): last for last in rig.end}
         await rig.restart(lambda: rig.delete("log"))
-        assert (await rig.append(event(3))).tolist() == [11]
+        (at,) = (await rig.append(event(3))).tolist()
+        assert at == known[partition_of(at)] + 1
         assert (await rig.record(event(4), event(10))).duplicates == [0]
         assert await rig.total() == 11
         assert len({one.position for one in rig.stored()}) == 11
@@ -607,7 +625,6 @@ def test_one_refused_call_is_repeated(play: Play, call: str) -> None:
     play(scene)
 
 
-@of_one("what waits holds up all events behind it.")
 def test_an_unknown_subject_waits_for_the_catalog(play: Play) -> None:
     async def scene(rig: Rig) -> None:
         rig.meter()
@@ -615,13 +632,14 @@ def test_an_unknown_subject_waits_for_the_catalog(play: Play) -> None:
         catalog = rig.system.catalog
         known, catalog.create_unknown = catalog.create_unknown, _refuse
         await rig.record(event(1))  # of a known subject: nobody needs the catalog
-        await rig.append(event(2, subject="stranger"))
+        waiting = await rig.append(event(2, subject="stranger"))
 
         async def told() -> bool:
             return "catalog" in (rig.recorder.fault or "")
 
         await eventually(told, "the recorder to say what it waits for")
-        assert rig.recorder.position == (2,)
+        assert not await rig.recorder.wait_for(vector_of(waiting), 0.01)
+        assert sum(map(local_of, rig.recorder.position)) == 2
         catalog.create_unknown = known
         await rig.settled()
         assert await rig.total() == 3

@@ -64,8 +64,9 @@ class Scene:
         for keeper in self.views._keepers.values():
             keeper.advance()
 
-    def ask(self, **changes: Any) -> tuple[list[Any] | None, RollupView | None]:
-        assert self.views is not None
+    def ask(self, of: Any = None, **changes: Any) -> tuple[list[Any] | None, RollupView | None]:
+        """Of these views, or of somebody else who knows of them; held to the readings."""
+        asked = self.views if of is None else of
         self.store.answered = None
         to_us = FROM_US + 40 * DAY_US
         query = UsageQuery(
@@ -76,7 +77,7 @@ class Scene:
             as_of_us=self.recorder.recorded_at_us,
             **changes,
         )
-        rows = self.views.usage(query, rows_max=1000)
+        rows = asked.usage(query, rows_max=1000)
         if rows is not None:
             assert rows == self.store.usage(query, rows_max=1000)
         return rows, self.store.answered

@@ -4,6 +4,7 @@ catalog is asked."""
 from tallystick.catalog.barriers import Barriers
 from tallystick.catalog.database import Database, Limits
 from tallystick.catalog.leases import Leases
+from tallystick.catalog.news import News
 from tallystick.catalog.outcomes import Outcomes
 from tallystick.catalog.partitions import Partitions
 
@@ -21,6 +22,8 @@ class Coordination:
         self.partitions = Partitions(self._database)
         self.barriers = Barriers(self._database)
         self.outcomes = Outcomes(self._database)
+        self.news = News(self._database)
 
     def close(self) -> None:
+        self.news.stop()
         self._database.close()

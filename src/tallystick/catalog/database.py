@@ -168,6 +168,15 @@ class Database:
             yield connection
 
     @contextmanager
+    def snapshot(self) -> Generator[Connection]:
+        """As `reading`, and one moment for all that is read, also on PostgreSQL."""
+        engine = self._engine
+        if self.dialect == "postgresql":
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with self._mapped_errors(), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
     def single(self) -> Generator[Connection]:
         """For one statement that writes, which is a transaction of its own."""
         with self._mapped_errors(), self._single.begin() as connection:

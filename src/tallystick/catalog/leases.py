@@ -137,6 +137,13 @@ class Leases(LeaseTable[str]):
             pass  # another process was the first; the next statement says who has it
         return super().acquire(key, owner, ttl_us=ttl_us)
 
+    def peek(self, key: str) -> bytes | None:
+        """What was last saved under a name, whoever has it; None: nothing ever was."""
+        column = cluster_tables.leases.c
+        with self._database.reading() as connection:
+            state = connection.execute(select(column.state).where(column.name == key)).scalar_one_or_none()
+            return None if state is None else bytes(state)
+
     def forget(self, prefix: str, *, older_than_us: int) -> int:
         """Delete leases of this prefix whose time has been over for so long: of nodes that will not come back. How many
         they were. Only for leases whose epochs fence nothing."""

@@ -4,16 +4,18 @@ Every partition publishes a moment: whatever it records from now on has a later 
 these (the watermark), so that figures made of all partitions are of one moment. A recorder that has nothing to do publishes
 the greatest moment it has seen, so that it holds nobody back; one whose clock is slow takes moments behind it.
 
-A process learns of the others' progress from the shared database, and of its own recorders' at once.
+A process learns of the others' progress from the shared database, and of its own recorders' at once. It asks as soon as
+another process has told that there is something (catalog/news.py), and seldom without.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,21 +29,32 @@ from tallystick.catalog.coordination import Coordination
 from tallystick.catalog.interface import Catalog, Retention
 from tallystick.catalog.partitions import Partition
 from tallystick.clock import Clock
+from tallystick.errors import TallystickError
 from tallystick.flows.attribute import QUARANTINED
 from tallystick.flows.journal import Coverage, State
 from tallystick.flows.moments import Moments
 from tallystick.flows.recording import Lag, Outcome, Totals
+from tallystick.identity.interface import IdentityIndex
 from tallystick.log.interface import Log
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import Positions, Vector, base_of, partition_of, vector_of
 from tallystick.store.interface import Store
 
 _POLL_S = 0.05
+"""How often is asked where nothing can be told."""
 _SLOW_POLL_S = 0.5
+_APART_S = 0.02
+"""Between two looks: what many recorders tell is learned together."""
+_TELL_APART_S = 0.02
+_WISHES_S = 0.4
+_FRESH_S = 1.5
 _STALE_S = 10.0
 _REBUILD_ASKED_AGAIN_S = 10.0
 _REBUILD = "ask/rebuild"
+MOVED = "moved"
+"""Held for good by where the installation has moved to."""
 
+T = TypeVar("T")
 _compute: Any = pc  # its functions are made at import and unknown to type checkers
 _logger = structlog.get_logger("cluster")
 
@@ -57,6 +70,8 @@ class LocalRecorder(Protocol):
 
     @property
     def readings_expected(self) -> int: ...
+
+    async def between_batches(self, work: Callable[[State, IdentityIndex | None], T]) -> T: ...
 
     def lag(self) -> Lag: ...
 
@@ -99,6 +114,8 @@ class ClusterRecording:
         logs: Sequence[Log],
         may_quarantine: bool = False,
     ) -> None:
+        self.on_moved: Callable[[str], None] = lambda where: None
+        """Told where this installation has moved to, by whatever process (flows/move.py)."""
         self._may_quarantine = may_quarantine
         self._coordination = coordination
         self._catalog = catalog
@@ -113,6 +130,8 @@ class ClusterRecording:
         self._waiting: list[_Waiter] = []
         self._moments = Moments(lambda: self.recorded_at_us)
         self._changed = asyncio.Event()
+        self._news = asyncio.Event()
+        """Set when the recorders of this process have something to tell the others."""
         self._loop = asyncio.get_running_loop()
         self._stopping = False
         self._looked_s = 0.0
@@ -129,7 +148,10 @@ class ClusterRecording:
     # -- its life -------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Follow the other processes until `stop`."""
+        self._coordination.news.start(self._heard)
+        telling = asyncio.create_task(self._tell_others(), name="news")
         while not self._stopping:
+            began_s = self._loop.time()
             try:
                 await self.look()
                 self._fault = None
@@ -137,11 +159,15 @@ class ClusterRecording:
                 if self._fault is None:
                     _logger.warning("cluster_not_seen", error=repr(error))
                 self._fault = "The shared database does not answer."
-            remote = len(self._local) < len(self._logs)
+            is_told = len(self._local) == len(self._logs) or self._coordination.news.is_listening
             try:
-                await asyncio.wait_for(self._changed.wait(), _POLL_S if remote else _SLOW_POLL_S)
+                await asyncio.wait_for(self._changed.wait(), _SLOW_POLL_S if is_told else _POLL_S)
             except TimeoutError:
                 continue
+            if not self._stopping:
+                await asyncio.sleep(began_s + _APART_S - self._loop.time())
+        self._news.set()
+        await telling
         for waiter in self._waiting:
             waiter.future.cancel()
         self._moments.close()
@@ -150,6 +176,21 @@ class ClusterRecording:
     def stop(self) -> None:
         self._stopping = True
         self._changed.set()
+
+    def _heard(self) -> None:
+        """Another process has told something. Called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended without a stop
+            self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def _tell_others(self) -> None:
+        while self._coordination.news.is_possible:
+            await self._news.wait()
+            if self._stopping:
+                return
+            self._news.clear()
+            with contextlib.suppress(TallystickError):  # they ask as well
+                await self._loop.run_in_executor(self._thread, self._coordination.news.tell)
+            await asyncio.sleep(_TELL_APART_S)
 
     async def look(self) -> None:
         """Learn what the shared database knows now. Raises Unavailable."""
@@ -166,8 +207,10 @@ class ClusterRecording:
             self._take(row, states.get(row.partition))
         self._barrier = barrier
         self._looked_s = time.monotonic()
-        if self._looked_s - self._wishes_s > _SLOW_POLL_S:
-            retentions, rebuilds = await run(self._thread, self._read_wishes)
+        if self._looked_s - self._wishes_s > _WISHES_S:
+            retentions, rebuilds, moved = await run(self._thread, self._read_wishes)
+            if moved is not None:
+                self.on_moved(moved)
             self._forgotten_before = {
                 (one.tenant, one.type): one.forgotten_before_us
                 for one in retentions
@@ -179,9 +222,14 @@ class ClusterRecording:
             self._wishes_s = self._looked_s
         self._tell()
 
-    def _read_wishes(self) -> tuple[Sequence[Retention], int]:
-        asked = self._coordination.leases.holders().get(_REBUILD)
-        return self._catalog.retentions(), 0 if asked is None else asked.epoch
+    def _read_wishes(self) -> tuple[Sequence[Retention], int, str | None]:
+        holders = self._coordination.leases.holders()
+        asked, moved = holders.get(_REBUILD), holders.get(MOVED)
+        return (
+            self._catalog.retentions(),
+            0 if asked is None else asked.epoch,
+            None if moved is None or moved.is_free else moved.owner,
+        )
 
     def _read(self) -> tuple[list[Partition], Barrier | None]:
         waiting = self._coordination.barriers.waiting()
@@ -238,12 +286,14 @@ class ClusterRecording:
     def joined(self, partition: int, recorder: LocalRecorder, state: State) -> None:
         """This process records the partition now. Called in the event loop."""
         self._local[partition] = recorder
+        self._news.set()
         self._saw(partition, state)
 
     def left(self, partition: int) -> None:
         self._local.pop(partition, None)
         self._seen[partition] = changed(self._seen[partition], version=-1)
         self._changed.set()
+        self._news.set()
 
     def saw(self, partition: int, state: State) -> None:
         """A recorder of this process has saved, or published. Called from any thread."""
@@ -257,7 +307,15 @@ class ClusterRecording:
             recorded=max(seen.recorded, state.recorded),
             state=state,
         )
+        now = self._seen[partition]
+        if (now.recorded, now.published_us) != (seen.recorded, seen.published_us):
+            self._news.set()
         self._tell()
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the shared database has answered lately: better not to ask it for what can be done without otherwise."""
+        return time.monotonic() - self._looked_s < _FRESH_S
 
     @property
     def greatest_us(self) -> int:
@@ -270,8 +328,16 @@ class ClusterRecording:
         return self._barrier
 
     def barrier_changed(self) -> None:
-        """Look again at once. Called from any thread."""
+        """Look again at once, and let the others look. Called from any thread."""
         self._loop.call_soon_threadsafe(self._changed.set)
+        self._loop.call_soon_threadsafe(self._news.set)
+
+    @property
+    def recorders(self) -> list[LocalRecorder] | None:
+        """By partition; None while another process records any of them."""
+        here = [self._local.get(partition) for partition in range(len(self._logs))]
+        found = [recorder for recorder in here if recorder is not None]
+        return found if len(found) == len(here) else None
 
     # -- Recording ------------------------------------------------------------------------------------------------
     @property

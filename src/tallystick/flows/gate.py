@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 MOVED = "moved"
@@ -15,6 +16,8 @@ class Gate:
         """`file`: where it is kept that the installation has moved."""
         self._file = file
         self._inside = 0
+        self.tell: Callable[[str], None] = lambda moved_to: None
+        """Lets the other processes of a cluster know where it has moved to, for good."""
         self.reason: str | None = None
         """In words, why nothing is taken in; None: it is open."""
         if file is not None and file.exists():
@@ -40,11 +43,16 @@ class Gate:
     def open(self) -> None:
         self.reason = None
 
+    def has_moved(self, moved_to: str) -> None:
+        """Another process of this installation has closed it for good."""
+        self.reason = _moved_to(moved_to)
+
     def close_for_good(self, moved_to: str) -> None:
         """Also after a restart. Durable when it returns."""
         import os
 
         assert self._file is not None
+        self.tell(moved_to)
         with self._file.open("w", encoding="utf-8") as file:
             file.write(moved_to)
             file.flush()

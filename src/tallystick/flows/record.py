@@ -88,6 +88,8 @@ STEPS = (
 _LOW_32 = np.uint64(0xFFFF_FFFF)
 _RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _IDLE_S = 0.2
+_SHARED_IDLE_S = 0.5
+"""In a cluster, where each look asks the shared database for the meters, and whatever else changes wakes the recorder."""
 _TOGETHER_S = 0.02
 
 _compute: Any = pc  # its functions are made at import and unknown to type checkers
@@ -387,7 +389,8 @@ class Recorder:
             return
         if self._wake.is_set():
             return
-        waiting = asyncio.ensure_future(self._log.wait_for(self._state.recorded, timeout_s=_IDLE_S))
+        idle_s = _IDLE_S if self._kept.is_copy_due else _SHARED_IDLE_S
+        waiting = asyncio.ensure_future(self._log.wait_for(self._state.recorded, timeout_s=idle_s))
         woken = asyncio.ensure_future(self._wake.wait())
         try:
             await asyncio.wait((waiting, woken), return_when=asyncio.FIRST_COMPLETED)

@@ -86,7 +86,7 @@ class _SharedState:
         self._checkpoint = checkpoint
         self._lock = threading.Lock()
         raw = checkpoint.load()
-        self._states = {} if raw is None else _read(raw)
+        self._states = {} if raw is None else states_of(raw)
 
     def load(self, name: str) -> bytes | None:
         return self._states.get(name)
@@ -98,7 +98,7 @@ class _SharedState:
             self._states = states
 
 
-def _read(raw: bytes) -> dict[str, bytes]:
+def states_of(raw: bytes) -> dict[str, bytes]:
     """What was written down; nothing when it was by an earlier version, whose roll-ups are made anew with their table."""
     try:
         return json.decode(raw, type=dict[str, bytes])

@@ -153,8 +153,17 @@ class SourceFeed:
         return outcome
 
     async def _append(self, events: EventColumns) -> None:
+        gate = self._system.gate
+
         async def attempt() -> None:
-            await self._system.log.append(events)
+            # What came in while the installation moves would stay behind.
+            if gate.reason is not None:
+                raise Unavailable(gate.reason, code="moved", retry_after_s=2)
+            gate.enter()
+            try:
+                await self._system.log.append(events)
+            finally:
+                gate.leave()
 
         await self._through(attempt)
         self._system.metrics.events_accepted.inc(len(events))
