@@ -325,3 +325,35 @@ def test_usage_of_one_group(tenant: Tenant) -> None:
 def test_a_bad_customer_is_422(tenant: Tenant, members: dict[str, Any], details: dict[str, Any]) -> None:
     answer = tenant.post(f"{BASE}/customers", {"customer": members})
     assert (answer.status_code, answer.json()["error_details"]) == (422, details)
+
+
+def test_lists_are_narrowed(tenant: Tenant) -> None:
+    assert plan(tenant, "late", "standard", {"amount": "1"}).status_code == 200
+    subscribe(tenant, "late", "sub")  # from 2026-05-01 on
+    send(tenant, event(1, timestamp=1_777_500_000), event(2), event(3, "other"))
+    path = f"{BASE}/events?external_subscription_id=sub"
+
+    def listed(query: str, who: Tenant = tenant) -> list[str]:
+        return [one["transaction_id"] for one in who.answer(f"{path}{query}")["events"]]
+
+    assert listed("") == listed("&timestamp_from_started_at=false") == ["t2", "t1"]
+    assert listed("&timestamp_from_started_at=true") == ["t2"]
+    assert listed("&timestamp_from_started_at=true&timestamp_from=2026-07-20T00:00:00Z") == []
+    unknown = tenant.get(f"{BASE}/events?external_subscription_id=none&timestamp_from_started_at=true")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "subscription_not_found")
+    made = tenant.post("/v1/portal_tokens", {"customer": "other", "scopes": ["events:read"]})
+    portal = Tenant(tenant.live, tenant.key, made.json()["token"])
+    for name in ("sub", "none"):
+        query = f"external_subscription_id={name}&timestamp_from_started_at=true"
+        assert portal.get(f"{BASE}/events?{query}").status_code == 403
+    for person in (
+        {"external_id": "a1", "name": "Anna", "currency": "EUR"},
+        {"external_id": "b1", "name": "Bert"},
+    ):
+        tenant.post(f"{BASE}/customers", {"customer": person})
+
+    def people(query: str) -> list[str]:
+        return [one["external_id"] for one in tenant.answer(f"{BASE}/customers?{query}")["customers"]]
+
+    assert people("search_term=ANN") == people("currencies[]=EUR") == ["a1"]
+    assert people("search_term=1") == ["a1", "b1"]

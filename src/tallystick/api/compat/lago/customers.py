@@ -22,7 +22,7 @@ from tallystick.api.compat.lago.shape import (
 )
 from tallystick.api.customers import plain
 from tallystick.api.fields import Fields
-from tallystick.api.openapi import STRING, TIME, nullable, objects
+from tallystick.api.openapi import STRING, TIME, nullable, objects, query
 from tallystick.catalog.interface import Customer, CustomerChange
 from tallystick.errors import NotFound
 from tallystick.flows import customers as flow
@@ -137,7 +137,13 @@ async def upsert_customer(request: Connection) -> dict[str, Any]:
     guards=[require("customers:read")],
     opt={
         "operation": operation_of(
-            summary="List customers (Lago)", parameters=PAGES, answer=listing("customers", _CUSTOMER)
+            summary="List customers (Lago)",
+            parameters=[
+                query("search_term", "Part of the external id, the name or the address."),
+                query("currencies[]", "Of these currencies.", repeated=True),
+                *PAGES,
+            ],
+            answer=listing("customers", _CUSTOMER),
         )
     },
 )
@@ -146,11 +152,20 @@ async def list_customers(request: Connection) -> dict[str, Any]:
     system, who = wire.system_of(request), caller(request)
     fields = Fields.of_query(request)
     page, size = page_of(fields)
+    part = (fields.text("search_term") or "").casefold()
+    currencies = fields.texts("currencies[]") or ()
     fields.faults.raise_any()
+
+    def shown(one: Customer) -> bool:
+        texts = (one.key, one.name, one.email or "")
+        return (not currencies or one.currency in currencies) and any(
+            part in text.casefold() for text in texts
+        )
 
     def work() -> list[Customer]:
         seen = flow.visible(system.catalog, who.tenant, who.customer)
-        return [one for one in people.every(system.catalog, who.tenant) if seen is None or one.key in seen]
+        found = people.every(system.catalog, who.tenant)
+        return [one for one in found if (seen is None or one.key in seen) and shown(one)]
 
     return paged("customers", [document(one) for one in await in_questions(system, work)], page, size)
 

@@ -17,6 +17,7 @@ from litestar import Request, Response, get, post
 from tallystick.api import wire
 from tallystick.api.auth import caller, require
 from tallystick.api.compat import taking
+from tallystick.api.compat.lago import subscriptions
 from tallystick.api.compat.lago.shape import (
     BASE,
     PAGES,
@@ -33,6 +34,7 @@ from tallystick.api.openapi import STRING, TIME, array, nullable, objects, query
 from tallystick.api.search import encoded
 from tallystick.errors import BadRequest, NotFound
 from tallystick.flows import lookup
+from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.instant import instant_text
@@ -378,6 +380,22 @@ async def get_event(request: Connection) -> Response[bytes]:
     return encoded({"event": _recorded(found[0])})
 
 
+async def _started_us(request: Connection, subscription: str) -> int:
+    """When a subscription began. Raises NotFound (subscription_not_found)."""
+    system, tenant = wire.system_of(request), caller(request).tenant
+    bound = caller(request).customer
+
+    def work() -> int:
+        if system.billing is None:
+            raise NotFound("There are no subscriptions here.", code="subscription_not_found")
+        if bound is not None:
+            # Before it is looked for, so that a refusal tells nothing.
+            narrowed(system.catalog, tenant, bound, (subscription,))
+        return subscriptions.found(system, tenant, subscription).subscription.start_us
+
+    return await in_questions(system, work)
+
+
 @get(
     f"{BASE}/events",
     guards=[require("events:read")],
@@ -390,6 +408,11 @@ async def get_event(request: Connection) -> Response[bytes]:
                 query("external_subscription_id", "Of this subscription."),
                 query("timestamp_from", "Event time, inclusive.", schema=TIME),
                 query("timestamp_to", "Event time, exclusive.", schema=TIME),
+                query(
+                    "timestamp_from_started_at",
+                    "From the beginning of the subscription on.",
+                    schema={"type": "boolean"},
+                ),
                 *PAGES,
             ],
             answer=listing("events", _EVENT),
@@ -401,15 +424,20 @@ async def list_events(request: Connection) -> Response[bytes]:
     fields = Fields.of_query(request)
     page, size = page_of(fields)
     code = fields.text("code")
+    subscription = fields.text("external_subscription_id")
     wanted = EventSearch(
         tenant=caller(request).tenant,
         types=None if code is None else (code,),
-        subject=fields.text("external_subscription_id"),
+        subject=subscription,
         from_us=fields.time_us("timestamp_from"),
         to_us=fields.time_us("timestamp_to"),
         limit=1000,
     )
+    since_started = fields.boolean("timestamp_from_started_at")
     fields.finish()
+    if since_started and subscription is not None:
+        started_us = await _started_us(request, subscription)
+        wanted = replace(wanted, from_us=max(started_us, wanted.from_us or started_us))
     found = await _search(request, wanted, LISTED_MAX)
     return encoded(paged("events", [_recorded(one) for one in found], page, size))
 
