@@ -13,13 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tallystick.api.hub import Hub
 from tallystick.api.quick import BODY_BYTES_MAX, CHECK_PATH, Answer, Quick, Waiting, is_special
 from tallystick.flows.gate import Gate
 
 HEAD_BYTES_MAX = 4096
-JOINS_AFTER = 3
-"""A connection that asked so often is read together with others that did (api/hub.py)."""
 URGENCY_S = 0.5
 URGENT_CALLS_MIN = 100
 """So many within URGENCY_S are many."""
@@ -48,8 +45,8 @@ class Urgency:
     """While many calls come, threads that compute give the interpreter back sooner.
 
     The loop takes it anew in each of its turns, and beside ingest waits for it as long as Python's switch interval is. At 50 µs
-    two computing threads did 2 to 25 % less for their processor time, at 200 µs 1 to 3 %, so it is not kept when nobody
-    calls."""
+    two computing threads did 2 to 25 % less for their processor time, at 200 µs 1 to 5 %, so it is not kept when nobody
+    calls (decision 0050)."""
 
     def __init__(self) -> None:
         self._calls = 0
@@ -86,7 +83,6 @@ class Direct:
         """`gate`: whether anything is taken in. `headers`: of every answer."""
         self.quick = quick
         self.urgency = Urgency()
-        self._hub: Hub | None = None
         self._gate = gate
         self._new_request_id = new_request_id
         self._headers = headers
@@ -96,12 +92,6 @@ class Direct:
     def protocol(self) -> type[asyncio.Protocol]:
         """For uvicorn's setting `http`."""
         return type("Connection", (DirectConnection,), {"direct": self})
-
-    def hub(self, loop: asyncio.AbstractEventLoop) -> Hub:
-        """Of the connections that ask often."""
-        if self._hub is None:
-            self._hub = Hub(loop)
-        return self._hub
 
     def decided(self, head: Head, body: bytes) -> tuple[Answer | Waiting, bytes] | None:
         """With the request's id; None: it is the framework's. `left` follows where it waits."""
@@ -184,32 +174,14 @@ class DirectConnection(HttpToolsProtocol):
         self._later = b""
         self._ends = False
         self._answered_s = 0.0
-        self._asked = 0
-        self._hub: Hub | None = None
-        self._descriptor = -1
 
     def data_received(self, data: bytes) -> None:
         if self._is_waiting:
             # One answer after the other; and no more is read than what is on its way.
-            self._leave_hub()
             self._later += data
             self.flow.pause_reading()
         elif self._within or data[:9] != _BEGINS or not self._is_taken(data):
-            self._leave_hub()
             super().data_received(data)
-
-    def _leave_hub(self) -> None:
-        """What reads and pauses next is the parser's."""
-        hub, self._hub = self._hub, None
-        self._asked = 0
-        if hub is not None:
-            hub.leave(self, self._descriptor)
-
-    def _join_hub(self) -> None:
-        hub = self.direct.hub(self.loop)
-        descriptor = hub.join(self)
-        if descriptor is not None:
-            self._hub, self._descriptor = hub, descriptor
 
     def _is_taken(self, data: bytes) -> bool:
         end = data.find(b"\r\n\r\n")
@@ -227,9 +199,6 @@ class DirectConnection(HttpToolsProtocol):
         if decided is None:
             return False
         self.direct.urgency.called(self.loop)
-        self._asked += 1
-        if self._asked == JOINS_AFTER and Hub.supported:
-            self._join_hub()
         found, request_id = decided
         if isinstance(found, Waiting):
             self._is_waiting = True
@@ -260,21 +229,13 @@ class DirectConnection(HttpToolsProtocol):
     def _send(self, head: Head, answer: Answer, request_id: bytes) -> None:
         self.direct.quick.note(head.path, answer.status, request_id)
         self.server_state.total_requests += 1
-        data = self.direct.encoded(answer, request_id, self.server_state.default_headers)
-        if self._hub is None:
-            self.transport.write(data)
-        else:
-            self._hub.send(self, self._descriptor, data)
+        self.transport.write(self.direct.encoded(answer, request_id, self.server_state.default_headers))
         self._answered_s = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_again_in(self.timeout_keep_alive)
 
     def _look_again_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._leave_hub()
-        super().connection_lost(exc)
 
     # -- uvicorn's ------------------------------------------------------------------------------------------------
     def on_message_begin(self) -> None:

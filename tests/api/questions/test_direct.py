@@ -16,8 +16,7 @@ from tests.api.questions.live import Live, Tenant
 from tests.api.questions.test_gate import SPELLED, a_limit
 
 from tallystick.api.app import server_config
-from tallystick.api.direct import JOINS_AFTER, DirectConnection, Urgency, read_head
-from tallystick.api.hub import Hub
+from tallystick.api.direct import Urgency, read_head
 
 _WAIT_S_MAX = 90.0
 
@@ -167,9 +166,6 @@ def test_however_it_is_cut_each_request_has_its_answer_in_order(
         cuts = sorted({0, len(whole), *(max(0, start) for start in starts), chosen.randrange(len(whole))})
         wire = Wire(port)
         with closing(wire):
-            for _ in range(chosen.choice((0, JOINS_AFTER, 9))):  # some are in the hub by then
-                wire.send(check)
-                assert wire.answer()[0] == 200
             wire.send(*(whole[start:end] for start, end in pairwise(cuts)))
             assert [wire.answer()[0] for _ in sequence] == [kinds[one] for one in sequence]
             wire.send(check)
@@ -205,55 +201,6 @@ def test_who_hangs_up_leaves_nothing_behind(live: Live, tenant: Tenant, port: in
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(not Hub.supported, reason="the hub needs epoll")
-def test_connections_that_ask_often_are_read_together(
-    tenant: Tenant, port: int, taken: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    check = request(tenant, "/v1/check", b'{"customer":"acme","meter":"tokens","amount":"1"}')
-    reserve = request(
-        tenant, "/v1/reservations", b'{"customer":"acme","meter":"tokens","amount":"1","ttl_seconds":1}'
-    )
-    listed = f"GET /v1/meters HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {tenant.secret}\r\n\r\n".encode()
-    made: list[DirectConnection] = []
-    begin = DirectConnection.connection_made
-
-    def begun(self: DirectConnection, transport: Any) -> None:
-        made.append(self)
-        begin(self, transport)
-
-    monkeypatch.setattr(DirectConnection, "connection_made", begun)
-    wires = [Wire(port) for _ in range(6)]
-    hubs = lambda: [one._hub for one in made]  # noqa: E731  # pyright: ignore[reportPrivateUsage]
-
-    def ask(wire: Wire, one: bytes, status: int, times: int) -> None:
-        for _ in range(times):
-            wire.send(one)
-            assert wire.answer()[0] == status
-
-    for wire in wires:
-        ask(wire, check, 200, JOINS_AFTER + 1)
-    (hub,) = set(hubs())
-    assert hub is not None
-    assert len(hub) >= len(wires)
-    ask(wires[0], listed, 200, 1)
-    assert hubs().count(None) == 1
-    ask(wires[0], reserve, 201, JOINS_AFTER)
-    assert hubs().count(None) == 0
-    ask(wires[0], reserve, 201, 2)
-    # Two at once: the second one waits for the first one's answer, with the loop.
-    wires[1].send(reserve + check)
-    assert [wires[1].answer()[0] for _ in range(2)] == [201, 200]
-    wires[2].send(reserve)
-    wires[2].send(check)
-    assert [wires[2].answer()[0] for _ in range(2)] == [201, 200]
-    for wire in wires:
-        wire.close()
-    until = time.monotonic() + _WAIT_S_MAX
-    while hubs().count(None) < len(made) or len(hub) > 1:  # the fixture's connection is in it as well
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 def test_a_closed_installation_takes_no_reservation(
     live: Live, tenant: Tenant, wire: Wire, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +215,8 @@ def test_a_closed_installation_takes_no_reservation(
 def test_a_quiet_connection_is_closed_and_a_busy_one_not(
     tenant: Tenant, port: int, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from tallystick.api.direct import DirectConnection
+
     made: list[DirectConnection] = []
     begin = DirectConnection.connection_made
 
