@@ -10,7 +10,7 @@ of the JSON answer beside `rows` stand in the schema's metadata.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Context, Decimal
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,7 @@ from tallystick.flows.overview import Change
 from tallystick.flows.position import token_of
 from tallystick.flows.usage import UsageAnswer
 from tallystick.metering.event import TIMESTAMP
+from tallystick.metering.query import UsageRow
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -59,6 +60,11 @@ class _ComparedRow(_Row, frozen=True, gc=False):
     change_percent: str | None
 
 
+class _Total(msgspec.Struct, frozen=True):
+    group: Mapping[str, str | None]
+    value: str | None
+
+
 class _Usage(msgspec.Struct, frozen=True):
     meter: str
     version: int
@@ -71,6 +77,7 @@ class _Usage(msgspec.Struct, frozen=True):
     rows: Sequence[_Row]
     position: str
     served_from: str
+    totals: Sequence[_Total] | msgspec.UnsetType = msgspec.UNSET
 
 
 @lru_cache(256)
@@ -110,14 +117,18 @@ def _covers(name: str, kind: str) -> bool:
     return name in ("*/*", kind) or (name.endswith("/*") and kind.startswith(name[:-1]))
 
 
-def usage_json(answer: UsageAnswer, changes: Sequence[Change] | None = None) -> bytes:
-    """The answer as API.md has it; with `changes`, one for each row, what it is compared with."""
-    times = _Times()
-    return msgspec.json.encode(usage_document(answer, times, changes))
+def usage_json(
+    answer: UsageAnswer, changes: Sequence[Change] | None = None, totals: Sequence[UsageRow] | None = None
+) -> bytes:
+    """The answer as API.md has it; with `changes`, one for each row, what it is compared with; with `totals`, those."""
+    return msgspec.json.encode(usage_document(answer, _Times(), changes, totals))
 
 
 def usage_document(
-    answer: UsageAnswer, times: "_Times | None" = None, changes: Sequence[Change] | None = None
+    answer: UsageAnswer,
+    times: "_Times | None" = None,
+    changes: Sequence[Change] | None = None,
+    totals: Sequence[UsageRow] | None = None,
 ) -> msgspec.Struct:
     """The same, not yet encoded: for answers that hold several."""
     times = _Times() if times is None else times
@@ -145,6 +156,9 @@ def usage_document(
         rows=rows,
         position=token_of(answer.position),
         served_from=answer.served_from,
+        totals=msgspec.UNSET
+        if totals is None
+        else [_Total(dict(zip(names, row.group, strict=True)), _value(row.value)) for row in totals],
     )
 
 

@@ -43,6 +43,7 @@ from tallystick.flows import customers
 from tallystick.flows.overview import Change, compared
 from tallystick.flows.position import position_of, token_of
 from tallystick.flows.system import System
+from tallystick.flows.totals import usage_with_totals
 from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.number import number_text
@@ -276,6 +277,11 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     kind = chosen(request.headers.get("accept"), (JSON, CSV, PARQUET, ARROW))
     question = read_request(fields, tenant=who.tenant, meter=request.path_params["key"])
     compares = fields.choice("compare", _COMPARED) is not None
+    sums_up = fields.boolean("totals")
+    if sums_up and compares:
+        fields.fault("totals", "invalid_value", "totals cannot be asked for together with compare.")
+    if sums_up and kind != JSON:
+        fields.fault("totals", "invalid_value", "totals are in JSON alone; ask for a file without them.")
     fields.close()
     meter = await in_questions(
         system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
@@ -290,6 +296,11 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     if compares:
         both = await compared(system, question)
         answer, changes = both.answer, both.changes
+    elif sums_up:
+        answer, totals = await usage_with_totals(system, question)
+        written = await in_questions(system, lambda: usage_json(answer, None, totals))
+        headers = {"Tallystick-Position": token_of(answer.position), "Vary": "Accept"}
+        return Response(content=written, media_type=JSON, headers=headers, status_code=200)
     else:
         try:
             answer = await usage(system, question)
@@ -337,8 +348,23 @@ USAGE = objects(
         "rows": array(_ROW),
         "position": POSITION,
         "served_from": SERVED_FROM,
-    }
+        "totals": array(objects({"group": GROUP, "value": nullable(DECIMAL)})),
+    },
+    required=(
+        "meter",
+        "version",
+        "aggregation",
+        "unit",
+        "from",
+        "to",
+        "window",
+        "timezone",
+        "rows",
+        "position",
+        "served_from",
+    ),
 )
+_TOTALS = "Also `totals`: each group's value over the whole range, as of the same moment. In JSON alone, without `compare`."
 _INTEGER = {"type": "integer", "minimum": 1}
 _DESCRIPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "from": ("Begin of the range, inclusive. Default: 30 days before `to`.", TIME),
@@ -397,7 +423,11 @@ BODY_PROPERTIES: Mapping[str, dict[str, Any]] = {
         ),
     },
 }
-_BODY = objects(BODY_PROPERTIES, required=(), additionalProperties=False)
+_BODY = objects(
+    {**BODY_PROPERTIES, "totals": {"type": "boolean", "description": _TOTALS}},
+    required=(),
+    additionalProperties=False,
+)
 _FILES = {
     CSV: {
         "schema": {
@@ -427,7 +457,7 @@ _FILES = {
         "operation": operation(
             summary="Usage of a meter",
             tag="Usage",
-            parameters=[*PARAMETERS.values()],
+            parameters=[*PARAMETERS.values(), query("totals", _TOTALS, schema={"type": "boolean"})],
             answer=USAGE,
             answer_types=_FILES,
             errors=(406, 504),

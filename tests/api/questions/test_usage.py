@@ -123,6 +123,49 @@ def test_questions(filled: Tenant, parameters: str, expected: list[Any]) -> None
     ]
 
 
+@pytest.mark.parametrize("meter", ["tokens", "peak"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "&fill=zero",
+        "&group_by=customer",
+        "&group_by=customer&limit=1",
+        "&group_by=customer,subject&order_by=value",
+        "&group_by=customer&order_by=-value&limit=2&fill=zero",
+        "&customer=nobody",
+        "&customer=nobody&fill=zero",
+        "&as_of=2026-07-01T00:00:00Z",
+    ],
+)
+def test_totals_are_what_is_answered_without_windows(filled: Tenant, meter: str, more: str) -> None:
+    """Sums are added up from the windows, of the others it is asked: both must be the same, in the same order."""
+    whole = filled.answer(f"/v1/meters/{meter}/usage?{JULY}{more}")
+    expected = [{"group": row["group"], "value": row["value"]} for row in whole["rows"]]
+    windows = filled.answer(f"/v1/meters/{meter}/usage?{JULY}{more}&window=day&totals=true")
+    assert windows.pop("totals") == expected
+    plain = filled.answer(f"/v1/meters/{meter}/usage?{JULY}{more}&window=day")
+    assert windows["rows"] == plain["rows"]
+    assert set(windows) == set(plain)
+    asked = {"window": "day", "totals": True, "from": "2026-07-01T00:00:00Z", "to": "2026-07-04T00:00:00Z"}
+    posted = filled.post(f"/v1/meters/{meter}/usage", asked)
+    assert posted.status_code == 200, posted.text
+    assert "totals" in posted.json()
+
+
+def test_totals_of_a_group_without_a_dimension_come_first(filled: Tenant) -> None:
+    windows = filled.answer(f"/v1/meters/tokens/usage?{JULY}&window=day&group_by=model&totals=true")
+    assert windows["totals"] == [
+        {"group": {"model": None}, "value": "4"},
+        {"group": {"model": "a"}, "value": "3.5"},
+        {"group": {"model": "b"}, "value": "0.25"},
+    ]
+    refused = filled.get(f"/v1/meters/tokens/usage?{JULY}&totals=true&compare=previous")
+    assert faults(refused) == [("totals", "invalid_value")]
+    refused = filled.get(f"/v1/meters/tokens/usage?{JULY}&totals=true", headers={"accept": "text/csv"})
+    assert faults(refused) == [("totals", "invalid_value")]
+
+
 def test_post_is_the_same_question(filled: Tenant) -> None:
     body = {
         "from": "2026-07-01T00:00:00Z",
