@@ -66,7 +66,7 @@ class Server:
 
     def client(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=30, trust_env=False
+            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=90, trust_env=False
         )
 
     def get(self, path: str, **options: Any) -> Any:

@@ -411,7 +411,7 @@ def test_demo_makes_history_and_goes_on(tmp_path: Path) -> None:
             if "tallystick events --limit 5" in line:
                 break
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=120)
         told = "".join(lines) + rest
         assert process.returncode == 0, told
         assert "Traceback" not in told
@@ -450,7 +450,7 @@ def test_every_command_of_a_page_works_as_written(server: Any, page: str, tmp_pa
         text=True,
         check=False,
         cwd=tmp_path,
-        timeout=120,
+        timeout=400,
         env={
             **os.environ,
             "PATH": f"{command_path().parent}:{os.environ['PATH']}",

@@ -315,7 +315,7 @@ class Cluster:
         until = time.monotonic() + 60
         while True:
             try:
-                answer = httpx.request(method, url, headers=headers, timeout=30, **options)
+                answer = httpx.request(method, url, headers=headers, timeout=90, **options)
                 if answer.status_code not in (502, 503, 504) or time.monotonic() > until:
                     return answer
             except httpx.TransportError:
@@ -376,7 +376,7 @@ def unusual(member: Member) -> str:
     return "\n".join(lines)[-4000:]
 
 
-def leader(servers: NatsServers, partition: int, timeout_s: float = 20.0) -> NatsNode:
+def leader(servers: NatsServers, partition: int, timeout_s: float = 60.0) -> NatsNode:
     """The server that leads a partition's stream."""
     until = time.monotonic() + timeout_s
     while True:

@@ -34,7 +34,7 @@ def test_killed_at_each_step(make_server: Make) -> None:
     with receiving() as receiver:
         server = make_server(webhook_allow_private="true")
         server.start()
-        with httpx.Client(base_url=server.url, headers=HEADERS, timeout=30) as client:
+        with httpx.Client(base_url=server.url, headers=HEADERS, timeout=90) as client:
             client.post("/v1/channels", json={"key": "ops", "type": "webhook", "url": receiver.url()})
             meter = {"key": "calls", "event_type": "call", "aggregation": "sum", "value": "$.n"}
             assert client.post("/v1/meters", json=meter).status_code == 201

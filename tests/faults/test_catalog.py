@@ -13,6 +13,7 @@ from tests.catalog.postgres_server import PostgresServer
 from tests.faults.account import METER, check_running, check_stopped, settle
 from tests.faults.client import Client
 from tests.faults.server import Server
+from tests.patience import patience
 
 pytestmark = pytest.mark.slow
 
@@ -103,5 +104,5 @@ def administration_is_back(server: Server, name: str) -> float:
         if answer.status_code == 201:
             return time.monotonic() - began_s
         assert answer.status_code == 503, answer.text
-        assert time.monotonic() - began_s < _ANSWERS_AGAIN_S_MAX
+        assert time.monotonic() - began_s < _ANSWERS_AGAIN_S_MAX * patience()
         time.sleep(0.05)

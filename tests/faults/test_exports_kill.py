@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 Make = Callable[..., Server]
 STEPS = ("planned", "file", "file:2", "files", "manifest", "advanced")
-WAIT_S = 60
+WAIT_S = 120
 
 
 @pytest.fixture

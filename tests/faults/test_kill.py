@@ -12,6 +12,7 @@ import pytest
 from tests.faults.account import METER, check_running, check_stopped, load_until_dead, settle
 from tests.faults.client import Client
 from tests.faults.server import Server
+from tests.patience import patience
 
 from tallystick.flows.record import STEPS
 
@@ -54,7 +55,7 @@ def test_kill_at_random_moments_under_load(make_server: Make, seed: int) -> None
         f"greatest {max(server.ready_s):.2f} s; recording: median {statistics.median(server.recovered_s):.2f} s, "
         f"greatest {max(server.recovered_s):.2f} s (goal {READY_S_GOAL} s)"
     )
-    assert statistics.median(server.ready_s) < READY_S_MAX
+    assert statistics.median(server.ready_s) < READY_S_MAX * patience()
 
 
 def test_kill_at_every_step_of_the_recorder(make_server: Make, seed: int) -> None:

@@ -23,7 +23,7 @@ KEPT = Path(__file__).parents[2] / ".cache/prometheus/usr/bin/prometheus"
 PROGRAM = (
     os.environ.get("TALLYSTICK_TEST_PROMETHEUS") or shutil.which("prometheus") or shutil.which(str(KEPT))
 )
-WAIT_S = 60
+WAIT_S = 120
 
 pytestmark = [
     pytest.mark.slow,

@@ -99,7 +99,9 @@ def frozen_wakes_and_loses(url: str, directory: Path) -> None:
         unsaid = set(range(1, history[-1] + 1)) - set(history)
         assert len(history) == len(set(history))
         assert len(unsaid) <= 1
-        assert taken_over_s < 8
+        from tests.patience import patience  # not where this file is the worker itself
+
+        assert taken_over_s < 8 * patience()
     finally:
         for worker in workers:
             worker.end()

@@ -82,7 +82,7 @@ class Sending(threading.Thread):
 
 
 def ask(server: Server, method: str, path: str, **more: Any) -> Any:
-    answer = httpx.request(method, server.url + path, headers=HEADERS, timeout=30, **more)
+    answer = httpx.request(method, server.url + path, headers=HEADERS, timeout=90, **more)
     assert answer.status_code < 300, answer.text
     return answer.json()
 

@@ -77,10 +77,10 @@ class Listener:
         return asyncio.create_task(self._live.app(dict(self._scope), receive, send))
 
     async def _opened(self) -> dict[str, str]:
-        await asyncio.wait_for(self._started.wait(), 10)
+        await asyncio.wait_for(self._started.wait(), 60)
         return self._headers
 
-    def messages(self, count: int, *, timeout_s: float = 10) -> list[Message]:
+    def messages(self, count: int, *, timeout_s: float = 60) -> list[Message]:
         """The next ones; fewer when no more come in time, or it has ended."""
         return self._live.run(self._take(count, timeout_s))
 
@@ -107,7 +107,7 @@ class Listener:
             self._text += piece.decode()
         return found
 
-    def ended(self, *, timeout_s: float = 10) -> bool:
+    def ended(self, *, timeout_s: float = 60) -> bool:
         """Whether the server ends it by itself in time."""
 
         async def wait() -> bool:
