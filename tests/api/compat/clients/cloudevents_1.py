@@ -1,6 +1,6 @@
 """The CloudEvents SDK 1.x: structured, batch and binary, each event in all of them.
 
-Run in an interpreter of its own: `cloudevents_1.py BASE KEY`.
+Run in an interpreter of its own: `cloudevents_1.py URL KEY`.
 """
 
 import json
@@ -10,8 +10,7 @@ import requests
 from cloudevents.conversion import to_binary, to_json, to_structured
 from cloudevents.http import CloudEvent
 
-BASE, KEY = sys.argv[1:]
-URL = f"{BASE}/api/v1/events"
+URL, KEY = sys.argv[1:]
 AUTHORIZATION = {"authorization": f"Bearer {KEY}"}
 
 events = [

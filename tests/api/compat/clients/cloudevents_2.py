@@ -1,6 +1,6 @@
 """The CloudEvents SDK 2.x: structured, batch and binary, each event in all of them.
 
-Run in an interpreter of its own: `cloudevents_2.py BASE KEY`.
+Run in an interpreter of its own: `cloudevents_2.py URL KEY`.
 """
 
 import json
@@ -12,8 +12,7 @@ from cloudevents.core.bindings.http import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-BASE, KEY = sys.argv[1:]
-URL = f"{BASE}/api/v1/events"
+URL, KEY = sys.argv[1:]
 AUTHORIZATION = {"authorization": f"Bearer {KEY}"}
 
 events = [
