@@ -25,7 +25,7 @@ _LOAD = str(Path(__file__).with_name("gate_load.py"))
 _EVENTS = str(Path(__file__).with_name("load.py"))
 _OVER_S_MAX = 60.0
 _EVENTS_A_REQUEST = 1_000
-_INGEST_STARTS_S_MAX = 20.0
+_INGEST_STARTS_S_MAX = 60.0
 _RECORDED_S_MAX = 60.0
 _STATUSES = {"check": {"200"}, "reserve": {"201"}, "mixed": {"200", "201"}}
 
