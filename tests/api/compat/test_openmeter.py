@@ -341,6 +341,15 @@ def test_a_customers_token_sees_its_own(tenant: Tenant) -> None:
     assert portal.answer(f"{BASE}/meters/tokens/subjects") == ["acme"]
     assert {one["event"]["subject"] for one in portal.answer(f"{BASE}/events")} == {"acme"}
     assert [row["value"] for row in rows(portal, "?filterCustomerId=beta")] == []
+    for query in ("subject=beta", "subject=acme&subject=beta", "id=e", "ingestedAtFrom=2026-01-01T00:00:00Z"):
+        assert {one["event"]["subject"] for one in portal.answer(f"{BASE}/events?{query}")} <= {"acme"}, query
+    assert portal.get(f"{BASE}/events?customerId=beta").status_code == 403
+    assert paged(portal, {"id": {"$like": "e%"}}) == ["e1"]
+    assert paged(portal, {"subject": {"$in": ["beta", "acme"]}}) == ["w", "e1"]
+    text = json.dumps({"customerId": {"$eq": "beta"}})
+    assert portal.get(f"/openmeter/api/v2/events?{urlencode({'filter': text})}").status_code == 403
+    liked = {"advancedMeterGroupByFilters": {"model": {"$nlike": "x%"}}}
+    assert [row["value"] for row in portal.post(f"{BASE}/meters/tokens/query", liked).json()["data"]] == [1]
     assert portal.post(f"{BASE}/events", event(3)).status_code == 403
 
 
