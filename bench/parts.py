@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -41,6 +42,9 @@ class Sizes:
     identities: int = 5_000_000
     derived_events: int = 100_000
     rebuilt_events: int = 5_000_000
+    rolled_up_events: int = 1_000_000  # all of their rows are held in memory
+    rolled_up_runs: int = 2
+    rolled_up_settle_s: float = 15.0  # longer than the pause between two steps
     bare_rows: int = 1_000_000
     billing_customers: int = 10_000
     billing_events: int = 10_000_000
@@ -53,12 +57,13 @@ class Sizes:
 QUICK = Sizes(
     events=500_000, cell_s=3.0, sustained_s=8.0, countable_s=8.0, peer_s=5.0, bare_s=4.0, log_s=1.0, crash_s=1.5,
     runs=10, question_s_max=10.0, identities=1_000_000, derived_events=50_000, rebuilt_events=500_000, bare_rows=500_000,
-    billing_customers=1_000, billing_events=100_000, part_s_max=300.0,
+    billing_customers=1_000, billing_events=100_000, rolled_up_runs=1, part_s_max=300.0,
 )  # fmt: skip
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
     billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, cluster_nodes=(2,), part_s_max=600.0,
+    rolled_up_events=5_000, rolled_up_runs=1, rolled_up_settle_s=0.1,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
 
@@ -435,6 +440,50 @@ def part_rebuild(bench: Bench) -> None:
     bench.findings.tables.append(table)
 
 
+def part_rollups(bench: Bench) -> None:
+    """14. What roll-ups cost: the same events recorded without and with them."""
+    sizes = bench.sizes
+    bench.progress.add_task("rollups", total=None)
+    found: dict[bool, list[dict[str, float]]] = {False: [], True: []}
+    stored: dict[str, int] = {}
+    for number in range(sizes.rolled_up_runs):
+        for kept in (False, True):
+            directory = bench.directory / f"rollups-{number}-{kept}"
+            command = [sys.executable, "-m", "bench.rollups", "--directory", str(directory)]
+            command += ["--events", str(sizes.rolled_up_events), "--settle-s", str(sizes.rolled_up_settle_s)]
+            found[kept].append(
+                _json_of(command if kept else [*command, "--without"], seconds_max=sizes.part_s_max)
+            )
+            if kept:
+                stored = _json_of([sys.executable, "-m", "bench.disk", str(directory)], seconds_max=300)
+            shutil.rmtree(directory)
+    table = Table(
+        "Roll-ups",
+        f"{sizes.rolled_up_events:,} events of a tenth of a year (rows made beforehand, no HTTP) recorded without roll-ups and "
+        f"with all views of them, {sizes.rolled_up_runs} times each in turn. Processor time: until all was rolled up. Bytes: "
+        "of everything kept but the log, right after.",
+        ("roll-ups", "recorded/s", "CPU s/M", "readings rolled up", "bytes an event"),
+    )
+    per_s = {kept: sum(run["per_s"] for run in runs) / len(runs) for kept, runs in found.items()}
+    cpu_s = {kept: sum(run["cpu_s"] for run in runs) / len(runs) for kept, runs in found.items()}
+    whole = sum(size for name, size in stored.items() if not name.startswith(("whole", "log")))
+    rolled = sum(size for name, size in stored.items() if name.startswith("rollups"))
+    per_event = {False: (whole - rolled) / sizes.rolled_up_events, True: whole / sizes.rolled_up_events}
+    for kept, runs in found.items():
+        table.rows.append(
+            (
+                "with" if kept else "without",
+                rate(per_s[kept]),
+                f"{cpu_s[kept] / sizes.rolled_up_events * 1e6:.2f}",
+                rate(min(run["rolled_up"] for run in runs)),
+                f"{per_event[kept]:.1f}",
+            )
+        )
+    bench.figures["rollups_recorded_share"] = 1 - per_s[True] / per_s[False]
+    bench.figures["rollups_storage_share"] = rolled / whole
+    bench.findings.tables.append(table)
+
+
 def _cell_row(name: str, cell: ingest.Cell) -> tuple[str, ...]:
     load = cell.load
     return (
@@ -596,6 +645,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "postgres": part_postgres,
     "lone": part_lone,
     "rebuild": part_rebuild,
+    "rollups": part_rollups,
     "cluster": part_cluster,
     "billing": part_billing,
     "keys": part_keys,

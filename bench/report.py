@@ -119,6 +119,11 @@ GOALS = (
         lambda v: f"{v:.1f} ×",
         lambda v: v >= 20,
     ),
+    Goal(
+        "roll-ups: ≤ 25 % of recorded/s", lambda f: f["rollups_recorded_share"], lambda v: f"{v:.1%}", lambda v: v <= 0.25
+    ),
+    Goal("  ≤ 30 % of storage", lambda f: f["rollups_storage_share"], lambda v: f"{v:.1%}", lambda v: v <= 0.3),
+    Goal("rebuild beside 20,000 events/s: ≥ 1,000,000 events/s", lambda f: f["rebuilt_per_s"], rate, lambda v: v >= 1_000_000),
     Goal("on disk ≤ 40 bytes an event", lambda f: f["bytes_per_event"], lambda v: f"{v:.1f}", lambda v: v <= 40),
     Goal("resident memory at full load < 1.5 GB", lambda f: f["resident_bytes"], lambda v: f"{v / 1e9:.2f} GB", lambda v: v < 1.5e9),
     Goal("checking keys: < 5 % of the smallest request", lambda f: f["key_share"], lambda v: f"{v:.1%}", lambda v: v < 0.05),
