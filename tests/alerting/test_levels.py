@@ -240,10 +240,19 @@ def use(customer: str, amount: int, after_s: int = 0) -> tuple[str, Any]:
     return "use", [(customer, after_s, Decimal(amount), "a")]
 
 
+CHANGE = [
+    {"condition": {"op": "percent_change", "value": 50, "direction": "up"}, "window": "hour"},
+    {"condition": {"op": "gte", "value": 500}, "window": "day"},
+]
+
+
 # Who comes from another zone has used something, though the windows there know nothing of it.
 @example(over_22("day"), [use("three", 1), use("one", 20), ("move", "one"), use("one", 5)])
 # What is for the next hour is not for this one, little as it is.
 @example(over_22("hour"), [use("one", 1), use("one", 15, 3600), use("one", 10)])
+# What comes late for the window before changes by how much this one is above it; and there may be nothing to compare with.
+@example(CHANGE, [use("one", 10, -3600), use("one", 12), use("one", 4, -3600), use("one", 4), use("one", 6)])
+@example(CHANGE, [use("one", 9), use("one", -9, -3600), use("one", 4, -3600), use("one", 9), use("one", 1)])
 @settings(max_examples=100, deadline=None)
 @given(st.lists(RULES, min_size=1, max_size=5), st.lists(OPS, max_size=25))
 def test_little_work_decides_what_all_of_it_does(
@@ -251,6 +260,54 @@ def test_little_work_decides_what_all_of_it_does(
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         asyncio.run(compare(rules, ops, pool))
+
+
+def test_a_comparison_with_the_window_before_has_a_leeway_until_that_changes() -> None:
+    async def go(pool: ThreadPoolExecutor) -> None:
+        world = World()
+
+        async def figures(
+            _: Any, measured: Measured, period: Period, customers: Collection[str] | None, as_of_us: int
+        ) -> dict[str, Scopes]:
+            return world.figures(measured, period, customers)
+
+        async def every_figure(
+            _: Any, measured: Measured, period: Period, as_of_us: int
+        ) -> dict[str, Scopes] | None:
+            return world.figures(measured, period, None)
+
+        levels = Levels(FakeCalendar(world))  # pyright: ignore[reportArgumentType]
+        alerts = [armed(0, CHANGE[0], 1, True)]
+        levels.arm(alerts, {})
+        decided_on: list[int] = []
+
+        async def look(amount: int, after_s: int = 0) -> None:
+            new = [("one", world.now_us + after_s * SECOND, Decimal(amount), "a")]
+            world.readings.extend(new)
+            tick = Tick(
+                system_of(world, {"id0": 1}, pool), AsOf(world.now_us, 1, "0"), world.now_us,
+                {METER.id: touched(new)}, frozenset(),
+            )  # fmt: skip
+            with patch.object(levels, "_check", wraps=levels._check) as check:  # pyright: ignore[reportPrivateUsage]
+                await fast(levels, world, alerts, tick)
+            decided_on.append(check.await_count)
+
+        with (
+            patch.object(levels_module, "figures", figures),
+            patch.object(levels_module, "every_figure", every_figure),
+        ):
+            await look(100, -3600)
+            for _ in range(5):
+                await look(20)
+            assert decided_on[2:] == [0, 0, 0, 0]  # up to 150 nothing changes, and nobody looks
+            assert not any(state.level for state in world.states.values())
+            await look(-80, -3600)
+            await look(1)
+            assert decided_on[-1] == 1
+            assert [state.level for state in world.states.values()] == [1]
+
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.run(go(pool))
 
 
 async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool: ThreadPoolExecutor) -> None:

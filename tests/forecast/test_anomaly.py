@@ -60,6 +60,28 @@ def test_what_creeps_is_found_though_each_step_is_small() -> None:
     assert Kind.DRIFT in kinds
 
 
+@pytest.mark.parametrize("noise", [0.08, 0.15])
+@pytest.mark.parametrize("hours", [1, 6])
+def test_a_spike_is_no_drift_once_it_is_over(hours: int, noise: float) -> None:
+    for seed in range(4):
+        series = daily(3, noise=noise, seed=seed)
+        for hour in range(350, 350 + hours):
+            series[hour] *= 25
+        kinds = [unusual(series[:end], series[end]).kind for end in range(350, 380)]
+        assert kinds[0] is Kind.SPIKE
+        assert Kind.DRIFT not in kinds[hours:]
+
+
+def test_a_level_that_stays_is_a_spike_and_then_a_drift() -> None:
+    series = daily(3)
+    for hour in range(350, 398):
+        series[hour] *= 25
+    kinds = [unusual(series[:end], series[end]).kind for end in range(350, 398)]
+    assert kinds[0] is Kind.SPIKE
+    assert None not in kinds
+    assert kinds[8:] == [Kind.DRIFT] * 40
+
+
 def test_silence_is_judged_by_the_runs_there_were() -> None:
     series = daily(2)
     for day in range(14):

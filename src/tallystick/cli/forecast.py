@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SERIES_MAX = 10_000
 WINDOWS_MAX = 20_000
 ROWS_MAX = 20_000_000
+HORIZON_WINDOWS = 24
 _LENGTH_S = {"hour": 3600, "day": 86_400}
 _SEASONS = {"hour": (24, 168), "day": (7,)}
 _HISTORY_DAYS = {"hour": 56, "day": 400}
@@ -115,7 +116,9 @@ def backtest(  # noqa: PLR0917 -- options
     time: Annotated[str, typer.Option(help="Column of the time: RFC 3339, or seconds.")] = "time",
     value: Annotated[str | None, typer.Option(help="Column that is added up; without: rows.")] = None,
     window: Annotated[str, typer.Option(help="hour or day.")] = "hour",
-    horizon: Annotated[int, typer.Option(min=1, max=2000, help="Windows ahead.")] = 24,
+    horizon: Annotated[
+        list[int] | None, typer.Option(min=1, max=2000, help="Windows ahead; repeatable. Default: 24.")
+    ] = None,
     cuts: Annotated[int, typer.Option(min=1, max=100, help="Moments to forecast from, of each series.")] = 5,
     top: Annotated[int, typer.Option(min=1, max=SERIES_MAX, help="The greatest so many series.")] = 50,
     faults: Annotated[
@@ -127,7 +130,7 @@ def backtest(  # noqa: PLR0917 -- options
 ) -> None:
     """Error and interval coverage against repeating the last season, on what has already come.
 
-    [dim]tallystick forecast backtest tokens --window day --horizon 14[/dim]
+    [dim]tallystick forecast backtest tokens --window day --horizon 7 --horizon 30[/dim]
     [dim]tallystick forecast backtest --csv traces/ --series client --time t_offset_s --value requests --faults[/dim]
     """
     if window not in _LENGTH_S:
@@ -142,7 +145,7 @@ def backtest(  # noqa: PLR0917 -- options
     chosen = dict(sorted(found.items(), key=lambda item: -sum(map(abs, item[1])))[:top])
     if not chosen:
         raise TallystickError("There is no series with any usage.")
-    answer = _measured(chosen, window, horizon, cuts, faults=faults)
+    answer = _measured(chosen, window, horizon or [HORIZON_WINDOWS], cuts, faults=faults)
     if format_ is TableOrJson.JSON:
         print_json(answer)
     else:
@@ -236,19 +239,23 @@ def _read(path: Path, series: str, time: str, value: str | None) -> Iterator[tup
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------
-def _measured(chosen: Series, window: str, horizon: int, count: int, *, faults: bool) -> dict[str, Any]:
+def _measured(
+    chosen: Series, window: str, horizons: list[int], count: int, *, faults: bool
+) -> dict[str, Any]:
+    """`forecast` and `methods` are those of the first horizon, `horizons` has each."""
     from tallystick.forecast import backtest as measure
     from tallystick.forecast.anomaly import Sensitivity
     from tallystick.forecast.methods import installed
 
     seasons = _SEASONS[window]
-    made: list[measure.Cut] = []
+    made: dict[int, list[measure.Cut]] = {horizon: [] for horizon in horizons}
     judged: dict[Sensitivity, list[measure.Judged]] = {one: [] for one in Sensitivity}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as shown:
         task = shown.add_task("series", total=len(chosen))
         for seed, values in enumerate(chosen.values()):
-            made += measure.cuts(values, horizon, seasons=seasons, count=count)
+            for horizon, found in made.items():
+                found.extend(measure.cuts(values, horizon, seasons=seasons, count=count))
             for sensitivity in Sensitivity if faults else ():
                 one = measure.judged(values, sensitivity, seasons=seasons, seed=seed)
                 if one is not None:
@@ -257,25 +264,17 @@ def _measured(chosen: Series, window: str, horizon: int, count: int, *, faults: 
     answer: dict[str, Any] = {
         "series": len(chosen),
         "window": window,
-        "horizon": horizon,
+        "horizon": horizons[0],
         "seasonal_model": installed(),
-        "methods": dict(Counter(one.method for one in made).most_common()),
+        "methods": _methods(made[horizons[0]]),
+        "horizons": [
+            {"horizon": horizon, "methods": _methods(found), **_figures(measure.score(found))}
+            for horizon, found in made.items()
+            if found
+        ],
     }
-    if made:
-        total = measure.score(made)
-        answer["forecast"] = {
-            "cuts": total.cuts,
-            "mase": round(total.error, 3),
-            "mase_naive": round(total.naive_error, 3),
-            "mase_median": round(total.error_median, 3),
-            "mase_median_naive": round(total.naive_error_median, 3),
-            "smape": round(total.percent, 1),
-            "smape_naive": round(total.naive_percent, 1),
-            "coverage_80": round(total.coverage[0], 3),
-            "coverage_95": round(total.coverage[1], 3),
-            "sum_coverage_80": round(total.sum_coverage[0], 3),
-            "sum_coverage_95": round(total.sum_coverage[1], 3),
-        }
+    if made[horizons[0]]:
+        answer["forecast"] = _figures(measure.score(made[horizons[0]]))
     if faults:
         answer["anomalies"] = [
             {"sensitivity": str(sensitivity), "which": which, **_verdicts(part)}
@@ -284,6 +283,26 @@ def _measured(chosen: Series, window: str, horizon: int, count: int, *, faults: 
             if part
         ]
     return answer
+
+
+def _methods(found: "list[measure.Cut]") -> dict[str, int]:
+    return dict(Counter(one.method for one in found).most_common())
+
+
+def _figures(total: "measure.ForecastScore") -> dict[str, Any]:
+    return {
+        "cuts": total.cuts,
+        "mase": round(total.error, 3),
+        "mase_naive": round(total.naive_error, 3),
+        "mase_median": round(total.error_median, 3),
+        "mase_median_naive": round(total.naive_error_median, 3),
+        "smape": round(total.percent, 1),
+        "smape_naive": round(total.naive_percent, 1),
+        "coverage_80": round(total.coverage[0], 3),
+        "coverage_95": round(total.coverage[1], 3),
+        "sum_coverage_80": round(total.sum_coverage[0], 3),
+        "sum_coverage_95": round(total.sum_coverage[1], 3),
+    }
 
 
 def _halves(each: "list[measure.Judged]") -> "list[tuple[str, list[measure.Judged]]]":
@@ -306,10 +325,9 @@ def _verdicts(each: "list[measure.Judged]") -> dict[str, Any]:
 
 
 def _print(answer: dict[str, Any]) -> None:
-    found = answer.get("forecast")
-    if found is None:
+    if not answer["horizons"]:
         say("No series is long enough: a forecast is measured with three seasons before it.")
-    else:
+    for found in answer["horizons"]:
         print_table(
             ["", "forecast", "repeating the last season"],
             [
@@ -318,7 +336,7 @@ def _print(answer: dict[str, Any]) -> None:
                 ["sMAPE, %", str(found["smape"]), str(found["smape_naive"])],
             ],
             right=["forecast", "repeating the last season"],
-            title=f"{answer['series']} series, {found['cuts']} forecasts of {answer['horizon']} windows of a {answer['window']}",
+            title=f"{answer['series']} series, {found['cuts']} forecasts of {found['horizon']} windows of a {answer['window']}",
         )
         print_table(
             ["of what came lay within", "80 %", "95 %"],
@@ -328,7 +346,7 @@ def _print(answer: dict[str, Any]) -> None:
             ],
             right=["80 %", "95 %"],
         )
-        say("Methods: " + ", ".join(f"{name} {count}" for name, count in answer["methods"].items()) + ".")
+        say("Methods: " + ", ".join(f"{name} {count}" for name, count in found["methods"].items()) + ".")
     rows = answer.get("anomalies", ())
     if rows:
         names = list(dict.fromkeys(name for one in rows for name in one["found"]))

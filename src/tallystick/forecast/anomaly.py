@@ -3,7 +3,9 @@
 The baseline is what the same series did before, in three views of it:
 - *slot*: the median of the same hour of the day (of the week, once there are three weeks of it);
 - *level*: that, moved by how far the last three windows lay from theirs;
-- *day*: the mean of the last whole season beside the seasons before it, which finds what creeps (drift).
+- *day*: how far the last whole season lay from its slots, beside the seasons before it, which finds what creeps (drift).
+  Of its windows the middle half is looked at; all of them only while the newest two lie to the same side. So a
+  spike is one while it lasts, and no drift for the rest of the day, and a drop of a few hours is not overlooked.
 
 A value is unusual where it is far from the first two at once, measured by how far the series' own windows used to be:
 both a robust deviation (MAD) and a high quantile of the series' own distances must be exceeded, so a series that always
@@ -38,6 +40,9 @@ _MAD_TO_SIGMA = 1.4826
 _SPREAD_LEAST = 0.02
 """Half a percent of the usual value: a meter that never moved is not alarmed by rounding."""
 _ZERO_RUN_FACTOR = 1.5
+_WITNESSES = 2
+_WITNESS_PART = 0.7
+"""Of what is usual, how far the newest windows must lie to be witnesses for their season's mean."""
 
 _Floats = NDArray[np.float64]
 
@@ -110,9 +115,12 @@ class Baseline:
     signed: bool = False
     level: _View | None = None
     slot: _View | None = None
-    day: _View | None = None
+    middle: _View | None = None
+    """Of a season's distances from its slots, the mean of the middle half."""
+    whole: _View | None = None
+    """The mean of all of them."""
     day_so_far: _Floats | None = None
-    """The last season but one window, in asinh: with the value to judge, it is a season."""
+    """How far the last season but one window lay from its slots: with the value to judge, it is a season."""
     zeros_now: int = 0
     zeros_longest: int = 0
     reason: str | None = None
@@ -139,9 +147,8 @@ class Baseline:
             kind = Kind.SILENCE
             score = max(score, (self.zeros_now + 1) / max(self._silence_after(), 1.0))
             low_place = max(low_place, float(np.arcsinh(0.0)))
-        if kind is None and self.day is not None and self.day_so_far is not None:
-            mean = float(np.append(self.day_so_far, place).mean())
-            drifted = abs(mean - self.day.centre) / self.day.reach(threshold)
+        if kind is None:
+            drifted = self._drifted(place - self.slot.centre, self.slot.reach(threshold), threshold)
             if drifted > 1.0:
                 kind, score = Kind.DRIFT, drifted
         return Verdict(
@@ -152,6 +159,24 @@ class Baseline:
             score=round(score, 3),
             kind=kind,
         )
+
+    def _drifted(self, apart: float, reach: float, threshold: _Threshold) -> float:
+        """How far the season that ends with this window lies from others, 1 at the border. `apart`: this window from
+        its slot, `reach`: how far it may."""
+        if self.middle is None or self.whole is None or self.day_so_far is None:
+            return 0.0
+        season = np.append(self.day_so_far, apart)
+        # Hours that were spikes are no drift, unless they are most of the day.
+        rest = season[np.abs(season) <= reach]
+        rest = rest if 2 * len(rest) >= len(season) else season
+        drifted = abs(float(_middle(rest)) - self.middle.centre) / self.middle.reach(threshold)
+        moved = float(season.mean()) - self.whole.centre
+        # What ended hours ago still moves the mean: only the newest windows are witnesses for all of them, and one by
+        # itself may be chance.
+        witnesses = season[-_WITNESSES:] * np.sign(moved)
+        if float(witnesses.min()) > reach * _WITNESS_PART:
+            drifted = max(drifted, abs(moved) / self.whole.reach(threshold))
+        return drifted
 
     def _silence_after(self) -> float:
         return self.zeros_longest * _ZERO_RUN_FACTOR + (1 if self.zeros_longest else 0)
@@ -184,13 +209,14 @@ def baseline(history: Sequence[Decimal | float], *, seasons: tuple[int, ...] = H
     levels = np.median(sliding_window_view(apart, _LEVEL_WINDOWS), axis=1)
     moved = apart[_LEVEL_WINDOWS:] - levels[:-1]
     longest, now = _zero_runs(values)
-    day, so_far = _day_view(places, seasons[0])
+    middle, whole, so_far = _day_views(apart, seasons[0])
     return Baseline(
         scale=scale,
         signed=bool((values < 0).any()),
         level=_view(float(medians[0] + levels[-1]), moved),
         slot=_view(float(medians[0]), apart),
-        day=day,
+        middle=middle,
+        whole=whole,
         day_so_far=so_far,
         zeros_now=now,
         zeros_longest=longest,
@@ -213,15 +239,23 @@ def _view(centre: float, errors: _Floats) -> _View:
     return _View(centre, max(float(np.median(distances)) * _MAD_TO_SIGMA, _SPREAD_LEAST), distances)
 
 
-def _day_view(places: _Floats, season: int) -> tuple[_View | None, _Floats | None]:
-    """Means over one season, beside those that ended before the last one began. It takes a week of days to know what
-    a usual one is."""
-    if len(places) < 8 * season:
-        return None, None
-    means = np.asarray(sliding_window_view(places, season).mean(axis=1))
-    before = means[: len(means) - season + 1]
-    centre = float(np.median(before))
-    return _view(centre, before - centre), places[len(places) - season + 1 :]
+def _day_views(apart: _Floats, season: int) -> tuple[_View | None, _View | None, _Floats | None]:
+    """Seasons beside those that ended before the last one began. It takes a week of days to know what a usual one is."""
+    if len(apart) < 8 * season:
+        return None, None, None
+    days = sliding_window_view(apart, season)
+    middle, whole = (
+        _view(float(np.median(before)), before - np.median(before))
+        for before in (found[: len(days) - season + 1] for found in (_middle(days), days.mean(axis=1)))
+    )
+    return middle, whole, apart[len(apart) - season + 1 :]
+
+
+def _middle(windows: _Floats) -> _Floats:
+    """The mean of the middle half, along the last axis."""
+    size = windows.shape[-1]
+    quarter = size // 4
+    return np.sort(windows, axis=-1)[..., quarter : size - quarter].mean(axis=-1)
 
 
 def _zero_runs(values: _Floats) -> tuple[int, int]:

@@ -2,8 +2,8 @@
 
 The method is chosen by its error on the series' own past: every method is asked from many past moments (origins) and
 compared with what came then. Intervals are conformal: the distances that the chosen method had from those origins, step
-by step, are what is added to the forecast, so they need no assumption on the shape of the noise. The sum's interval comes
-from the distances of sums, not from adding interval ends.
+by step, are what is added to the forecast, stretched by what so short a past cannot show (intervals.py). The sum's
+interval comes from the distances of sums, not from adding interval ends.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tallystick.forecast.intervals import row_widths, sum_widths
 from tallystick.forecast.methods import Floats, Integers, Method, installed, methods_of
 
 LEVELS = (0.8, 0.95)
@@ -20,14 +21,6 @@ HISTORY_WINDOWS_MAX = 1344
 STEPS_MAX = 2000
 ORIGINS_MAX = 160
 _ORIGINS_LEAST = 4
-_ERRORS_LEAST = 8
-_FEW_ERRORS_FACTOR = 3.0
-_APART_LEAST = 4
-_FOLDS = 4
-_BOUND_LEAST = 0.05
-"""Of the usual error: an interval without width would have to be stretched without end."""
-_STRETCH_UNKNOWN = 1.5
-_STRETCH_LEAST, _STRETCH_MAX = 0.8, 6.0
 _COMBINED_FAVOUR = 0.95
 """What another method must be better by in the past to be believed to be better in the future."""
 _RECENT_SEASONS = 28
@@ -85,15 +78,16 @@ def predict(
     sums = np.cumsum(ahead)
     scaled = apart / spreads[(origins[:, None] + np.arange(apart.shape[1])[None, :]) % chosen.season]
     totals = np.cumsum(apart, axis=1)
+    span = len(values) - int(origins[0])
     low: dict[float, Floats] = {}
     high: dict[float, Floats] = {}
     sums_low: dict[float, Floats] = {}
     sums_high: dict[float, Floats] = {}
     for level in levels:
-        below, above = _row_widths(scaled, chosen.season, steps, level)
+        below, above = row_widths(scaled, chosen.season, steps, level, span)
         low[level] = np.maximum(np.minimum(ahead + below * here, ahead), least)
         high[level] = np.maximum(ahead + above * here, ahead)
-        below, above = _sum_widths(totals, steps, level)
+        below, above = sum_widths(totals, steps, level, span)
         least_sums = np.arange(1, steps + 1) * least if np.isinf(least) else np.zeros(steps)
         sums_low[level] = np.maximum(np.minimum(sums + below, sums), least_sums)
         sums_high[level] = np.maximum(sums + above, sums)
@@ -179,89 +173,6 @@ def _spreads(values: Floats, method: Method, apart: Floats, origins: Integers) -
     return made
 
 
-def _widths(
-    scaled: Floats, width: int, steps: int, level: float, *, symmetric: bool = False
-) -> tuple[Floats, Floats]:
-    """For each step, how far below and above the forecast `level` of the errors about so many steps ahead lie: steps are
-    taken together by `width`. Further ahead than there are enough errors, the last ones stand."""
-    tail = (1 - level) / 2
-    below, above = np.zeros(steps), np.zeros(steps)
-    # Of too few errors to have quantiles, the greatest stands, by a factor.
-    widest = float(np.nanmax(np.abs(scaled), initial=0.0)) * _FEW_ERRORS_FACTOR
-    last = (-widest, widest)
-    for begin in range(0, steps, width):
-        part = scaled[:, begin : begin + width]
-        part = part[~np.isnan(part)]
-        if len(part) >= _ERRORS_LEAST and symmetric:
-            reach = float(np.quantile(np.abs(part), min(level * (1 + 1 / len(part)), 1.0)))
-            last = (-reach, reach)
-        elif len(part) >= _ERRORS_LEAST:
-            # Conformal: of n errors, the (n + 1)-th part of the tail.
-            inner = min(1 - tail * len(part) / (len(part) + 1) + 0.5 / (len(part) + 1), 1.0)
-            last = (float(np.quantile(part, 1 - inner)), float(np.quantile(part, inner)))
-        below[begin : begin + width], above[begin : begin + width] = last
-    return np.minimum(below, 0), np.maximum(above, 0)
-
-
-def _stretch(scaled: Floats, width: int, level: float) -> float:
-    """By how much intervals must be stretched to hold `level` of what came later.
-
-    Errors of neighbouring origins are alike and series change, so that quantiles of past errors promise too much. How much
-    was too much is found where it can be seen: intervals from the errors before a moment, asked of those after it."""
-    count, steps = scaled.shape
-    ratios: list[Floats] = []
-    for fold in range(1, _FOLDS):
-        cut = count * fold // _FOLDS
-        if cut < _ORIGINS_LEAST:
-            continue
-        # An error belongs to the past only once what it is about has happened.
-        below, above = _widths(scaled[: max(cut - _gap(count, steps), 1)], width, steps, level)
-        newer = scaled[cut : max(count * (fold + 1) // _FOLDS, cut + 1)]
-        bound = np.where(newer >= 0, above, -below)
-        bound = np.maximum(bound, _BOUND_LEAST)
-        ratio = np.abs(newer) / bound
-        ratios.append(ratio[~np.isnan(ratio)])
-    together = np.concatenate(ratios) if ratios else np.empty(0)
-    if len(together) < _ERRORS_LEAST:
-        return _STRETCH_UNKNOWN
-    return float(np.clip(np.quantile(together, level), _STRETCH_LEAST, _STRETCH_MAX))
-
-
-def _gap(count: int, steps: int) -> int:
-    return min(steps, count // (2 * _FOLDS))
-
-
-def _row_widths(scaled: Floats, season: int, steps: int, level: float) -> tuple[Floats, Floats]:
-    width = max(season, 4)
-    below, above = _widths(scaled, width, steps, level)
-    stretch = _stretch(scaled, width, level)
-    return below * stretch, above * stretch
-
-
-def _sum_widths(totals: Floats, steps: int, level: float) -> tuple[Floats, Floats]:
-    """As `_row_widths`, of errors of the sum so far. Further ahead than there are enough of, they go on growing in
-    proportion: an error of the level adds up."""
-    # The sum's own unit grows with the steps; at every step errors are compared in the unit of that step.
-    counts = (~np.isnan(totals)).sum(axis=0)
-    known = int((counts >= _ERRORS_LEAST).sum())
-    if known == 0:
-        known = 1
-    unit = np.maximum(np.nanmean(np.abs(totals[:, :known]), axis=0), 1e-300)
-    scaled = totals[:, :known] / unit
-    below, above = np.zeros(steps), np.zeros(steps)
-    width = max(known // 8, 1)
-    # Sums from neighbouring origins are nearly the same sum: which way the few there are went says little.
-    symmetric = len(totals) < _APART_LEAST * known
-    low, high = _widths(scaled, width, min(known, steps), level, symmetric=symmetric)
-    stretch = _stretch(scaled, width, level)
-    reach = len(low)
-    below[:reach], above[:reach] = low * unit[:reach] * stretch, high * unit[:reach] * stretch
-    if reach < steps:
-        growth = np.arange(reach + 1, steps + 1) / reach
-        below[reach:], above[reach:] = below[reach - 1] * growth, above[reach - 1] * growth
-    return below, above
-
-
 def _backtest(
     values: Floats,
     *,
@@ -283,7 +194,8 @@ def _backtest(
     scaled = apart / spreads[(origins[:, None] + np.arange(apart.shape[1])[None, :]) % chosen.season]
     coverage: dict[float, float] = {}
     for level in levels:
-        below, above = _row_widths(scaled[:half], chosen.season, apart.shape[1], level)
+        span = int(origins[half] - origins[0])
+        below, above = row_widths(scaled[:half], chosen.season, apart.shape[1], level, span)
         newer = scaled[half:]
         there = ~np.isnan(newer)
         within = (newer >= np.minimum(below, 0)) & (newer <= np.maximum(above, 0))

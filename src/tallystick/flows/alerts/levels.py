@@ -8,6 +8,7 @@ all windows and alerts of a meter (leeway.py). A window that is looked at for th
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import islice
 
 from tallystick.alerting.rule import Operation, SubjectKind
@@ -151,8 +152,20 @@ class Levels:
                 continue  # it has no such window: nothing is decided of it
             known = watched.known.get(period)
             scopes = None if known is None else known.by_customer.get(customer)
-            quiet = None if known is None else known.quiet.get((customer, ""))
-            if scopes is None or quiet is None:
+            if known is None or scopes is None:
+                return
+            base: Decimal | None = None
+            if watched.compares:
+                # What was recorded late in the window before changes nothing by itself, and what comes after it much.
+                zone = watched.watch.timezone or self._calendar.zone_kept(
+                    watched.watch.measured.meter.tenant, customer
+                )
+                earlier = watched.known.get(watched.watch.window.before(period, zone))
+                if earlier is None or not self._has(watched, earlier, customer):
+                    return
+                base = earlier.by_customer.get(customer, {}).get("")
+            quiet = known.quiet_beside((customer, ""), base)
+            if quiet is None:
                 return
             stands.append((period, scopes, quiet))
         self._leeways.begin(meter, customer, stands, tick.now_us)

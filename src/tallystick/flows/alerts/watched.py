@@ -21,13 +21,10 @@ from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.limits import WatchedLimit
 from tallystick.flows.alerts.tick import named_customers
 from tallystick.metering.meter import Aggregation
-from tallystick.money import ZERO, exactly, plain, product, quotient
+from tallystick.money import exactly, plain, product, quotient
 
 _LEAST = Decimal("1e-18")
 _SHOWN = Context(prec=120)
-_NEVER = (Decimal(1), ZERO)
-"""A range that holds no figure: always to be looked at."""
-
 Quiet = tuple[Decimal | None, Decimal | None]
 """Figures between which nothing changes: from the first up to, not including, the second. None: no bound."""
 
@@ -110,8 +107,8 @@ Figure = tuple[str, Decimal | None, Decimal | None]
 @dataclass(slots=True)
 class Known:
     """Of one window, as of the last look. `whole`: who is not in it had nothing when it was asked for; `asked_whole`: that
-    was tried (there may be too many). `fired`: by customer
-    and the state's scope, of each alert that is at a level above 0 that level, and whether the state is closed; None: not
+    was tried (there may be too many). `quiet`: by customer and scope, as long as the window before has the figure in `bases`
+    (None where it is compared with nothing). `fired`: by customer and the state's scope, of each alert that is at a level above 0 that level, and whether the state is closed; None: not
     read yet."""
 
     period: Period
@@ -120,6 +117,7 @@ class Known:
     whole: bool = False
     asked_whole: bool = False
     quiet: dict[tuple[str, str], Quiet] = field(default_factory=dict[tuple[str, str], Quiet])
+    bases: dict[tuple[str, str], Decimal] = field(default_factory=dict[tuple[str, str], Decimal])
     fired: dict[tuple[str, str], dict[str, tuple[int, bool]]] | None = None
 
     def read(self, states: Iterable[KeptState]) -> None:
@@ -137,6 +135,18 @@ class Known:
         elif key in self.fired:
             self.fired[key].pop(state.place.alert, None)
 
+    def quiet_beside(self, key: tuple[str, str], base: Decimal | None) -> Quiet | None:
+        """Between which figures nothing changes, given that of the window before; None: not known."""
+        return self.quiet.get(key) if self.bases.get(key) == base else None
+
+    def widen(self, key: tuple[str, str], base: Decimal | None) -> None:
+        """Begin to find out between which figures nothing changes."""
+        self.quiet[key] = (None, None)
+        if base is not None:
+            self.bases[key] = base
+        else:
+            self.bases.pop(key, None)
+
     def narrow(self, key: tuple[str, str], quiet: Quiet) -> None:
         now = self.quiet.get(key, (None, None))
         self.quiet[key] = (_greater(now[0], quiet[0]), _smaller(now[1], quiet[1]))
@@ -145,10 +155,11 @@ class Known:
         """What is known of a customer is not true any more."""
         for scope in self.by_customer.pop(customer, {}):
             self.quiet.pop((customer, scope), None)
+            self.bases.pop((customer, scope), None)
 
     @property
     def size(self) -> int:
-        return len(self.by_customer) + len(self.quiet) + len(self.fired or ())
+        return len(self.by_customer) + len(self.quiet) + len(self.bases) + len(self.fired or ())
 
 
 @dataclass(slots=True)
@@ -208,19 +219,17 @@ class Watched:
         """What a figure changes. Of the others it is remembered between which figures nothing does."""
         scope, value, base = figure
         key = customer, scope
-        quiet = known.quiet.get(key)
+        quiet = known.quiet_beside(key, base)
         if quiet is not None and value is not None and _within(value, quiet):
             return
-        known.quiet[key] = (None, None)
+        known.widen(key, base)
         assert known.fired is not None
         for level in self._candidates(known, key, value):
             if level.limit is not None and not _limited(level.limit, customer, plans):
                 continue
             condition = level.condition(customer, base)
-            if condition is None or condition.operation is Operation.PERCENT_CHANGE:
-                known.narrow(key, _NEVER)  # what it is compared with may change without it
             if condition is None:
-                continue
+                continue  # until there is something to compare it with
             fired = known.fired.get((customer, level.scope(scope)))
             at, closed = (0, False) if fired is None else fired.get(level.alert.kept.id, (0, False))
             new = 0 if value is None else reached(condition, value, at)
