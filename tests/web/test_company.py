@@ -107,6 +107,15 @@ def test_items_and_the_coming_invoice_of_a_customer(desk: Desk) -> None:
     assert foreseen["currency"] in shown.inner_text()
 
 
+def test_lines_of_one_charge_are_told_apart(desk: Desk) -> None:
+    rows = (
+        desk.open("/customers/beta").get_by_role("table", name="Lines of the open period").get_by_role("row")
+    )
+    lines = desk.make("/v1/customers/beta/invoices/preview", {})["lines"]
+    for model in {line["group"]["model"] for line in lines if line["group"].get("model")}:
+        expect(rows.filter(has_text=f"model {model}")).to_have_count(1)
+
+
 def test_a_slow_forecast_moves_nothing(desk: Desk) -> None:
     page, held = desk.page, []
     page.route("**/invoice_forecast*", lambda route: held.append(route))

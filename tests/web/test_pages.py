@@ -344,6 +344,29 @@ def test_a_customer_is_made_and_takes_a_subject_over(desk: Desk) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Acme")
 
 
+def test_customers_and_changes_are_found_by_text(desk: Desk) -> None:
+    for key, name in (("c-1", "Brightwater Insurance"), ("c-2", "Harbor Health")):
+        desk.make("/v1/customers", {"key": key, "name": name})
+    page = desk.open("/customers")
+    page.get_by_role("searchbox", name="Find customers").fill("bright")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Harbor Health")).to_have_count(0)
+    expect(page.get_by_role("link", name="Brightwater Insurance")).to_be_visible()
+    assert urlsplit(page.url).query == "q=bright"
+    page.go_back()
+    expect(page.get_by_role("link", name="Harbor Health")).to_be_visible()
+    page = desk.open("/customers?q=nobody")
+    expect(page.get_by_text("No customer has “nobody” in its key, name or email.")).to_be_visible()
+    page = desk.open("/audit?q=c-2")
+    expect(page.get_by_role("cell", name="customer/c-2")).to_be_visible()
+    expect(page.get_by_role("cell", name="customer/c-1")).to_have_count(0)
+    # What is not there will not be there when it is asked for again.
+    page.goto(f"{desk.office.url}/customers/nobody")
+    expect(page.get_by_role("alert")).to_contain_text("There is no customer 'nobody'.")
+    expect(page.get_by_role("alert")).not_to_contain_text("/v1/")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
 def test_a_key_is_made_and_revoked(desk: Desk) -> None:
     page = desk.open("/access")
     page.get_by_role("button", name="New key").click()

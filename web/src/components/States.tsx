@@ -21,18 +21,22 @@ export function Empty({ title, children }: { title: string; children?: Component
   );
 }
 
+/** What the server advises programs to do. */
+const ADVICE = / GET \/v1\/\S+ lists them\.$/;
+
 /** What went wrong, in the server's words, with every fault; and a way to go on. */
 export function Failed({ error, again }: { error: Error; again?: () => void }) {
   const problem = error instanceof Problem ? error : null;
+  const gone = problem?.status === 404; // asking again will not bring it
   return (
     <div class="failed" role="alert">
       <p class="failed-title">{error instanceof Unreachable ? "The server does not answer" : (problem?.title ?? "Something went wrong")}</p>
-      <p>{problem?.detail ?? error.message}</p>
+      <p>{(problem?.detail ?? error.message).replace(ADVICE, "")}</p>
       {problem !== null && problem.errors.length > 1 && (
         <ul>{problem.errors.map((fault) => <li key={fault.pointer + fault.code}><code>{fault.pointer}</code> {fault.detail}</li>)}</ul>
       )}
       <p class="failed-foot">
-        {again && <button type="button" onClick={again}>Try again</button>}
+        {again && !gone && <button type="button" onClick={again}>Try again</button>}
         {problem?.requestId && <small>Request <code>{problem.requestId}</code></small>}
       </p>
     </div>

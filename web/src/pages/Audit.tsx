@@ -2,34 +2,43 @@
 
 import { useState } from "preact/hooks";
 import type { ItemOf } from "tallystick";
-import { List } from "../components/List";
 import { Dialog } from "../components/Dialog";
+import { Find } from "../components/Find";
 import { Json } from "../components/Json";
+import { List } from "../components/List";
 import { Time } from "../components/Times";
+import { useQuery } from "../router";
 import { client } from "../session";
 
 type Entry = ItemOf<"GET /v1/audit">;
 
 export function Audit() {
   const [picked, setPicked] = useState<Entry | null>(null);
+  const [query] = useQuery();
+  const search = query.get("q") ?? "";
   return (
     <main id="main" class="page">
-      <h1>Audit</h1>
-      <List
-        caption="Changes, newest first"
-        question="audit"
-        page={(cursor, signal) => client.call("GET /v1/audit", { query: { limit: 50, ...(cursor === null ? {} : { cursor }) }, signal })}
-        rowKey={(entry) => entry.id}
-        pick={setPicked}
-        empty="Nothing was changed yet"
-        columns={[
-          { name: "When", cell: (entry) => <Time at={entry.at} /> },
-          { name: "Who", cell: (entry) => entry.actor },
-          { name: "Did", cell: (entry) => <button type="button" class="link" onClick={() => setPicked(entry)}>{entry.action}</button> },
-          { name: "To", cell: (entry) => <code>{entry.resource}</code> },
-          { name: "From", wide: true, cell: (entry) => entry.address ?? "–" },
-        ]}
-      />
+      <header class="page-head">
+        <h1>Audit</h1>
+        <div class="actions"><Find what="changes" placeholder="anything in a change" /></div>
+      </header>
+      <section class="panel">
+        <List
+          caption="Changes, newest first"
+          question={`audit ${search}`}
+          page={(cursor, signal) => client.call("GET /v1/audit", { query: { limit: 50, ...(search === "" ? {} : { q: search }), ...(cursor === null ? {} : { cursor }) }, signal })}
+          rowKey={(entry) => entry.id}
+          pick={setPicked}
+          empty={search === "" ? "Nothing was changed yet" : `No change has “${search}” in it`}
+          columns={[
+            { name: "When", cell: (entry) => <Time at={entry.at} /> },
+            { name: "Who", cell: (entry) => entry.actor },
+            { name: "Did", cell: (entry) => <button type="button" class="link" onClick={() => setPicked(entry)}>{entry.action}</button> },
+            { name: "To", cell: (entry) => <code>{entry.resource}</code> },
+            { name: "From", wide: true, cell: (entry) => entry.address ?? "–" },
+          ]}
+        />
+      </section>
       {picked !== null && (
         <Dialog drawer title={`${picked.action} · ${picked.resource}`} close={() => setPicked(null)}>
           <dl class="facts">

@@ -16,6 +16,7 @@ import { useQuery, withQuery } from "../router";
 import { client, features, may } from "../session";
 import { rangeOf, RANGES, windowText } from "../time";
 import { CustomerForm } from "./customers/CustomerForm";
+import { Group } from "./invoices/InvoiceDocument";
 
 export function CustomerPage({ parameters }: { parameters: Record<string, string> }) {
   const key = parameters["key"] ?? "";
@@ -223,7 +224,7 @@ function Open({ customer }: { customer: string }) {
         rows={invoice.lines}
         rowKey={(line) => line.id}
         columns={[
-          { name: "Charge", cell: (line) => line.name },
+          { name: "Charge", cell: (line) => <>{line.name}<Group of={line.group} /></> },
           { name: "Quantity", figure: true, cell: (line) => <Figure value={line.quantity} /> },
           { name: invoice.currency, figure: true, cell: (line) => <Figure value={line.rounded} /> },
         ]}

@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import type { ItemOf } from "tallystick";
+import { Find } from "../components/Find";
 import { Icon } from "../components/Icon";
 import { List } from "../components/List";
 import { Time } from "../components/Times";
@@ -10,32 +11,26 @@ import { CustomerForm } from "./customers/CustomerForm";
 type Customer = ItemOf<"GET /v1/customers">;
 
 export function Customers() {
-  const [query, setQuery] = useQuery();
+  const [query] = useQuery();
   const [making, setMaking] = useState(false);
-  const search = query.get("key") ?? "";
+  const search = query.get("q") ?? "";
   return (
     <main id="main" class="page">
       <header class="page-head">
         <h1>Customers</h1>
         <div class="actions">
-          <form class="look-up" onSubmit={(event) => {
-            event.preventDefault();
-            if (search !== "") go(`/customers/${encodeURIComponent(search)}`);
-          }}>
-            <input aria-label="Key of a customer" placeholder="key" value={search} spellcheck={false} onInput={(event) => setQuery({ key: event.currentTarget.value }, { replace: true })} />
-            <button type="submit">Open</button>
-          </form>
+          <Find what="customers" placeholder="key, name or email" />
           {may("customers:write") && <button type="button" class="primary" onClick={() => setMaking(true)}><Icon name="plus" />New customer</button>}
         </div>
       </header>
       <section class="panel">
         <List<Customer>
           caption="Customers"
-          question="customers"
-          page={(cursor, signal) => client.customers.list({ limit: 100, ...(cursor === null ? {} : { cursor }) }, signal)}
+          question={`customers ${search}`}
+          page={(cursor, signal) => client.customers.list({ limit: 100, ...(search === "" ? {} : { q: search }), ...(cursor === null ? {} : { cursor }) }, signal)}
           rowKey={(customer) => customer.key}
           pick={(customer) => go(`/customers/${encodeURIComponent(customer.key)}`)}
-          empty="No customer yet. The first event of an unknown subject makes one."
+          empty={search === "" ? "No customer yet. The first event of an unknown subject makes one." : `No customer has “${search}” in its key, name or email.`}
           columns={[
             { name: "Customer", cell: (customer) => <a href={`/customers/${encodeURIComponent(customer.key)}`}>{customer.name || customer.key}</a> },
             { name: "Key", cell: (customer) => <code>{customer.key}</code> },

@@ -63,7 +63,7 @@ function liveQuestion(query: URLSearchParams): Record<string, string> {
 export const COLUMNS: readonly Column<FoundEvent>[] = [
   { name: "Time", cell: (event) => <Time at={event.time} /> },
   { name: "Type", cell: (event) => <code>{event.type}</code> },
-  { name: "Customer", cell: (event) => <a href={`/customers/${encodeURIComponent(event.customer)}`}>{event.customer}</a> },
+  { name: "Customer", cell: (event) => <a class="one-line" href={`/customers/${encodeURIComponent(event.customer)}`}>{event.customer}</a> },
   { name: "Data", wide: true, cell: (event) => <code class="data">{clipped(event.data as Json)}</code> },
 ];
 

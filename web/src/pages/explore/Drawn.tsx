@@ -3,7 +3,7 @@ import { Chart, colour, type Series } from "../../components/Chart";
 import { Change, Figure } from "../../components/Figure";
 import { Empty } from "../../components/States";
 import { Table } from "../../components/Table";
-import { percent } from "../../decimal";
+import { isZero, percent } from "../../decimal";
 import { windowText } from "../../time";
 import type { Meter } from "../Explore";
 import type { GroupLine, Group, View } from "./answer";
@@ -33,7 +33,11 @@ export function Drawn({ answer, explored, meter, open, narrow }: {
           <div>
             <h2>{meter.name}</h2>
             <p class="big"><Figure value={answer.whole.total} unit={answer.unit} none="no data" /></p>
-            {explored.compare && <p class="muted"><Change percent={answer.whole.changePercent} /> against <Figure value={answer.whole.previous} /> before</p>}
+            {explored.compare && (
+              <p class="muted">
+                {answer.whole.previous === null || isZero(answer.whole.previous) ? "nothing in the period before" : <><Change percent={answer.whole.changePercent} /> against <Figure value={answer.whole.previous} /> before</>}
+              </p>
+            )}
           </div>
           {answer.groups.length > 0 && (
             <ul class="legend" aria-label="Groups">

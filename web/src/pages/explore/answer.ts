@@ -48,19 +48,16 @@ export async function ask(explored: Explored, meter: Meter, signal: AbortSignal)
   const usage = (more: Question): Promise<Usage> => client.meters.usage(meter.key, { ...base, ...more }, signal);
   const isGrouped = explored.group.length > 0;
   const none = Promise.resolve(null);
-  const [windows, total, groupTotals, groupWindows, pastWindows, pastTotal, pastGroups] = await Promise.all([
-    usage({ window: explored.window, fill: "zero" }),
-    usage({}),
-    isGrouped ? usage(grouped) : none,
-    isGrouped ? usage({ ...grouped, window: explored.window }) : none,
-    past === null ? none : usage({ ...past, window: explored.window, fill: "zero" }),
-    past === null ? none : usage(past),
+  const [windows, groupWindows, pastWindows, pastGroups] = await Promise.all([
+    usage({ window: explored.window, fill: "zero", totals: true }),
+    isGrouped ? usage({ ...grouped, window: explored.window, totals: true }) : none,
+    past === null ? none : usage({ ...past, window: explored.window, fill: "zero", totals: true }),
     past !== null && isGrouped ? usage({ ...past, ...grouped, limit: PAST_GROUPS_MAX }) : none,
   ]);
   const pastOf = new Map((pastGroups?.rows ?? []).map((row) => [nameOf(row.group), row.value]));
   const places = new Map(windows.rows.map((row, index) => [row.window_start, index]));
-  const whole = lineOf(null, "All", total.rows[0]?.value, pastTotal?.rows[0]?.value, windows.rows.map((row) => row.value));
-  const groups: GroupLine[] = (groupTotals?.rows ?? []).map((row) => lineOf(row.group, nameOf(row.group), row.value, pastOf.get(nameOf(row.group)), windows.rows.map(() => null)));
+  const whole = lineOf(null, "All", totalOf(windows), totalOf(pastWindows), windows.rows.map((row) => row.value));
+  const groups: GroupLine[] = (groupWindows?.totals ?? []).map((row) => lineOf(row.group, nameOf(row.group), row.value, pastOf.get(nameOf(row.group)), windows.rows.map(() => null)));
   const byName = new Map(groups.map((line) => [line.name, line]));
   for (const row of groupWindows?.rows ?? []) {
     const [line, place] = [byName.get(nameOf(row.group)), places.get(row.window_start)];
@@ -78,6 +75,10 @@ export async function ask(explored: Explored, meter: Meter, signal: AbortSignal)
     servedFrom: windows.served_from,
     position: windows.position,
   };
+}
+
+function totalOf(usage: Usage | null): string | null | undefined {
+  return usage?.totals?.[0]?.value;
 }
 
 function lineOf(group: Group | null, name: string, total: string | null | undefined, previous: string | null | undefined, values: (string | null)[]): GroupLine {

@@ -96,7 +96,7 @@ function CreditNotes({ invoice }: { invoice: string }) {
   );
 }
 
-function Group({ of }: { of: Readonly<Record<string, string | null>> }) {
+export function Group({ of }: { of: Readonly<Record<string, string | null>> }) {
   const names = Object.entries(of).filter(([, value]) => value !== null);
   return names.length === 0 ? null : <small class="group"> {names.map(([name, value]) => `${name} ${value}`).join(", ")}</small>;
 }
