@@ -139,3 +139,13 @@ def test_each_grant_pays_as_much_as_any_sharing_out_would_let_it(
     for count in range(1, len(ordered) + 1):
         first = ordered[:count]
         assert sum(paid.get(one.grant.id, 0) for one in first) == most(first, wanted)
+
+
+def test_many_narrow_credits_are_searched_once() -> None:
+    """3,000 of a cent each for one line, half of them needless, beside a line that none may pay."""
+    held = [holding(f"{number:05}", 1, ["a"]) for number in range(3000)]
+    paid, left = pay(held, {"a": 1500, "b": 7})
+    assert (sum(paid.values()), left) == (1500, 7)
+    wide = [holding(f"w{number:05}", 1, priority=1) for number in range(1500)]
+    paid, left = pay([*wide, *held[:1500]], {"a": 1500, "b": 1500})
+    assert (sum(paid.values()), left) == (3000, 0)

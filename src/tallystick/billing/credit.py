@@ -196,6 +196,7 @@ def spend(
     ordered = sorted(holdings, key=lambda one: one.grant.burn_order())
     covers: list[list[int]] = []
     paid: list[dict[int, Decimal]] = [{} for _ in payables]
+    stuck: set[int] = set()
     for number, holding in enumerate(ordered):
         balance = holding.balance
         scope = holding.grant.scope
@@ -218,7 +219,7 @@ def spend(
                     left[index] -= share
                     paid[index][number] = share
         if covered and balance > wanted and any(left):
-            make_way(number, balance - wanted, covers, paid, left)
+            make_way(number, balance - wanted, covers, paid, left, stuck=stuck)
     consumed: dict[int, list[Entry]] = {}
     for index, payers in enumerate(paid):
         for number, amount in payers.items():

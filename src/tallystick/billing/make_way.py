@@ -24,15 +24,18 @@ def make_way(
     covers: Sequence[Sequence[int]],
     paid: Sequence[dict[int, Decimal]],
     left: list[Decimal],
+    *,
+    stuck: set[int],
 ) -> Decimal:
     """Let `payer` pay up to `amount` for places that others pay for, who move to where something is left to be paid.
 
     `covers[payer]`: the places a payer may pay for; `paid[place]`: what each payer has paid for it; `left[place]`: what is
-    still to be paid. The last two are changed. Answers how much was paid. Called within `exactly`.
+    still to be paid; `stuck`: places nobody can move from, which stay so while the same things are paid for. The last three
+    are changed. Answers how much was paid. Called within `exactly`.
     """
     used = ZERO
     while used < amount:
-        moves = _moves(payer, covers, paid, left)
+        moves = _moves(payer, covers, paid, left, stuck)
         if not moves:
             break
         # Nobody can move more than he pays at the place he leaves, to a place that needs less.
@@ -56,22 +59,38 @@ def _moves(
     covers: Sequence[Sequence[int]],
     paid: Sequence[dict[int, Decimal]],
     left: Sequence[Decimal],
+    stuck: set[int],
 ) -> list[Move]:
-    """The fewest moves that end where something is left to be paid: each takes the place that the next one leaves."""
+    """The fewest moves that end where something is left to be paid: each takes the place that the next one leaves.
+
+    None: then whoever pays for the places that were seen may pay for no others, so they are stuck, and are not looked at
+    again: many credits for one place cost one search.
+    """
     came: dict[int, Move | None] = {payer: None}
+    seen: set[int] = set()
     queue = deque([payer])
     while queue:
         taker = queue.popleft()
         for place in covers[taker]:
-            if left[place] > 0:
-                moves = [(taker, place)]
-                before = came[taker]
-                while before is not None:
-                    moves.append(before)
-                    before = came[before[0]]
-                return moves[::-1]
+            if place in seen or place in stuck:
+                continue
+            seen.add(place)
             for mover in paid[place]:
-                if mover not in came:
-                    came[mover] = (taker, place)
-                    queue.append(mover)
+                if mover in came:
+                    continue
+                came[mover] = (taker, place)
+                end = next((other for other in covers[mover] if left[other] > 0), None)
+                if end is not None:
+                    return _path(mover, end, came)
+                queue.append(mover)
+    stuck |= seen
     return []
+
+
+def _path(mover: int, end: int, came: dict[int, Move | None]) -> list[Move]:
+    moves = [(mover, end)]
+    before = came[mover]
+    while before is not None:
+        moves.append(before)
+        before = came[before[0]]
+    return moves[::-1]
