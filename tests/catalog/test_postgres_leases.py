@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 from tests.flows.lease_worker import frozen_wakes_and_loses
+from tests.patience import patience
 
 from tallystick.catalog.coordination import Coordination
 from tallystick.errors import Unavailable
@@ -80,8 +81,8 @@ class TestPostgresCoordination(CoordinationContract):
         of_its_own.clear()
         began_s = time.monotonic()
         coordination.news.tell()
-        assert heard.wait(5)
-        assert time.monotonic() - began_s < 1
+        assert heard.wait(30)
+        assert time.monotonic() - began_s < patience()
         assert not of_its_own.wait(0.1)
 
     def test_news_is_heard_again_after_the_connection_is_gone(
@@ -101,7 +102,7 @@ class TestPostgresCoordination(CoordinationContract):
         _until(lambda: another.news.is_listening)
         heard.clear()
         coordination.news.tell()
-        assert heard.wait(5)
+        assert heard.wait(30)
 
 
 def _until(holds: Callable[[], bool]) -> None:

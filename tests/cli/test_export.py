@@ -161,7 +161,7 @@ def test_every_keeps_up(server: Server, kind: str, tmp_path: Path) -> None:
                 time.sleep(0.1)
     finally:
         running.terminate()
-        running.wait(30)
+        running.wait(90)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             time.sleep(0.1)
     yield port
     process.terminate()
-    process.wait(30)
+    process.wait(90)
     log.close()
 
 

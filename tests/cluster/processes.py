@@ -26,7 +26,7 @@ from tests.cluster.namespace import Link, Namespace
 from tests.cluster.nats import NatsNode, NatsServers
 from tests.faults.server import KEY, free_port
 
-START_S_MAX = 90.0
+START_S_MAX = 180.0
 _PR_SET_PDEATHSIG = 1
 _NAMESPACE_PORT = 8080
 _ROLES = {"api": "api", "recorder": "recorder", "worker": "worker"}
@@ -312,10 +312,10 @@ class Cluster:
         """Of an API node. Asked again for a while when it is away or says it is busy (502 to 504)."""
         headers = {"authorization": f"Bearer {KEY}", **options.pop("headers", {})}
         url = self.of_role("api")[node].url + path
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while True:
             try:
-                answer = httpx.request(method, url, headers=headers, timeout=90, **options)
+                answer = httpx.request(method, url, headers=headers, timeout=30, **options)
                 if answer.status_code not in (502, 503, 504) or time.monotonic() > until:
                     return answer
             except httpx.TransportError:

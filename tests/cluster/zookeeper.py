@@ -9,7 +9,7 @@ from pathlib import Path
 
 _JAVA = Path("/usr/bin/java")
 _JAR = Path("/usr/share/java/zookeeper.jar")
-_START_S = 60.0
+_START_S = 180.0
 
 
 def is_installed() -> bool:

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 CALLERS = 16
 OPERATIONS_A_PHASE = 100
-_TAKEN_S_MAX = 40.0
+_TAKEN_S_MAX = 120.0
 _ANSWER_S_MAX = 2.0
 """Who asks the frozen process asks again after this."""
 _REFUSALS = {"gate_not_ready", "unavailable", "usage_unknown"}
@@ -87,7 +87,7 @@ class Owner:
 async def _is_open(member: Member) -> bool:
     """It answers from balances of its own, and hands nothing on."""
     headers = _headers() | {"x-tallystick-forwarded": "1"}
-    async with httpx.AsyncClient(timeout=2, headers=headers) as client:
+    async with httpx.AsyncClient(timeout=10, headers=headers) as client:
         try:
             answer = await client.post(member.url + "/v1/check", json=ask_of("c0", 1))
         except httpx.HTTPError:
@@ -103,7 +103,7 @@ def _headers() -> dict[str, str]:
 
 async def _goes_on(racer: ClusterRacer) -> None:
     wanted = racer.account.done + OPERATIONS_A_PHASE
-    until = time.monotonic() + 60
+    until = time.monotonic() + 180
     while racer.account.done < wanted:
         assert time.monotonic() < until, "calls are not answered any more"
         await asyncio.sleep(0.05)
@@ -150,7 +150,7 @@ async def _race(cluster: Cluster, seed: int) -> None:
 
 async def _handed_on(owner: Member, other: Member) -> None:
     """What arrives at the wrong process is answered by the owner; and refused where it was handed on to the wrong one."""
-    async with httpx.AsyncClient(timeout=10, headers=_headers()) as client:
+    async with httpx.AsyncClient(timeout=60, headers=_headers()) as client:
         made = await client.post(other.url + "/v1/reservations", json=ask_of("c0", 1))
         assert made.status_code == 201, made.text
         path = made.headers["location"]

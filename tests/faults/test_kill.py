@@ -101,7 +101,7 @@ def test_kill_at_every_step_of_a_correction(make_server: Make) -> None:
         }
         with pytest.raises(httpx.HTTPError):
             server.request("POST", "/v1/events/corrections", json=correction)
-        assert server.wait_for_end(20) == -9, server.unusual()
+        assert server.wait_for_end(90) == -9, server.unusual()
         server.start()
         again = server.request("POST", "/v1/events/corrections", json=correction).json()
         # What was in the log is carried out, once; the rest comes with the repetition.

@@ -67,7 +67,7 @@ def test_a_damaged_log_is_refused_in_words_and_can_be_set_aside(make_server: Mak
         (server.directory / name).unlink()
     log.write_bytes(b"\xff" * 4096 + log.read_bytes()[4096:])
     server.start(wait=False)
-    assert server.wait_for_end(30) == 1
+    assert server.wait_for_end(90) == 1
     said = server.log_text()
     assert "log.sqlite" in said
     assert "damaged" in said
@@ -184,7 +184,7 @@ def test_a_full_disk_refuses_and_recovers(make_server: Make, seed: int, small_di
         if number == 1:  # it may die, and begin, on a full disk
             server.kill()
             server.start(wait=False)
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while server.exit_code is None and not server.answers() and time.monotonic() < until:
                 time.sleep(0.1)
             ended = server.exit_code

@@ -16,7 +16,7 @@ JARS = Path(__file__).parents[2] / ".cache" / "kafka" / "jars"
 _FETCH = Path(__file__).parents[2] / "tools" / "kafka"
 _JAVA = "java"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
-_START_S = 60.0
+_START_S = 180.0
 _PR_SET_PDEATHSIG = 1
 
 _SETTINGS = """

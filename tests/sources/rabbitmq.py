@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.nats import free_ports
 
 _PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-_START_S = 60.0
+_START_S = 180.0
 _PR_SET_PDEATHSIG = 1
 
 

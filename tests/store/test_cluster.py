@@ -347,7 +347,7 @@ def test_an_insert_half_sent_when_the_partition_was_lost_is_refused(alone: Front
     way.hold()
     writer = threading.Thread(target=insert)
     writer.start()
-    assert way.waiting.wait(20)
+    assert way.waiting.wait(90)
     after = store.partition(0, epoch=2)
     after.insert_events(rows.slice(0, 10), token="another batch than the one before knew")
     way.release()

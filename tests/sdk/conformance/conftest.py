@@ -54,7 +54,7 @@ class Party:
         assert found["refused"] == 0
         return found["ids"]
 
-    def flush(self, timeout_ms: int = 30_000) -> None:
+    def flush(self, timeout_ms: int = 90_000) -> None:
         complete = self.driver.ask("flush", timeout_ms=timeout_ms)["complete"]
         assert complete, f"{self.driver.ask('stats')}\n{self.driver.log()}"
 

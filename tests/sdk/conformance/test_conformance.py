@@ -250,7 +250,7 @@ def _fill(party: Party, ids: list[str]) -> str:
     raise AssertionError("The spool is never full.")
 
 
-def _until(reached: Any, seconds_max: float = 20.0) -> None:
+def _until(reached: Any, seconds_max: float = 90.0) -> None:
     until = time.monotonic() + seconds_max
     while not reached():
         assert time.monotonic() < until, "It took too long."
