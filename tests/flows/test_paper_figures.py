@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import typst
 
+from tallystick.flows import paper
 from tallystick.flows.billing import render
 
 
@@ -23,7 +24,7 @@ from tallystick.flows.billing import render
 def test_thousands_are_set_apart_by_room_alone(figure: str, groups: list[str]) -> None:
     """Joined, the groups are the figure: nothing is rounded, and copying gives the figure itself."""
     assert "".join(groups) == figure.removeprefix("-")
-    source = render.FIGURES.read_bytes() + f'#metadata(parts("{figure}")) <groups>'.encode()
+    source = paper.FIGURES.read_bytes() + f'#metadata(parts("{figure}")) <groups>'.encode()
     answered: Any = json.loads(typst.query(source, "<groups>", field="value", one=True))
     assert answered == groups
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from tallystick.catalog.billing import KeptInvoice
 from tallystick.flows.billing.prepare import number_of
+from tallystick.flows.paper import source
 
-FIGURES = Path(__file__).with_name("figures.typ")
-"""How figures are written on paper; before each template."""
 _TEMPLATE = Path(__file__).with_name("invoice.typ")
 _NOTE_TEMPLATE = Path(__file__).with_name("credit_note.typ")
 _LINE_COLUMNS = ("id", "kind", "charge", "name", "quantity", "amount", "rounded")
@@ -50,7 +49,7 @@ def invoice_pdf(document: Mapping[str, Any], name: str, email: str | None) -> by
     import typst  # half a second that a start without invoices need not wait
 
     data = {**document, "customer_name": name, "customer_email": email or ""}
-    return typst.compile(_source(_TEMPLATE), sys_inputs={"invoice": json.dumps(data)})
+    return typst.compile(source(_TEMPLATE), sys_inputs={"invoice": json.dumps(data)})
 
 
 def credit_note_csv(document: Mapping[str, Any]) -> str:
@@ -79,8 +78,4 @@ def credit_note_pdf(document: Mapping[str, Any], name: str, email: str | None, i
         "customer_email": email or "",
         "invoice_number": number_of(invoice) or invoice.id,
     }
-    return typst.compile(_source(_NOTE_TEMPLATE), sys_inputs={"note": json.dumps(data)})
-
-
-def _source(template: Path) -> bytes:
-    return FIGURES.read_bytes() + template.read_bytes()
+    return typst.compile(source(_NOTE_TEMPLATE), sys_inputs={"note": json.dumps(data)})

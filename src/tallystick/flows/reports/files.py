@@ -10,6 +10,7 @@ from typing import Any
 
 from tallystick.catalog.reporting import FILE_BYTES_MAX, ReportFile
 from tallystick.errors import Invalid
+from tallystick.flows.paper import source
 from tallystick.flows.reports.answer import ViewAnswer
 from tallystick.metering.instant import instant_text
 from tallystick.metering.query import Window
@@ -57,7 +58,7 @@ def pdf_of(answer: ViewAnswer, due_us: int) -> bytes:
     """A4 pages. Texts go in as data, so nothing in them is read as markup."""
     import typst  # half a second that a start without reports need not wait
 
-    return typst.compile(_TEMPLATE.read_bytes(), sys_inputs={"report": json.dumps(pdf_data(answer, due_us))})
+    return typst.compile(source(_TEMPLATE), sys_inputs={"report": json.dumps(pdf_data(answer, due_us))})
 
 
 def pdf_data(answer: ViewAnswer, due_us: int) -> dict[str, Any]:
