@@ -1,7 +1,8 @@
 """What stands against a limit at one moment, and what is decided by it.
 
 All hard limits that concern a use must hold. The one that answers is, of those that refuse, the one with least remaining;
-where none refuses, the one with least remaining of all. What is unknown decides by its `fail`.
+where none refuses, the one with least remaining of all; units and money beside each other are compared by what part of each
+limit remains. What is unknown decides by its `fail`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from tallystick.limits.limit import Enforce, Fail, Limit, Window
 from tallystick.metering.meter import Aggregation
-from tallystick.money import ZERO, exactly
+from tallystick.money import ZERO, exactly, quotient
 
 NO_LIMIT = "no_limit"
 WITHIN = "within_limit"
@@ -86,11 +87,19 @@ def decide(standings: Sequence[Standing]) -> Decision:
 
 
 def _least(standings: Sequence[Standing]) -> Standing:
-    return standings[0] if len(standings) == 1 else min(standings, key=_order)
+    if len(standings) == 1:
+        return standings[0]
+    in_money = sum(one.limit.cost for one in standings)
+    return min(standings, key=_part_order if 0 < in_money < len(standings) else _order)
 
 
 def _order(one: Standing) -> tuple[bool, Decimal, str]:
     return (not one.known, one.remaining, one.limit.key)
+
+
+def _part_order(one: Standing) -> tuple[bool, Decimal, str]:
+    part = quotient(one.remaining, one.amount) if one.amount > 0 else ZERO
+    return (not one.known, part, one.limit.key)
 
 
 @exactly

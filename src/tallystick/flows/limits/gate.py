@@ -43,7 +43,7 @@ from tallystick.metering.event import EventColumns
 from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.position import Vector, vector_of
 from tallystick.metering.verdict import Limits
-from tallystick.money import ZERO
+from tallystick.money import ZERO, plain
 
 KEPT_US = 90 * 86_400 * 1_000_000
 """What is closed is kept so long, to be answered again."""
@@ -310,7 +310,7 @@ class LimitGate:
         total, dimensions = contributed(meter, columns)
         faults: list[Fault] = []
         if amount is not None and total != amount:
-            detail = f"The event gives {total} to the meter {meter.key!r}, and {amount} is to be settled."
+            detail = f"The event gives {plain(total)} to the meter {meter.key!r}, and {plain(amount)} is to be settled."
             faults.append(Fault("/event", "event_amount_differs", detail))
         if total <= 0:
             detail = "An amount is greater than 0."
