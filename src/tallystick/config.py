@@ -44,8 +44,8 @@ class Settings:
     )
     partitions: int = _setting(
         1,
-        "Partitions of the event log, 1 to 64, fixed when an installation is made. More than one: recorders agree through "
-        "the catalog's database, in one process or in many.",
+        "Partitions of the event log, 1 to 64, said when an installation is made and changed by `tallystick migrate`. More "
+        "than one: recorders agree through the catalog's database, in one process or in many.",
     )
     store_url: str = _setting(
         "",

@@ -158,6 +158,8 @@ class Cluster:
         own, whose links can be cut (tests/cluster/namespace.py). Nothing is started yet."""
         self.directory = directory
         self.partitions = partitions
+        self.database = "default"
+        """Of the store."""
         self.postgres = PostgresServer(durable=True)
         store = directory / "store"
         store.mkdir(parents=True)
@@ -352,7 +354,7 @@ class Cluster:
             f"http://127.0.0.1:{self.front.port}/",
             content=statement,
             headers={"X-ClickHouse-User": "tallystick", "X-ClickHouse-Key": "front-word"},
-            params={"database": "default"},
+            params={"database": self.database},
             timeout=120,
         )
         assert answer.status_code == 200, answer.text

@@ -4,13 +4,15 @@ import asyncio
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.errors import TallystickError
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.move_rows import moved
 from tallystick.metering.event import identity_of
-from tallystick.metering.position import RESTORED_STEP, local_of, partition_of, partitions_of
+from tallystick.metering.position import RESTORED_STEP, base_of, local_of, partition_of, partitions_of
 from tallystick.store.interface import FACTS
 
 _PLACES = st.lists(
@@ -61,6 +63,37 @@ def test_positions_say_the_partition_and_keep_their_order(
             assert local_of(after[name]) == local_of(int(str(before[name])))
             assert after[name] // RESTORED_STEP == int(str(before[name])) // RESTORED_STEP
     assert len({row["position"] for row in found}) == len(found)
+
+
+@given(_PLACES, st.integers(1, 8), st.integers(1, 8))
+def test_moving_on_is_moving_at_once(places: list[tuple[str, str, int, bool]], few: int, times: int) -> None:
+    """From one partition to some, and from these to a multiple, is the same as from one to these many."""
+    schema = pa.schema(
+        [
+            field
+            for field in FACTS["duplicates"]
+            if field.name in ("tenant", "source", "id", "position", "original")
+        ]
+    )
+    rows = pa.Table.from_pylist(
+        [
+            _row(schema, tenant="t", source=source, id=one, position=number + 1, original=number + 1)
+            for number, (source, one, _, _) in enumerate(places)
+        ],
+        schema,
+    )
+    cluster = moved(rows, few)
+    assert moved(cluster, few * times, here=few) == moved(rows, few * times)
+
+
+def test_a_row_in_a_partition_that_it_is_not_of_is_not_moved() -> None:
+    schema = pa.schema(
+        [field for field in FACTS["events"] if field.name in ("tenant", "source", "id", "position")]
+    )
+    (own,) = partitions_of([identity_of("t", "/s", "1")], 4).tolist()
+    row = _row(schema, tenant="t", source="/s", id="1", position=base_of((own + 1) % 4) + 1)
+    with pytest.raises(TallystickError):
+        moved(pa.Table.from_pylist([row], schema), 8, here=4)
 
 
 def test_no_rows_move_nowhere() -> None:

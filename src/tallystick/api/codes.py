@@ -200,6 +200,7 @@ CODES: dict[str, tuple[int, str]] = {
     "restore_unfinished": (409, "The data directory holds a restore that did not get to its end."),
     "precondition_failed": (412, "It has been changed in the meantime."),
     "invalid": (422, "The request is wrong; `errors` names every place."),
+    "partitions_not_a_multiple": (422, "An installation can only move to a multiple of its partitions."),
     "not_additive": (422, "The windows of this meter do not add up."),
     "past_retention": (
         422,

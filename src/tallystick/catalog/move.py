@@ -29,7 +29,7 @@ def copy_catalog(source_url: str, target_url: str) -> dict[str, int]:
         target.migrate()
         moved = [table for table in tables.metadata.sorted_tables if table.name not in _OF_PROCESSES]
         rows: dict[str, int] = {}
-        with source.reading() as reading, target.writing() as writing:
+        with source.snapshot() as reading, target.writing() as writing:
             # The audit is append-only, over there too: what an earlier attempt has brought stays.
             present = _audited(reading, writing)
             for table in reversed(moved):

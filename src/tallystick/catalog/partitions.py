@@ -66,7 +66,7 @@ class Partitions(LeaseTable[int]):
             elif len(present) != count:
                 raise Invalid(
                     f"This installation has {len(present)} partitions, and the setting partitions says {count}. "
-                    "The number is fixed when an installation is made: set it back.",
+                    "Set it back; the number is changed by a move (tallystick migrate).",
                     code="invalid_setting",
                 )
 

@@ -29,7 +29,8 @@ def migrate(
     url: Url = URL_DEFAULT,
     key: Key = None,
 ) -> None:
-    """Move a running installation to a cluster, with no lost or doubled event and seconds of read-only time.
+    """Move a running installation to a cluster, with no lost or doubled event and seconds of read-only time; or a cluster to a
+    multiple of its partitions.
 
     The server copies its facts while it goes on, then refuses events (503) for as long as the last few and the catalog
     take. Figures are compared on both sides before and after. Start the cluster's processes when this says so. A

@@ -1,4 +1,4 @@
-"""An embedded installation moves to a cluster, while it runs.
+"""An installation moves to a cluster, while it runs: an embedded one, or a cluster to one of a multiple of its partitions.
 
 Facts are copied in rounds, each of which brings what was recorded since the one before; ingest and questions go on. Then
 the installation stops taking anything in (flows/gate.py), the last round brings the little that is left, the catalog
@@ -10,7 +10,7 @@ Readings, roll-ups and the identity index are derived again over there; question
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -23,8 +23,8 @@ from tallystick.flows.derive import usage_from_events
 from tallystick.flows.doctor import question_of_all
 from tallystick.flows.journal import State
 from tallystick.flows.move_rows import Copy, MoveProgress, load
+from tallystick.flows.move_source import Source, source_of
 from tallystick.flows.move_target import Elsewhere, check_counts, check_logs, check_target, hand_over
-from tallystick.flows.sole import sole_recorder
 from tallystick.flows.system import System
 from tallystick.log.checkpoint import SqliteCheckpoint
 from tallystick.metering.meter import Meter
@@ -48,11 +48,17 @@ async def move(
     """Move. Until the catalog and the last facts are over there and counted, nothing is switched over, and whatever
     fails can be done again: it goes on where it was. After that this installation answers questions only, for good.
 
-    Raises Conflict where the target is in use, or this is a cluster itself; Unavailable while a part does not answer;
-    TallystickError (move_differs) where both sides are not the same."""
-    recorder = sole_recorder(system)
-    if system.settings.partitions != 1:
-        raise Conflict("Only an installation with one partition can move.", code="several_partitions")
+    Raises Conflict where the target is in use, or other processes of this installation record; Invalid where its
+    partitions cannot become those of the target; Unavailable while a part does not answer, or events come in by another
+    way; TallystickError (move_differs) where both sides are not the same."""
+    source = source_of(system)
+    if there.partitions % source.partitions:
+        # Only then what is in one partition here is in partitions there that nothing else comes to.
+        raise Invalid(
+            f"This installation has {source.partitions} partitions: it can move to a multiple of that, and "
+            f"{there.partitions} is none.",
+            code="partitions_not_a_multiple",
+        )
     if system.gate.reason is not None:
         raise Conflict(system.gate.reason, code="moved")
     directory = Path(system.settings.data_dir).absolute()
@@ -61,49 +67,50 @@ async def move(
         memory = load(memory_file, there.name)
         begun = bool(memory.ranges or memory.pending)
         rows = await asyncio.to_thread(check_target, there, begun)
-        if not await recorder.wait_until_migrated(system.settings.wait_s_max):
+        if not await system.recorder.wait_until_migrated(system.settings.wait_s_max):
             raise Unavailable("The store does not answer.", retry_after_s=5)
         copy = Copy(
             store=system.store,
             target=there.store,
             partitions=there.partitions,
+            partitions_here=source.partitions,
             checkpoint=memory_file,
             memory=memory,
             progress=progress,
             stopping=stopping,
         )
 
-        async def round_(*, final: bool) -> tuple[State, int]:
-            state, snapshot = await recorder.between_batches(
-                lambda state, _: (state, system.store.snapshot())
-            )
+        async def round_(*, final: bool) -> tuple[Sequence[State], int]:
+            states, snapshot = await source.at_rest(system.store.snapshot)
+            # What each has recorded later the next round brings. In the end nobody records any more.
+            through_us = (max if final else min)(state.recorded_at_us for state in states)
             try:
-                brought = await _in_thread(lambda: copy.round(snapshot, state.recorded_at_us, final=final))
+                brought = await _in_thread(lambda: copy.round(snapshot, through_us, final=final))
             finally:
                 await asyncio.to_thread(system.store.drop_snapshot, snapshot)
             progress.rounds += 1
-            return state, brought
+            return states, brought
 
-        async def compare(state: State) -> None:
-            progress.as_of_us = state.recorded_at_us
+        async def compare(as_of_us: int) -> None:
+            progress.as_of_us = as_of_us
             progress.figures = await _in_thread(
                 lambda: compare_figures(
                     system.store,
                     there.store,
                     system.catalog,
-                    state.recorded_at_us,
+                    as_of_us,
                     rows_max=system.settings.usage_rows_max,
                     stopping=stopping,
                 )
             )
 
         progress.step = "copying facts"
-        state, brought = await round_(final=False)
+        states, brought = await round_(final=False)
         while brought > SMALL_ROWS and progress.rounds < ROUNDS_MAX:
-            state, brought = await round_(final=False)
+            states, brought = await round_(final=False)
         progress.step = "comparing figures"
-        await compare(state)
-        await check_logs(there, rows, state.recorded)
+        await compare(min(state.recorded_at_us for state in states))
+        await check_logs(there, rows, states)
         await round_(final=False)  # what came while figures were compared
         began = time.monotonic()
         progress.step = "read-only: the last events"
@@ -111,19 +118,21 @@ async def move(
             raise Unavailable("Requests under way do not end; nothing was switched over.", retry_after_s=5)
         try:
             await _recorded(system)
-            state, _ = await round_(final=True)
+            states, _ = await round_(final=True)
             progress.step = "read-only: the catalog and the hand-over"
             await asyncio.to_thread(check_counts, there, progress.facts)
             await asyncio.to_thread(there.copy_catalog)
-            await asyncio.to_thread(hand_over, there, state)
+            await _nothing_came(source, system, states)
+            await asyncio.to_thread(hand_over, there, states)
             await asyncio.to_thread(system.gate.close_for_good, there.name)
         except BaseException:
             system.gate.open()
             raise
         progress.read_only_s = time.monotonic() - began
-        _logger.info("moved", to=there.name, position=state.recorded, read_only_s=progress.read_only_s)
+        position = [state.recorded for state in states]
+        _logger.info("moved", to=there.name, position=position, read_only_s=progress.read_only_s)
         progress.step = "handed over; comparing figures as of the last moment"
-        await compare(state)
+        await compare(max(state.recorded_at_us for state in states))
         progress.step = "done"
     finally:
         memory_file.close()
@@ -136,6 +145,16 @@ async def _recorded(system: System) -> None:
         if time.monotonic() > until:
             raise Unavailable("The recorder does not catch up; nothing was switched over.", retry_after_s=5)
         await asyncio.sleep(_POLL_S)
+
+
+async def _nothing_came(source: Source, system: System, states: Sequence[State]) -> None:
+    """Raises Unavailable where events were taken in although this process lets none in: they would stay behind."""
+    now, _ = await source.at_rest(lambda: None)
+    if system.recorder.lag().events or [one.recorded for one in now] != [one.recorded for one in states]:
+        raise Unavailable(
+            "Events still come in by another way: stop all other processes, and sources. Nothing was switched over.",
+            retry_after_s=5,
+        )
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -1,7 +1,8 @@
 """The facts of an installation that moves, copied in rounds (flows/move.py).
 
-A position x of an event whose identity belongs to partition p becomes p << 52 | x: unique and in the same order, so that
-moments, corrections and everything that cites a position stay true.
+A position at place x, of an event whose identity belongs to partition p over there, becomes p << 52 | x: unique, because all
+of p comes from one partition here, and in the same order, so that moments, corrections and everything that cites a
+position stay true.
 
 What has been copied is written down after every range, and a range under way before it: the same rows then go out again
 under the same tokens, which the store drops where it has them.
@@ -17,15 +18,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tallystick.errors import Conflict, Unavailable
+from tallystick.errors import Conflict, TallystickError, Unavailable
 from tallystick.log.checkpoint import Checkpoint
 from tallystick.metering.event import identity_of
-from tallystick.metering.position import LOCAL_BITS, base_of, partitions_of
+from tallystick.metering.position import LOCAL_BITS, PARTITIONS_MAX, base_of, partition_of, partitions_of
 from tallystick.store.interface import FACTS, FactRange, Store
 
 RANGE_POSITIONS = 200_000
 _INSERT_ROWS = 100_000
 _FORMAT = 1
+_LOCAL_BITS = np.uint64(LOCAL_BITS)
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -83,6 +85,7 @@ class Copy:
         store: Store,
         target: Store,
         partitions: int,
+        partitions_here: int = 1,
         checkpoint: Checkpoint,
         memory: Memory,
         progress: MoveProgress,
@@ -91,6 +94,7 @@ class Copy:
         self._store = store
         self._target = target
         self._partitions = partitions
+        self._partitions_here = partitions_here
         self._checkpoint = checkpoint
         self._memory = memory
         self._progress = progress
@@ -147,7 +151,7 @@ class Copy:
                 self._save()
                 rows = self._read(snapshot, table, one.number, after_us, until_us)
                 for number, at in enumerate(range(0, len(rows), _INSERT_ROWS)):
-                    some = moved(rows.slice(at, _INSERT_ROWS), self._partitions)
+                    some = moved(rows.slice(at, _INSERT_ROWS), self._partitions, here=self._partitions_here)
                     token = f"move/{name}/{after_us}/{until_us}/{number}"
                     self._target.insert_facts(table, some, token=token)
                 brought += len(rows)
@@ -172,22 +176,35 @@ class Copy:
     def _forgotten(self, snapshot: str, one: FactRange, through_us: int) -> int:
         """Their moment is the event's own, so what is new is told by position. What they name goes over there too."""
         rows = self._read(snapshot, "forgotten", one.number, -1, through_us)
-        wanted = moved(rows, self._partitions)
-        first = one.number * RANGE_POSITIONS
+        wanted = moved(rows, self._partitions, here=self._partitions_here)
+        if len(rows) == 0:
+            return 0
         present: set[int] = set()
-        for partition in range(self._partitions):
-            base = base_of(partition)
-            for batch in self._target.forgotten(after=base + first, through=base + first + RANGE_POSITIONS):
+        ranges = self._ranges_there(one.number, rows)
+        for after, through in ranges:
+            for batch in self._target.forgotten(after=after, through=through):
                 present.update(batch.column("position").to_pylist())
         positions = _whole(wanted, "position")
         new = wanted.filter(pa.array([int(position) not in present for position in positions]))
         if len(new):
             token = f"move/forgotten/{one.number}/{len(present)}/{len(new)}"
             self._target.insert_facts("forgotten", new, token=token)
-        for partition in range(self._partitions) if len(new) and not self._is_first else ():
-            base = base_of(partition)
-            self._target.delete_forgotten(base + first + 1, base + first + RANGE_POSITIONS)
+        for after, through in ranges if len(new) and not self._is_first else ():
+            self._target.delete_forgotten(after + 1, through)
         return len(new)
+
+    def _ranges_there(self, number: int, rows: pa.Table) -> list[tuple[int, int]]:
+        """Where a range of positions here is over there: behind the first and up to the second. (A range may begin before
+        the partition whose rows are in it.)"""
+        first = number * RANGE_POSITIONS
+        found: list[tuple[int, int]] = []
+        for here in sorted({partition_of(int(position)) for position in _whole(rows, "position")}):
+            after, through = first - base_of(here), first + RANGE_POSITIONS - base_of(here)
+            found += [
+                (base_of(there) + max(after, 0), base_of(there) + through)
+                for there in range(here, self._partitions, self._partitions_here)
+            ]
+        return found
 
     def _staged(self, snapshot: str, found: Sequence[FactRange], through_us: int) -> int:
         rows = pa.concat_tables(
@@ -202,7 +219,7 @@ class Copy:
         for tenant, backfill in backfills:  # of an earlier attempt
             self._target.delete_staged(tenant, backfill)
         for number, at in enumerate(range(0, len(rows), _INSERT_ROWS)):
-            some = moved(rows.slice(at, _INSERT_ROWS), self._partitions)
+            some = moved(rows.slice(at, _INSERT_ROWS), self._partitions, here=self._partitions_here)
             # Never the same token twice: what it stood for was deleted above.
             self._target.insert_facts("staged", some, token=f"move/staged/{time.time_ns()}/{number}")
         return len(rows)
@@ -219,8 +236,9 @@ def _whole(rows: pa.Table, column: str) -> NDArray[np.int64]:
     return rows.column(column).cast(pa.int64(), safe=False).to_numpy()
 
 
-def moved(rows: pa.Table, partitions: int) -> pa.Table:
-    """Rows of a table of facts with the positions they have in a cluster of so many partitions."""
+def moved(rows: pa.Table, partitions: int, *, here: int = 1) -> pa.Table:
+    """Rows of a table of facts with the positions they have in a cluster of so many partitions; `here`: how many there are
+    where they come from. Raises TallystickError where one lies in a partition that its identity is not of."""
     names = rows.column_names
     if "identity" in names:
         identities: list[bytes] = rows.column("identity").to_pylist()
@@ -229,11 +247,18 @@ def moved(rows: pa.Table, partitions: int) -> pa.Table:
         identities = [identity_of(*one) for one in zip(*parts, strict=True)]
     if not identities:
         return rows
-    base = partitions_of(identities, partitions).astype(np.uint64) << np.uint64(LOCAL_BITS)
+    numbers = partitions_of(identities, partitions).astype(np.uint64)
+    base = numbers << _LOCAL_BITS
     for name in ("position", "original", "superseded"):
         if name in names:
             given = rows.column(name).to_numpy()
+            before = (given >> _LOCAL_BITS) % np.uint64(PARTITIONS_MAX)
             # `superseded` 0 names nothing.
-            placed = np.where(given == 0, given, given + base)
+            if np.any((given != 0) & (before != numbers % np.uint64(here))):
+                raise TallystickError(
+                    f"A row lies in a partition that its identity is not of ({name}). Nothing was switched over.",
+                    code="move_differs",
+                )
+            placed = np.where(given == 0, given, given - (before << _LOCAL_BITS) + base)
             rows = rows.set_column(names.index(name), rows.schema.field(name), pa.array(placed, pa.uint64()))
     return rows

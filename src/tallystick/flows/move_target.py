@@ -12,7 +12,7 @@ from tallystick.catalog.partitions import Partition
 from tallystick.errors import Conflict, TallystickError
 from tallystick.flows.journal import State
 from tallystick.log.interface import Log
-from tallystick.metering.position import base_of
+from tallystick.metering.position import base_of, local_of
 from tallystick.store.interface import FACTS, Store
 
 _LEASE_US = 600_000_000
@@ -57,13 +57,20 @@ def check_target(there: Elsewhere, begun: bool) -> Sequence[Partition]:
     return rows
 
 
-async def check_logs(there: Elsewhere, rows: Sequence[Partition], recorded: int) -> None:
-    """The streams of the partitions go on behind `recorded` and hold nothing that anybody could take for new."""
+def _recorded(partition: int, states: Sequence[State]) -> int:
+    """How far a partition over there has recorded. Everything in it comes from one partition here, and keeps its place."""
+    return base_of(partition) + local_of(states[partition % len(states)].recorded)
+
+
+async def check_logs(there: Elsewhere, rows: Sequence[Partition], states: Sequence[State]) -> None:
+    """The streams of the partitions go on behind what is recorded and hold nothing that anybody could take for new.
+    `states`: of the partitions here."""
     for row in rows:
+        recorded = _recorded(row.partition, states)
         # As a recorder will open it, so that the streams are made as they must be.
-        log = await there.open_log(replace(row, recorded=base_of(row.partition) + recorded))
+        log = await there.open_log(replace(row, recorded=recorded))
         try:
-            if log.behind(base_of(row.partition) + recorded):
+            if log.behind(recorded):
                 raise Conflict(
                     f"The log of {there.name} holds events of something else in partition {row.partition}. "
                     "Name an empty stream (log_url, option stream).",
@@ -88,9 +95,9 @@ def check_counts(there: Elsewhere, facts: Mapping[str, int]) -> None:
         )
 
 
-def hand_over(there: Elsewhere, state: State) -> None:
-    """Tell each partition how far it has recorded, as of the moment of this installation. Raises Conflict when somebody
-    has begun to use it."""
+def hand_over(there: Elsewhere, states: Sequence[State]) -> None:
+    """Tell each partition how far it has recorded, as of the last moment of this installation, of whose partitions these
+    are the states. Raises Conflict when somebody has begun to use it."""
     owner = f"move-{time.time_ns()}"
     table = there.coordination.partitions
     for row in table.rows():
@@ -100,20 +107,21 @@ def hand_over(there: Elsewhere, state: State) -> None:
                 f"{there.name} is in use: its partitions have recorders.", code="move_target_taken"
             )
         counts = there.store.partition(row.partition, epoch=epoch).counts()
-        # What retention has deleted belongs to no partition any more; the first one answers for it.
-        first = row.partition == 0
+        # What retention has deleted belongs to no partition any more; the first of those it can be in answers for it.
+        first = row.partition < len(states)
+        state = states[row.partition % len(states)]
         duplicates_gone = state.forgotten_duplicates if first else 0
         conflicts_gone = state.forgotten_conflicts if first else 0
         begun = State(
-            recorded=base_of(row.partition) + state.recorded,
-            recorded_at_us=state.recorded_at_us,
+            recorded=_recorded(row.partition, states),
+            recorded_at_us=max(one.recorded_at_us for one in states),
             events=counts["events"] + counts["forgotten"],
             duplicates=counts["duplicates"] + duplicates_gone,
             conflicts=counts["conflicts"] + conflicts_gone,
             forgotten=counts["forgotten"],
             forgotten_duplicates=duplicates_gone,
             forgotten_conflicts=conflicts_gone,
-            generation=state.generation + 1,
+            generation=max(one.generation for one in states) + 1,
         )
         table.save(row.partition, epoch, msgspec.json.encode(begun))
         table.release(row.partition, epoch)
