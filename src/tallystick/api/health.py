@@ -93,7 +93,10 @@ class Readiness:
         if recorder.fault is not None:
             return {"status": "degraded", "detail": recorder.fault}
         if not recorder.recovered:
-            return {"status": "degraded", "detail": "It has just started and makes ready what it keeps in memory."}
+            return {
+                "status": "degraded",
+                "detail": "It has just started and makes ready what it keeps in memory.",
+            }
         lag = recorder.lag()
         if lag.seconds > LAG_DEGRADED_S:
             return {"status": "degraded", "detail": f"{lag.events} events behind, {lag.seconds:.1f} s."}
