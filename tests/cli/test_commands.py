@@ -347,8 +347,12 @@ def test_doctor_finds_what_is_gone_and_mends_it(tmp_path: Path) -> None:
         server.stop()
     assert json.loads(ok(run("doctor", "--data-dir", directory, "--format", "json")))["healthy"]
     # The recorder is told of one reading more than there is, as if one had been lost.
-    _lose_a_reading(tmp_path / "data")
-    found = run("doctor", "--data-dir", directory, "--format", "json")
+    # A roll-up that looks before the doctor does has the readings made anew: then there is nothing left to find.
+    for _ in range(5):
+        _lose_a_reading(tmp_path / "data")
+        found = run("doctor", "--data-dir", directory, "--format", "json")
+        if found.returncode != 0:
+            break
     assert found.returncode == 1
     assert [one["code"] for one in json.loads(found.stdout)["findings"]] == ["readings_count"]
     ok(run("doctor", "--data-dir", directory, "--mend"))
