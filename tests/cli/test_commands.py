@@ -226,7 +226,12 @@ def test_killed_half_way_and_taken_up(server: Any, tmp_path: Path) -> None:
     }
     for number in (signal.SIGKILL, signal.SIGINT):
         process = subprocess.Popen(
-            [command_path(), *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [command_path(), *arguments],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Whatever a shell starts in the background ignores SIGINT, and so does all that it starts in turn.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert process.stderr is not None
         before = b""
