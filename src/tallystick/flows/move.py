@@ -36,6 +36,8 @@ SMALL_ROWS = 20_000
 MEMORY = "move.sqlite"
 _OUT_S_MAX = 30.0
 _RECORDED_S_MAX = 60.0
+_SOLE_S_MAX = 10.0
+"""Leases of a process that was killed just now are over by then."""
 _POLL_S = 0.02
 T = TypeVar("T")
 
@@ -51,7 +53,7 @@ async def move(
     Raises Conflict where the target is in use, or other processes of this installation record; Invalid where its
     partitions cannot become those of the target; Unavailable while a part does not answer, or events come in by another
     way; TallystickError (move_differs) where both sides are not the same."""
-    source = source_of(system)
+    source = await _sole_source(system, progress, stopping)
     if there.partitions % source.partitions:
         # Only then what is in one partition here is in partitions there that nothing else comes to.
         raise Invalid(
@@ -136,6 +138,22 @@ async def move(
         progress.step = "done"
     finally:
         memory_file.close()
+
+
+async def _sole_source(system: System, progress: MoveProgress, stopping: threading.Event) -> Source:
+    """Raises Conflict where other processes still record partitions after a while."""
+    until, step = time.monotonic() + _SOLE_S_MAX, progress.step
+    while True:
+        try:
+            source = source_of(system)
+        except Conflict:
+            if time.monotonic() > until or stopping.is_set():
+                raise
+            progress.step = "waiting until this process records everything"
+        else:
+            progress.step = step
+            return source
+        await asyncio.sleep(_POLL_S)
 
 
 async def _recorded(system: System) -> None:

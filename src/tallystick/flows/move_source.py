@@ -69,8 +69,7 @@ def source_of(system: System) -> Source:
     here = recording.recorders if isinstance(recording, ClusterRecording) else None
     if here is None:
         raise Conflict(
-            "Other processes record partitions, too. Stop all but this one, wait until it records all of them "
-            "(/health/ready), and ask it again.",
+            "Other processes record partitions, too. Stop all but this one, and ask it again.",
             code="several_partitions",
         )
     return Source(here)
