@@ -4,6 +4,7 @@ Made once for each list of versions and kept in `.cache/clients` of the checkout
 test: what is not shown is not known.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -49,10 +50,14 @@ def node() -> Path:
 def _kept(name: str, content: bytes, make: Any) -> Path:
     place = CACHE / f"{name}-{hashlib.sha256(content).hexdigest()[:12]}"
     done = place / ".done"
-    if not done.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        make(place)
-        done.touch()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Two files of tests may want the same at once, each on a worker of its own.
+    with (CACHE / f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            make(place)
+            done.touch()
     return place
 
 
