@@ -9,15 +9,14 @@ from tallystick.errors import Fault, Invalid
 from tallystick.flows.derive import dimension_values_from_events
 from tallystick.flows.system import System
 from tallystick.flows.usage import (
-    DAYS_30_US,
     UsageAnswer,
     UsageRequest,
+    at_one_moment,
     check_kept,
     from_readings_or_events,
     in_questions,
     moment,
     usage,
-    wait_for_position,
     why_not_kept,
 )
 from tallystick.metering.formula import quotient
@@ -52,17 +51,10 @@ async def overview(system: System, meters: Sequence[Meter], question: UsageReque
     """Ask every one of these meters the same (`question.meter` is not looked at).
 
     Raises Invalid (too_many_rows) when all answers together have more rows than one may have; else as `usage`."""
-    await wait_for_position(system, question.min_position)
-    position, moment_us = system.recorder.position, system.recorder.recorded_at_us
-    to_us = system.clock.now_us() if question.to_us is None else question.to_us
-    from_us = to_us - DAYS_30_US if question.from_us is None else question.from_us
-    frozen = replace(
-        question,
-        from_us=from_us,
-        to_us=to_us,
-        as_of_us=moment_us if question.as_of_us is None else min(question.as_of_us, moment_us),
-        min_position=None,
-    )
+    frozen, position = await at_one_moment(system, question)
+    from_us, to_us = frozen.from_us, frozen.to_us
+    assert from_us is not None
+    assert to_us is not None
     answers: list[UsageAnswer] = []
     rows, rows_max = 0, system.settings.usage_rows_max
     for first in range(0, len(meters), METERS_AT_ONCE):
@@ -105,16 +97,7 @@ async def compared(system: System, question: UsageRequest) -> Compared:
     row's own is cut by the range. Without windows: beside the range of the same length that ends where this one begins.
 
     Both are asked as of the same moment. Groups that only the window before has are not shown."""
-    await wait_for_position(system, question.min_position)
-    position, moment_us = system.recorder.position, system.recorder.recorded_at_us
-    to_us = system.clock.now_us() if question.to_us is None else question.to_us
-    frozen = replace(
-        question,
-        to_us=to_us,
-        from_us=to_us - DAYS_30_US if question.from_us is None else question.from_us,
-        as_of_us=moment_us if question.as_of_us is None else min(question.as_of_us, moment_us),
-        min_position=None,
-    )
+    frozen, position = await at_one_moment(system, question)
     answer = replace(await usage(system, frozen), position=position)
     starts, borders = _windows_and_those_before(system, answer)
     # Windows whose events retention has deleted, in part or all, have no figure to compare with.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from tallystick.flows.system import System
-from tallystick.flows.usage import DAYS_30_US, UsageAnswer, UsageRequest, usage, wait_for_position
+from tallystick.flows.usage import UsageAnswer, UsageRequest, at_one_moment, usage
 from tallystick.metering.meter import Aggregation
 from tallystick.metering.query import UsageRow
 from tallystick.money import ZERO, exactly
@@ -20,16 +20,7 @@ async def usage_with_totals(
     system: System, request: UsageRequest
 ) -> tuple[UsageAnswer, tuple[UsageRow, ...]]:
     """The answer, and the rows of the same question without windows. Raises as `usage`."""
-    await wait_for_position(system, request.min_position)
-    position, moment_us = system.recorder.position, system.recorder.recorded_at_us
-    to_us = system.clock.now_us() if request.to_us is None else request.to_us
-    frozen = replace(
-        request,
-        to_us=to_us,
-        from_us=to_us - DAYS_30_US if request.from_us is None else request.from_us,
-        as_of_us=moment_us if request.as_of_us is None else min(request.as_of_us, moment_us),
-        min_position=None,
-    )
+    frozen, position = await at_one_moment(system, request)
     answer = replace(await usage(system, frozen), position=position)
     if request.window is None:
         return answer, tuple(answer.rows)

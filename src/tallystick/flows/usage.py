@@ -217,6 +217,22 @@ async def wait_for_position(system: System, position: Vector | None) -> None:
         )
 
 
+async def at_one_moment(system: System, request: UsageRequest) -> tuple[UsageRequest, Vector]:
+    """The question with its range and its moment written out, so that several questions made of it see the same; and the
+    position that they are answered at. Raises TimedOut."""
+    await wait_for_position(system, request.min_position)
+    position, moment_us = system.recorder.position, system.recorder.recorded_at_us
+    to_us = system.clock.now_us() if request.to_us is None else request.to_us
+    frozen = replace(
+        request,
+        to_us=to_us,
+        from_us=to_us - DAYS_30_US if request.from_us is None else request.from_us,
+        as_of_us=moment_us if request.as_of_us is None else min(request.as_of_us, moment_us),
+        min_position=None,
+    )
+    return frozen, position
+
+
 async def in_questions(system: System, work: Callable[[], T]) -> T:
     """Run a synchronous call to the store or the catalog in a thread for questions."""
     return await asyncio.get_running_loop().run_in_executor(system.questions, work)
