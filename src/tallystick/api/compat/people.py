@@ -9,6 +9,10 @@ from tallystick.catalog.interface import Actor, Catalog, Customer, CustomerChang
 from tallystick.errors import Conflict, NotFound
 
 PAGE = 1000
+_MADE_MEANWHILE = ("customer_exists", "subject_taken")
+"""How a change is refused when the recorder made a customer of an event between the look and the change."""
+_TRIES = 3
+"""The second look sees what was made meanwhile; the third is for another subject's event just then."""
 
 
 def saved(
@@ -24,6 +28,25 @@ def saved(
     """Make a customer, or change it where it is there: with `upsert` always, otherwise only one that its events made.
 
     A subject that nobody but its own events has claimed, or only a customer that is deleted, moves here. Raises Conflict (customer_exists, subject_taken)."""
+    for _ in range(_TRIES - 1):
+        try:
+            return _saved(catalog, tenant, key, change, upsert=upsert, actor=actor, now_us=now_us)
+        except Conflict as refused:
+            if refused.code not in _MADE_MEANWHILE:
+                raise
+    return _saved(catalog, tenant, key, change, upsert=upsert, actor=actor, now_us=now_us)
+
+
+def _saved(
+    catalog: Catalog,
+    tenant: str,
+    key: str,
+    change: CustomerChange,
+    *,
+    upsert: bool,
+    actor: Actor,
+    now_us: int,
+) -> Customer:
     reassign = _may_take(catalog, tenant, key, change.subjects)
     present = _present(catalog, tenant, key)
     if present is None or present.archived_at_us is not None:
