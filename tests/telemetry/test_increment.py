@@ -74,6 +74,27 @@ def test_a_new_series_of_a_watched_target_counts_in_full() -> None:
     assert book.take(point(2, 4, target="b", attributes={"x": "2", "instance": "b"})) == []
 
 
+SECOND = 1_000_000_000
+
+
+def test_of_replicas_one_is_heard_until_it_is_silent() -> None:
+    def read(at: float, value: int, replica: str) -> Point:
+        return point(int(at * SECOND), value, target="shop", replica=replica)
+
+    book = Book()
+    book.take(read(100, 50, "a"))
+    book.take(read(115, 60, "a"))
+    book.take(read(115.2, 59, "b"))  # its clock is ahead: among the others this would be a reset
+    book.take(read(130, 70, "a"), read(130.2, 69, "b"))
+    assert book.added == 20
+    book.take(read(145.2, 79, "b"))  # a has died
+    book.take(read(160.1, 89, "b"))
+    assert book.added == 39
+    book.take(read(150, 83, "a"), read(165, 92, "a"))  # back, with what it had kept
+    book.take(read(175.2, 99, "b"))
+    assert book.added == 49
+
+
 def test_histograms_and_levels() -> None:
     values = (Decimal("1.5"), Decimal(3))
     book = Book()

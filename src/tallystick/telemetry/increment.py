@@ -4,6 +4,10 @@ A series with a known start counts from 0 at its start (OpenTelemetry, metrics d
 reading counts in full. One whose start is its first reading, or is not known, begins with a baseline that counts nothing;
 but a series that appears at a target that was being watched before began there, and counts in full. A value below the last
 one is a reset, and counts in full. A reading no later than the last one is a repetition, or late: a later one has it already.
+
+Where several replicas read the same counters, their clocks differ, and readings of both between each other would look like
+resets. So one replica is heard for each target, and another takes its place when nothing was heard of it for
+`REPLICA_SILENT_NS` of the readings' own time; what it reads then has all that was counted in between.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,10 +16,14 @@ from decimal import Decimal
 
 from tallystick.telemetry.point import Kind, Point, digest_of
 
+REPLICA_SILENT_NS = 30_000_000_000
+"""As long as Mimir and Cortex wait before another replica is heard."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a series is: the last reading. Of a target: the first time it was seen, without values."""
+    """How far a series is: the last reading. Of a target: the first time it was seen, without values. Of the replicas of a
+    target: the last reading of the one that is heard, and its name as a number."""
 
     time_ns: int
     values: tuple[Decimal, ...] = ()
@@ -33,6 +41,7 @@ def keys_of(points: Iterable[Point]) -> frozenset[str]:
     """The series and targets whose standing `count` needs."""
     keys = {point.series for point in points if point.kind is Kind.CUMULATIVE}
     keys |= {_target_key(point) for point in points if point.kind is Kind.CUMULATIVE and point.target}
+    keys |= {_replica_key(point) for point in points if point.replica}
     return frozenset(keys)
 
 
@@ -45,6 +54,8 @@ def count(
     moved: dict[str, Reached] = {}
     found: list[Counted] = []
     for point in sorted(points, key=lambda one: one.time_ns):
+        if point.replica and not _heard(point, now, moved):
+            continue
         if point.kind is not Kind.CUMULATIVE:
             if point.kind is Kind.GAUGE or any(point.values):
                 found.append(Counted(point, point.values))
@@ -82,6 +93,22 @@ def _watched(point: Point, now: dict[str, Reached], moved: dict[str, Reached]) -
         now[key] = moved[key] = Reached(point.time_ns)
         return False
     return first.time_ns < point.time_ns
+
+
+def _heard(point: Point, now: dict[str, Reached], moved: dict[str, Reached]) -> bool:
+    """Whether it comes from the replica that is heard for its target; the first one is."""
+    key = _replica_key(point)
+    name = Decimal(int(digest_of(point.replica), 16))
+    last = now.get(key)
+    if last is not None and last.values != (name,) and point.time_ns - last.time_ns <= REPLICA_SILENT_NS:
+        return False
+    if last is None or point.time_ns > last.time_ns:
+        now[key] = moved[key] = Reached(point.time_ns, (name,))
+    return True
+
+
+def _replica_key(point: Point) -> str:
+    return digest_of("replica", point.source, point.target)
 
 
 def _target_key(point: Point) -> str:

@@ -20,20 +20,24 @@ SUBJECTS = (
     "service.name",
     "job",
 )
-_LISTS = ("subject", "include", "exclude", "gauges")
+REPLICAS = ("__replica__", "prometheus_replica")
+_LISTS = ("subject", "include", "exclude", "gauges", "replica")
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetryMapping:
     """`subject`: attributes asked in this order, of the reading before those of its resource; `subject_default`: where none
     is there. `include`, `exclude`: metrics by name, with `*`. `types`: event types by metric; otherwise the type is the
-    metric's name. `gauges`: metrics of Prometheus that are levels and wanted; of those only counters are taken otherwise."""
+    metric's name. `gauges`: metrics of Prometheus that are levels and wanted; of those only counters are taken otherwise.
+    `replica`: labels that tell apart several Prometheus that read the same targets (the names are those of Mimir, Cortex and
+    the Prometheus operator): one of them is heard."""
 
     subject: tuple[str, ...] = SUBJECTS
     subject_default: str | None = None
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
     gauges: tuple[str, ...] = ()
+    replica: tuple[str, ...] = REPLICAS
     types: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def wants(self, name: str) -> bool:

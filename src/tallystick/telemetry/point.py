@@ -29,7 +29,8 @@ class Kind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Point:
     """One reading. `values`: of a histogram or a summary its sum and its count, otherwise one value. `start_ns` 0: not known.
-    `target`: whose series it is (Prometheus: job and instance), where a start is never known."""
+    `target`: whose series it is (Prometheus: job and instance), where a start is never known. `replica`: which of several
+    readers of the same counters read it; it is no part of the series."""
 
     source: str
     name: str
@@ -42,6 +43,7 @@ class Point:
     values: tuple[Decimal, ...]
     scope: str = ""
     target: str = ""
+    replica: str = ""
 
     @property
     def series(self) -> str:

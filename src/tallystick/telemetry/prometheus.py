@@ -22,6 +22,7 @@ from tallystick.telemetry.point import TIME_NS_MAX, Kind, Point, check_count
 SOURCE = "prometheus"
 _COUNTERS = ("_total", "_count", "_sum")
 _TARGET = ("job", "instance")
+_CLUSTER = ("cluster", "prometheus")
 _COUNTER_TYPES = frozenset({1, 3, 5})  # COUNTER, HISTOGRAM, SUMMARY
 _GAUGE_TYPE = 2
 
@@ -131,6 +132,11 @@ def _points(
     if kind is None or not mapping.wants(name):
         return
     target = "\0".join(labels.get(each, "") for each in _TARGET)
+    named = [label for label in mapping.replica if label in labels]
+    replica = "\0".join(labels.pop(label) for label in named)
+    if replica:
+        # Replicas of one another have these in common; others may read the same addresses in another place.
+        target = "\0".join((target, *(labels.get(each, "") for each in _CLUSTER)))
     for sample in samples:
         time_ns = sample.timestamp * 1_000_000
         # A stale marker is a NaN: the series has ended.
@@ -147,6 +153,7 @@ def _points(
             time_ns=time_ns,
             values=(Decimal(repr(sample.value)),),
             target=target,
+            replica=replica,
         )
 
 

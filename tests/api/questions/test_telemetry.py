@@ -193,7 +193,7 @@ def test_logs_become_events_once(tenant: Tenant) -> None:
     assert total(tenant, "used") == {None: "12"}
 
 
-def write(tenant: Tenant, at_ms: int, **series: float) -> httpx.Response:
+def write(tenant: Tenant, at_ms: int, also: dict[str, str] | None = None, **series: float) -> httpx.Response:
     request = _WriteRequest()
     for name, value in series.items():
         metric, _, route = name.partition("__")
@@ -201,6 +201,7 @@ def write(tenant: Tenant, at_ms: int, **series: float) -> httpx.Response:
         labels = {"__name__": metric, "job": "shop", "instance": "i", "customer": "acme"} | (
             {"route": route} if route else {}
         )
+        labels |= also or {}
         for label, text in sorted(labels.items()):
             one.labels.add(name=label, value=text)
         one.samples.add(value=value, timestamp=at_ms)
@@ -229,6 +230,21 @@ def test_prometheus_counters_through_restarts(tenant: Tenant) -> None:
     assert total(tenant, "hits") == {None: "15.5"}
     types = {event["type"] for event in tenant.answer("/v1/events?limit=100")["items"]}
     assert types == {"hits_total", "tick"}
+
+
+@pytest.mark.parametrize("label", ["__replica__", "prometheus_replica"])
+def test_two_replicas_of_one_prometheus_count_once(tenant: Tenant, label: str) -> None:
+    tenant.meter(key="hits", event_type="hits_total", aggregation="sum", value="$.value")
+    base = 1_767_225_600_000
+    for step in range(9):
+        for replica, late_ms, lag in (("a", 0, 0), ("b", 700, 1)):
+            if not (replica == "a" and 3 <= step < 7):  # the first one is away for a minute
+                also = {label: replica, "cluster": "eu"}
+                at = base + step * 15_000 + late_ms
+                assert write(tenant, at, also, hits_total=100 + step * 10 - lag).status_code == 204
+    assert total(tenant, "hits") == {None: "79"}  # the second one, which is heard at the end, has read 179
+    sample = next(one for one in tenant.answer("/v1/events?type=hits_total")["items"])
+    assert label not in sample["data"]["attributes"]
 
 
 @pytest.mark.parametrize(
