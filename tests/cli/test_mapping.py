@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -126,6 +127,93 @@ def test_bad_rows_do_not_stop_the_others(tmp_path: Path) -> None:
     made = events_of(ndjson, Mapping(type="t"))
     assert made.numbers == [1, 4]
     assert [(one.row, one.code) for one in made.refused] == [(2, "invalid_json"), (3, "invalid_json")]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.ndjson", '{"subject":"a"}\n'),
+        ("a.json", '[{"subject":"a"}]'),
+        ("a.csv", "subject\na\n"),
+    ):
+        path = tmp_path / name
+        path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+        made = events_of(path, Mapping(type="t"))
+        assert (len(made.lines), made.refused) == (1, []), name
+
+
+def test_what_is_no_utf_8_is_refused_and_not_altered(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    path.write_bytes(b'{"subject":"a"}\n{"subject":"b\xff"}\n{"subject":"c"}\n')
+    made = events_of(path, Mapping(type="t"))
+    assert (made.numbers, [(one.row, one.code) for one in made.refused]) == ([1, 3], [(2, "invalid_json")])
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"subject,note\na,\nb,caf\xe9\nc,\n")
+    made = events_of(path, Mapping(type="t"))
+    assert made.numbers == [2, 4]
+    assert [(one.row, one.code) for one in made.refused] == [(3, "invalid_row")]
+    assert "iconv" in made.refused[0].detail
+    path.write_bytes("subject,note\na,b\n".encode("utf-16"))
+    with pytest.raises(TallystickError, match=r"a\.csv: The first line is not UTF-8"):
+        events_of(path, Mapping(type="t"))
+
+
+def test_one_line_that_cannot_be_read_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallystick.sources.rows.LINE_BYTES_MAX", 40)
+    lines = [
+        '{"subject":"a"}',
+        f'{{"subject":"{"x" * 200}"}}',
+        '{"subject":"c"}',
+        f'{{"subject":"{"y" * 26}"}}',
+    ]
+    path = written(tmp_path, "a.ndjson", "\n".join(lines))
+    made = events_of(path, Mapping(type="t"))
+    assert (made.numbers, [(one.row, one.code) for one in made.refused]) == (
+        [1, 3, 4],
+        [(2, "event_too_large")],
+    )
+    path = written(
+        tmp_path, "a.csv", f'subject,note\na,"two\nlines, ""so"""\nb,"x"y\nc,{"z" * 200}\nd,ok\ne,"open\n'
+    )
+    made = events_of(path, Mapping(type="t"))
+    assert made.numbers == [3, 6]
+    assert [(one.row, one.code) for one in made.refused] == [
+        (4, "invalid_row"),
+        (5, "invalid_row"),
+        (7, "invalid_row"),
+    ]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_are_seen_in_the_first_line(tmp_path: Path, separator: str) -> None:
+    text = 'subject,"a,b;c",n\ns,"x",1\n'.replace('"a,b;c"', "note").replace(",", separator)
+    path = written(tmp_path, "a.csv", text)
+    assert [json.loads(line)["data"] for line in events_of(path, Mapping(type="t")).lines] == [
+        {"note": "x", "n": 1}
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_what_came_before_the_damage_counts(tmp_path: Path, suffix: str) -> None:
+    text = "".join(f'{{"subject":"s{random.Random(n).random()}"}}\n' for n in range(9000)).encode()
+    packed = gzip.compress(text) if suffix == ".gz" else zstandard.compress(text)
+    path = tmp_path / f"a.ndjson{suffix}"
+    path.write_bytes(packed[: len(packed) // 2])
+    rows: list[int] = []
+    with open_rows(str(path), None) as source, pytest.raises(TallystickError, match="cannot be read on"):
+        rows.extend(number for block in source.blocks for number in block.numbers)
+    assert len(rows) % 2000 > 0
+    assert rows == list(range(1, len(rows) + 1))
+
+
+def test_texts_that_parquet_calls_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"subject": [b"a", "ü".encode()], "n": [1, 2]}), path)
+    assert [json.loads(line)["subject"] for line in events_of(path, Mapping(type="t")).lines] == ["a", "ü"]
+    pq.write_table(pa.table({"subject": [b"\xff"]}), path)
+    with pytest.raises(TallystickError, match=r"a\.parquet: Column 'subject' holds bytes"):
+        events_of(path, Mapping(type="t"))
 
 
 def test_a_member_that_stands_twice_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class Collector:
             changed: list[str] = []
             try:
                 with open_rows(str(path), None) as source:
-                    batches = self._batches(source.blocks, known, changed, listing)
+                    batches = self._batches(path, source.blocks, known, changed, listing)
                     sender = Sender(self._api, wait=True, in_flight=self._in_flight)
                     for _, outcome in sender.run(batches):
                         self._count(outcome, counts, rejects)
@@ -97,12 +97,20 @@ class Collector:
         return taken
 
     def _batches(
-        self, blocks: Iterator[Any], known: dict[Identity, str], changed: list[str], listing: IO[str]
+        self,
+        path: Path,
+        blocks: Iterator[Any],
+        known: dict[Identity, str],
+        changed: list[str],
+        listing: IO[str],
     ) -> Iterator[Events]:
         """Events that are new. Those sent before are taken out of `known`, and put into `changed` where they differ."""
         maker = EventMaker(self._mapping)
         for rows in blocks:
-            made = maker.events(rows)
+            try:
+                made = maker.events(rows)
+            except TallystickError as error:
+                raise TallystickError(f"{path}: {error}") from error  # a fault of this object alone
             sifted = sift(made, known)
             for identity, digest in sifted.entries:
                 write_identity(listing, identity, digest)

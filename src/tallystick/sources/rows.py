@@ -7,7 +7,6 @@ makes of a CSV body. `null` and `""` are absent in every format, so that the sam
 import contextlib
 import csv
 import enum
-import gzip
 import io
 import re
 import sys
@@ -23,6 +22,7 @@ import pyarrow.parquet
 import zstandard
 
 from tallystick.errors import TallystickError
+from tallystick.sources.compressed import Counted, decompressed
 
 ROWS_PER_BLOCK = 2000
 LINE_BYTES_MAX = 4 * 1024 * 1024
@@ -32,6 +32,9 @@ CONTENT_CHARACTERS_MAX = 256 * 1024
 """How much is kept of a row that is refused."""
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_QUOTED = re.compile(r'"[^"]*"')
+_ESCAPED = re.compile("[\udc80-\udcff]")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _compute = cast(Any, pyarrow.compute)
 _parquet = cast(Any, pyarrow.parquet)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -126,14 +129,14 @@ def rows_of_stream(
         raise TallystickError(f"{name}: its name does not tell whether it is NDJSON, JSON, CSV or Parquet.")
     if chosen is FileFormat.PARQUET:
         return _parquet_source(name, raw)
-    counted = _Counted(raw)
+    counted = Counted(raw)
     blocks = _READERS[chosen](_plain_stream(counted, name), lambda: counted.read_bytes)
     return RowSource(_guarded(name, blocks), size)
 
 
-def _plain_stream(counted: "_Counted", name: str) -> BinaryIO:
+def _plain_stream(counted: Counted, name: str) -> BinaryIO:
     try:
-        return _decompressed(io.BufferedReader(cast("Any", counted), 1 << 18))
+        return decompressed(io.BufferedReader(cast("Any", counted), 1 << 18))
     except OSError as error:
         raise TallystickError(f"{name} cannot be read: {error}.") from error
 
@@ -141,88 +144,63 @@ def _plain_stream(counted: "_Counted", name: str) -> BinaryIO:
 def _guarded(path: str, blocks: Iterator[Rows]) -> Iterator[Rows]:
     try:
         yield from blocks
-    except (
-        OSError,
-        EOFError,
-        zstandard.ZstdError,
-        csv.Error,
-        UnicodeDecodeError,
-        pa.ArrowException,
-    ) as error:
+    except (OSError, EOFError, zstandard.ZstdError, pa.ArrowException) as error:
         raise TallystickError(f"{path} cannot be read on: {error}.") from error
-
-
-class _Counted(io.RawIOBase):
-    """A raw file that knows how much of it was read."""
-
-    def __init__(self, inner: BinaryIO) -> None:
-        self._inner = inner
-        self.read_bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        piece = self._inner.read(len(buffer))
-        buffer[: len(piece)] = piece
-        self.read_bytes += len(piece)
-        return len(piece)
-
-
-class _Zstandard(io.RawIOBase):
-    """A Zstandard stream of one or more frames. The library's own reader takes a file that was cut off for a whole one."""
-
-    def __init__(self, inner: io.BufferedReader) -> None:
-        self._inner = inner
-        self._frame: Any = None
-        self._plain = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._plain:
-            piece = self._inner.read1(1 << 16)
-            if not piece:
-                if self._frame is not None:
-                    raise EOFError("the file is cut off")
-                return 0
-            self._plain = memoryview(self._decompress(piece))
-        size = min(len(buffer), len(self._plain))
-        buffer[:size] = self._plain[:size]
-        self._plain = self._plain[size:]
-        return size
-
-    def _decompress(self, piece: bytes) -> bytes:
-        plain: list[bytes] = []
-        while piece:
-            if self._frame is None:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            plain.append(self._frame.decompress(piece))
-            if not self._frame.eof:
-                break
-            piece, self._frame = self._frame.unused_data, None
-        return b"".join(plain)
-
-
-def _decompressed(stream: io.BufferedReader) -> BinaryIO:
-    start = stream.peek(4)[:4]
-    if start[:2] == b"\x1f\x8b":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=stream, mode="rb"))
-    if start == b"\x28\xb5\x2f\xfd":
-        return cast("BinaryIO", io.BufferedReader(cast("Any", _Zstandard(stream)), 1 << 18))
-    return stream
+    except TallystickError as error:
+        raise TallystickError(f"{path}: {error}") from error
 
 
 # -- CSV --------------------------------------------------------------------------------------------------------------
+class _Lines:
+    """Lines of a CSV file for `csv.reader`. It may be asked on after it raised for a line that is too long."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._text = io.TextIOWrapper(
+            stream, encoding="utf-8-sig", errors="surrogateescape", newline=""
+        )  # what is no UTF-8 is a fault of its row
+        self._again = ""
+        self.number = 0
+        self.last = ""
+        self.is_utf8 = True
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line, self._again = self._again, ""
+        if not line:
+            line = self._text.readline(LINE_BYTES_MAX + 1)
+            if not line:
+                raise StopIteration
+            self.number += 1
+        self.last = line
+        self.is_utf8 = self.is_utf8 and (line.isascii() or _ESCAPED.search(line) is None)
+        if len(line) > LINE_BYTES_MAX:
+            while line and line[-1] not in "\r\n":
+                line = self._text.readline(LINE_BYTES_MAX)
+            raise csv.Error(f"the line is longer than {LINE_BYTES_MAX:,} characters")
+        return line
+
+    def separator(self) -> str:
+        """What stands between cells: a comma; where the first line has none, the semicolon, tab or bar that it has."""
+        self._again = next(self, "")
+        bare = _QUOTED.sub("", self._again)
+        return next((one for one in ",;\t|" if one in bare), ",")
+
+
 def _csv_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]:
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, strict=True)
+    lines = _Lines(stream)
     csv.field_size_limit(LINE_BYTES_MAX)
-    header = next(reader, None)
+    try:
+        reader = csv.reader(lines, strict=True, delimiter=lines.separator())
+        header = next(reader, None)
+    except csv.Error as error:
+        raise TallystickError(f"The first line cannot be read: {error}.") from error
     if header is None:
         return
     names = [name.strip() for name in header]
+    if not lines.is_utf8 or "\0" in lines.last:
+        raise TallystickError("The first line is not UTF-8. Convert the file, for example with `iconv`.")
     if len(names) > COLUMNS_MAX or len(set(names)) != len(names) or not all(names):
         raise TallystickError(
             f"The first line must name the columns, each once, at most {COLUMNS_MAX}; it is {','.join(header)[:200]!r}."
@@ -230,22 +208,51 @@ def _csv_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]
     cells: list[list[str]] = []
     numbers: list[int] = []
     refused: list[Refused] = []
-    for row in reader:
-        if not row:
-            continue
-        if len(row) != len(names):
-            detail = f"The row has {len(row)} cells; the header has {len(names)}."
-            refused.append(
-                Refused(reader.line_num, "invalid_row", detail, ",".join(row)[:CONTENT_CHARACTERS_MAX])
-            )
-        else:
-            cells.append(row)
-            numbers.append(reader.line_num)
-        if len(cells) + len(refused) >= ROWS_PER_BLOCK:
+    try:
+        for row in _csv_lines(reader, lines, len(names)):
+            if isinstance(row, Refused):
+                refused.append(row)
+            else:
+                cells.append(row)
+                numbers.append(lines.number)
+            if len(cells) + len(refused) >= ROWS_PER_BLOCK:
+                yield _csv_rows(names, cells, numbers, refused, progress())
+                cells, numbers, refused = [], [], []
+    except (OSError, EOFError, zstandard.ZstdError):
+        # What came before the damage counts.
+        if cells or refused:
             yield _csv_rows(names, cells, numbers, refused, progress())
-            cells, numbers, refused = [], [], []
+        raise
     if cells or refused:
         yield _csv_rows(names, cells, numbers, refused, progress())
+
+
+def _csv_lines(reader: Any, lines: _Lines, width: int) -> Iterator[list[str] | Refused]:
+    while True:
+        lines.is_utf8 = True
+        try:
+            row: list[str] | None = next(reader, None)
+        except csv.Error as error:
+            detail = f"The row cannot be read: {error}. A quote within quotes is written twice."
+            yield _refused_row(lines.number, detail, lines.last)
+            continue
+        if row is None:
+            return
+        if not row:
+            continue
+        if len(row) != width:
+            detail = f"The row has {len(row)} cells; the header has {width}."
+            yield _refused_row(lines.number, detail, ",".join(row))
+        elif not lines.is_utf8:
+            detail = "The row is not UTF-8. Convert the file, for example with `iconv`."
+            yield _refused_row(lines.number, detail, ",".join(row))
+        else:
+            yield row
+
+
+def _refused_row(number: int, detail: str, content: str) -> Refused:
+    kept = content[:CONTENT_CHARACTERS_MAX].encode(errors="surrogateescape").decode(errors="replace")
+    return Refused(number, "invalid_row", detail, kept)
 
 
 def _csv_rows(
@@ -280,8 +287,11 @@ def _ndjson_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Ro
         number = 0
         while line := stream.readline(LINE_BYTES_MAX + 1):
             number += 1
-            if len(line) > LINE_BYTES_MAX:
-                raise TallystickError(f"Line {number} is longer than {LINE_BYTES_MAX:,} bytes.")
+            rest = line
+            while len(rest) >= LINE_BYTES_MAX and rest[-1:] != b"\n":
+                rest = stream.readline(LINE_BYTES_MAX)
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
             if line := line.strip():
                 yield number, line
 
@@ -289,7 +299,7 @@ def _ndjson_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Ro
 
 
 def _json_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]:
-    text = stream.read(ARRAY_BYTES_MAX + 1)
+    text = stream.read(ARRAY_BYTES_MAX + 1).removeprefix(_BYTE_ORDER_MARK)
     if len(text) > ARRAY_BYTES_MAX:
         raise TallystickError(
             f"A JSON array of more than {ARRAY_BYTES_MAX:,} bytes is too large; write NDJSON (one object a line)."
@@ -305,37 +315,57 @@ def _json_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows
 def _object_blocks(items: Iterator[tuple[int, bytes]], progress: Callable[[], int]) -> Iterator[Rows]:
     rows = Rows([], {}, objects=[])
     objects: list[bytes] = []
-    for number, text in items:
-        try:
-            members = _object_decoder.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            rows.refused.append(
-                Refused(
-                    number,
-                    "invalid_json",
-                    f"Not a JSON object: {error}.",
-                    text[:CONTENT_CHARACTERS_MAX].decode(errors="replace"),
-                )
-            )
-        else:
-            at = len(rows.numbers)
-            rows.numbers.append(number)
-            objects.append(text)
-            for name, raw in members.items():
-                column = rows.columns.get(name)
-                if column is None:
-                    if len(rows.columns) >= COLUMNS_MAX:
-                        raise TallystickError(f"Row {number}: more than {COLUMNS_MAX} different members.")
-                    column = rows.columns[name] = []
-                if len(column) < at:
-                    column.extend([None] * (at - len(column)))
-                value = bytes(raw).decode(errors="replace")
-                column.append(None if value in ("null", '""') else value)
-        if len(rows.numbers) + len(rows.refused) >= ROWS_PER_BLOCK:
+    try:
+        for number, text in items:
+            members = _members(number, text)
+            if isinstance(members, Refused):
+                rows.refused.append(members)
+            else:
+                _add_members(rows, number, members)
+                objects.append(text)
+            if len(rows.numbers) + len(rows.refused) >= ROWS_PER_BLOCK:
+                yield _even(rows, objects, progress())
+                rows, objects = Rows([], {}), []
+    except (OSError, EOFError, zstandard.ZstdError):
+        # What came before the damage counts.
+        if rows.numbers or rows.refused:
             yield _even(rows, objects, progress())
-            rows, objects = Rows([], {}), []
+        raise
     if rows.numbers or rows.refused:
         yield _even(rows, objects, progress())
+
+
+def _members(number: int, text: bytes) -> dict[str, msgspec.Raw] | Refused:
+    if len(text) > LINE_BYTES_MAX:
+        detail = f"The line is longer than {LINE_BYTES_MAX:,} bytes."
+        return Refused(number, "event_too_large", detail, _kept(text))
+    try:
+        if not text.isascii():
+            text.decode()
+        return _object_decoder.decode(text)
+    except UnicodeDecodeError as error:
+        return Refused(number, "invalid_json", f"Not UTF-8 (byte {error.start}).", _kept(text))
+    except msgspec.DecodeError as error:
+        return Refused(number, "invalid_json", f"Not a JSON object: {error}.", _kept(text))
+
+
+def _kept(text: bytes) -> str:
+    return text[:CONTENT_CHARACTERS_MAX].decode(errors="replace")
+
+
+def _add_members(rows: Rows, number: int, members: dict[str, msgspec.Raw]) -> None:
+    at = len(rows.numbers)
+    rows.numbers.append(number)
+    for name, raw in members.items():
+        column = rows.columns.get(name)
+        if column is None:
+            if len(rows.columns) >= COLUMNS_MAX:
+                raise TallystickError(f"Row {number}: more than {COLUMNS_MAX} different members.")
+            column = rows.columns[name] = []
+        if len(column) < at:
+            column.extend([None] * (at - len(column)))
+        value = bytes(raw).decode()
+        column.append(None if value in ("null", '""') else value)
 
 
 def _even(rows: Rows, objects: list[bytes], progress: int) -> Rows:
@@ -383,6 +413,8 @@ def _arrow_texts(name: str, column: Any) -> list[str | None]:
         return column.cast(pa.string()).to_pylist()
     if pa.types.is_timestamp(kind):
         return [None if text is None else json_string(text) for text in _timestamps(column)]
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        column, kind = _binary_text(name, column), pa.string()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         values = column.to_pylist()
         texts = {value: json_string(value) if value else None for value in set(values)}
@@ -394,6 +426,16 @@ def _arrow_texts(name: str, column: Any) -> list[str | None]:
     raise TallystickError(
         f"Column {name!r} has the type {kind}, which no JSON value stands for; leave it out with --data."
     )
+
+
+def _binary_text(name: str, column: Any) -> Any:
+    """Writers that do not say that their texts are texts are common."""
+    try:
+        return column.cast(pa.binary()).cast(pa.string())
+    except pa.ArrowException:
+        raise TallystickError(
+            f"Column {name!r} holds bytes that are no UTF-8 text; leave it out with --data."
+        ) from None
 
 
 def _nested(name: str, value: Any) -> str:
