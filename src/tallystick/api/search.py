@@ -55,7 +55,7 @@ def reading_value(given: Contribution) -> str | None:
     """A reading's figure as text; the distinct value, for unique_count."""
     if not isinstance(given.reading, Reading):
         return None
-    if given.meter.aggregation is Aggregation.UNIQUE_COUNT:
+    if given.meter.read_as is Aggregation.UNIQUE_COUNT:
         return given.reading.text
     return wire.decimal_text(given.reading.value)
 

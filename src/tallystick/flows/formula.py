@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from tallystick.errors import Fault, Invalid
 from tallystick.flows.system import System
-from tallystick.flows.usage import DAYS_30_US, UsageAnswer, UsageRequest, usage, wait_for_position
+from tallystick.flows.usage import UsageAnswer, UsageRequest, frozen, usage, wait_for_position
 from tallystick.metering.formula import Formula, FormulaRangeError
 from tallystick.metering.meter import ZEROES
 from tallystick.metering.position import Vector, united
@@ -55,7 +55,7 @@ async def formula_usage(
     position, moment_us = system.recorder.position, system.recorder.recorded_at_us
     now_us = system.clock.now_us()
     answers: dict[str, UsageAnswer] = {}
-    asked = {alias: _frozen(question, moment_us, now_us) for alias, question in questions.items()}
+    asked = {alias: frozen(question, moment_us, now_us) for alias, question in questions.items()}
     found = await asyncio.gather(*(usage(system, question) for question in asked.values()))
     for alias, answer in zip(asked, found, strict=True):
         answers[alias] = replace(answer, position=position)
@@ -80,17 +80,6 @@ def check_aligned(questions: Mapping[str, UsageRequest]) -> None:
             faults.append(Fault(f"/meters/{alias}/group_by", "not_aligned", detail))
     if faults:
         raise Invalid(" ".join(fault.detail for fault in faults), code="not_aligned", faults=faults)
-
-
-def _frozen(question: UsageRequest, moment_us: int, now_us: int) -> UsageRequest:
-    to_us = now_us if question.to_us is None else question.to_us
-    return replace(
-        question,
-        to_us=to_us,
-        from_us=to_us - DAYS_30_US if question.from_us is None else question.from_us,
-        as_of_us=moment_us if question.as_of_us is None else min(question.as_of_us, moment_us),
-        min_position=None,
-    )
 
 
 def _joined(

@@ -48,6 +48,8 @@ class UsageRequest:
     as_of_us: int | None = None
     min_position: Vector | None = None
     version: int | None = None
+    now_us: int | None = None
+    """Levels hold and starts time out up to this moment; None: the present one, or `as_of_us` where that is earlier."""
     edges_us: tuple[int, ...] | None = None
     """Windows of the caller's own, from `from_us` to `to_us`, instead of `window`."""
 
@@ -222,15 +224,21 @@ async def at_one_moment(system: System, request: UsageRequest) -> tuple[UsageReq
     position that they are answered at. Raises TimedOut."""
     await wait_for_position(system, request.min_position)
     position, moment_us = system.recorder.position, system.recorder.recorded_at_us
-    to_us = system.clock.now_us() if request.to_us is None else request.to_us
-    frozen = replace(
+    return frozen(request, moment_us, system.clock.now_us()), position
+
+
+def frozen(request: UsageRequest, moment_us: int, now_us: int) -> UsageRequest:
+    """The question as of a published moment. Nothing may have been recorded since long before `now_us`; levels hold and
+    starts time out all the same."""
+    to_us = now_us if request.to_us is None else request.to_us
+    return replace(
         request,
         to_us=to_us,
         from_us=to_us - DAYS_30_US if request.from_us is None else request.from_us,
         as_of_us=moment_us if request.as_of_us is None else min(request.as_of_us, moment_us),
+        now_us=_until(request, now_us),
         min_position=None,
     )
-    return frozen, position
 
 
 async def in_questions(system: System, work: Callable[[], T]) -> T:
@@ -344,10 +352,16 @@ def _query(system: System, meter: Meter, request: UsageRequest) -> UsageQuery:
         limit=request.limit,
         fill_zero=request.fill == "zero",
         as_of_us=moment(system, meter, request.as_of_us),
-        # What has not happened yet is not used yet. Asked as of a moment, that moment was now.
-        now_us=now_us if request.as_of_us is None else min(now_us, request.as_of_us),
+        now_us=_until(request, now_us),
         inner_edges_us=inner,
     )
+
+
+def _until(request: UsageRequest, now_us: int) -> int:
+    """What has not happened yet is not used yet. Asked as of a moment, that moment was now."""
+    if request.now_us is not None:
+        return request.now_us
+    return now_us if request.as_of_us is None else min(now_us, request.as_of_us)
 
 
 def _unknown_dimension(pointer: str, name: str, meter: Meter) -> Invalid:

@@ -254,6 +254,7 @@ class Balances:
                 customers=(asked.customer,),
                 filters=conditions_of(asked.filter),
                 as_of_us=moment_us,
+                now_us=self.system.clock.now_us(),
                 version=meter.version,
             ),
         )

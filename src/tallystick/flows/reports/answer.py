@@ -50,6 +50,7 @@ async def answered(system: System, tenant: str, view: View, at_us: int) -> ViewA
         customers=question.customers or None,
         filters=question.filters,
         as_of_us=system.recorder.recorded_at_us,
+        now_us=system.clock.now_us(),
     )
     if question.formula is not None:
         return await _of_formula(system, view, base, window)
