@@ -74,6 +74,7 @@ def test_errors_are_a_sentence(run: Run, tmp_path: Path) -> None:
         (run("meters", "list", "--url", "nonsense"), "is not a URL"),
         (run("ingest", str(tmp_path / "none.csv")), "cannot be opened"),
         (run("usage", "x", "--filter", "nonsense"), "DIMENSION=VALUE"),
+        (run("forecast", "backtest", "--csv", str(tmp_path / "none")), "there is no"),
         (busy, "--listen"),
         (busy_demo, "--port"),
     ):

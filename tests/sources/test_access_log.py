@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -137,7 +138,31 @@ def test_every_line_once_through_rotations(story: list[tuple[str, int, int | Non
                 if move == "write and rename":
                     write(1)
                 rename()
-                # A rotation is noticed before the next one; a log turned twice unseen has lost its first file.
                 follow(feed, path)
         follow(feed, path)
         assert feed.total() == expected
+
+
+def test_a_log_that_was_rotated_several_times_unseen(tmp_path: Path) -> None:
+    path = tmp_path / "access.log"
+    feed = MemoryFeed(source())
+    (tmp_path / "access.log.4").write_text(line(1000))  # was there before anybody followed
+    os.utime(tmp_path / "access.log.4", (1, 1))
+    path.write_text(line(1))
+    os.utime(path, (10, 10))
+    follow(feed, path)
+    path.write_text(line(1) + line(2))
+    for moment in (20, 30, 40):
+        os.utime(path, (moment, moment))
+        for number in (2, 1):
+            if (one := Path(f"{path}.{number}")).exists():
+                one.rename(f"{path}.{number + 1}")
+        path.rename(f"{path}.1")
+        path.write_text(line(moment))
+    os.utime(path, (50, 50))
+    shutil.copy(path, tmp_path / "access.log-20260101")
+    (tmp_path / "access.log.bak").write_text(line(5000))
+    follow(feed, path)
+    assert feed.total() == 1 + 2 + 20 + 30 + 40
+    follow(feed, path)
+    assert feed.total() == 93

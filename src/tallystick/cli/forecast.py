@@ -178,6 +178,8 @@ def _begun(values: list[float]) -> list[float]:
 
 
 def _of_csv(path: Path, series: str, time: str, value: str | None, length_s: int) -> Series:
+    if not path.exists():
+        raise TallystickError(f"--csv: there is no {path}.")
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise TallystickError(f"{path}: there is no .csv file.")
@@ -218,8 +220,11 @@ def _of_csv(path: Path, series: str, time: str, value: str | None, length_s: int
 
 def _rows(path: Path, series: str, time: str, value: str | None) -> Iterator[tuple[str, int, float]] | None:
     """None where the file has other columns."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header = next(csv.reader(file), [])
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TallystickError(f"{path} cannot be read as CSV: {error}.") from error
     return (
         None
         if {series, time, *((value,) if value else ())} - set(header)

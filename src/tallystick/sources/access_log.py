@@ -40,6 +40,8 @@ _COMBINED = re.compile(
     r"(?P<status>\d{3}) (?P<bytes>\d+|-)"
     r'(?: "(?P<referer>(?:[^"\\]|\\.)*)" "(?P<user_agent>(?:[^"\\]|\\.)*)")?(?P<rest>.*)'
 )
+_ROTATED = re.compile(r"[.-]\d[\d.T_:-]{0,30}")
+"""What log rotation puts behind a name: a number or a date. Compressed files are not read."""
 _REQUEST = re.compile(r"(?P<method>[A-Z]{1,20}) (?P<target>\S+)(?: (?P<protocol>HTTP/\S+))?")
 
 
@@ -150,6 +152,9 @@ class AccessLogRunner:
                 # Its writer goes on for a moment after the file was renamed.
                 if found.st_size > place.offset or self._now_s() - found.st_mtime < QUIET_S:
                     return old, place
+                after = self._rotated_after(found, place)
+                if after is not None:
+                    return after, LogPlace(inode=_inode(after.stat()))
             if stat is None:
                 return None, place
             return self._path, LogPlace(inode=current or "")
@@ -171,14 +176,35 @@ class AccessLogRunner:
 
     def _rotated(self, place: LogPlace) -> Path | None:
         """Where the file is that was followed, by its inode and its beginning."""
-        listed = sorted(self._path.parent.glob(f"{_escaped(self._path.name)}?*"))[:ROTATED_MAX]
-        for path in listed:
+        for path in self._listed():
             try:
                 if _inode(path.stat()) == place.inode and _begins_as(path, place):
                     return path
             except OSError:
                 continue
         return None
+
+    def _rotated_after(self, old: os.stat_result, place: LogPlace) -> Path | None:
+        """The file that was written after the one that was followed, where it was renamed, too, before anybody looked: as
+        after a night without this process. Copies (of the one, or of the one that is written now) are none."""
+        found: list[tuple[int, Path]] = []
+        for path in self._listed():
+            try:
+                stat = path.stat()
+                if (
+                    _ROTATED.fullmatch(path.name.removeprefix(self._path.name))
+                    and stat.st_mtime_ns > old.st_mtime_ns
+                    and stat.st_size
+                    and not _begins_as(path, place)
+                    and not _same_beginning(path, self._path)
+                ):
+                    found.append((stat.st_mtime_ns, path))
+            except OSError:
+                continue
+        return min(found)[1] if found else None
+
+    def _listed(self) -> list[Path]:
+        return sorted(self._path.parent.glob(f"{_escaped(self._path.name)}?*"))[:ROTATED_MAX]
 
 
 def read_combined(line: str) -> dict[str, Any] | None:
@@ -232,6 +258,14 @@ def _begins_as(path: Path, place: LogPlace) -> bool:
     try:
         return not place.head_bytes or _head(path, place.head_bytes) == place.head
     except OSError:
+        return False
+
+
+def _same_beginning(path: Path, other: Path) -> bool:
+    size = min(HEAD_BYTES, path.stat().st_size)
+    try:
+        return other.stat().st_size >= size and _head(path, size) == _head(other, size)
+    except FileNotFoundError:
         return False
 
 

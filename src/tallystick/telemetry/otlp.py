@@ -129,11 +129,16 @@ def read_logs(body: bytes, *, is_json: bool) -> list[Record]:
                         body=_value(one.body, 0) if one.HasField("body") else None,
                         severity=one.severity_text,
                         time_ns=min(one.time_unix_nano or one.observed_time_unix_nano, TIME_NS_MAX),
-                        trace=(one.trace_id + one.span_id).hex(),
+                        trace=_identifier(one.trace_id, is_json) + _identifier(one.span_id, is_json),
                         id=_first(attributes, _EVENT_IDS),
                     )
                 )
     return found
+
+
+def _identifier(read: bytes, is_json: bool) -> str:
+    """In hexadecimal digits. OTLP's JSON has these as such, where JSON of protobuf has base64: so they were read."""
+    return base64.b64encode(read).decode().lower() if is_json else read.hex()
 
 
 def _first(attributes: dict[str, Any], names: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ from google.protobuf.json_format import MessageToDict
 from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, PeriodicExportingMetricReader
@@ -191,6 +192,28 @@ def test_logs_become_events_once(tenant: Tenant) -> None:
         assert answer.status_code == 200
         assert answer.json()["partialSuccess"]["rejectedLogRecords"] == "1"
     assert total(tenant, "used") == {None: "12"}
+
+
+def test_a_log_record_is_the_same_event_from_protobuf_and_json(tenant: Tenant) -> None:
+    request = ExportLogsServiceRequest()
+    one = request.resource_logs.add().scope_logs.add().log_records.add(event_name="job.done")
+    one.time_unix_nano = 1767225601000000000
+    one.trace_id, one.span_id = (
+        bytes.fromhex("5b8efff798038103d269b633813fc60c"),
+        bytes.fromhex("eee19b7ec3c1b174"),
+    )
+    one.attributes.add(key="customer").value.string_value = "acme"
+    headers = {"content-type": "application/x-protobuf"}
+    assert (
+        tenant.send("POST", "/otlp/v1/logs", content=request.SerializeToString(), headers=headers).status_code
+        == 200
+    )
+    record = {"timeUnixNano": "1767225601000000000", "eventName": "job.done", "traceId": one.trace_id.hex().upper(),
+              "spanId": one.span_id.hex(), "attributes": [{"key": "customer", "value": {"stringValue": "acme"}}]}  # fmt: skip
+    answer = tenant.post("/otlp/v1/logs", {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+    assert answer.json() == {}
+    tenant.meter(key="jobs", event_type="job.done", aggregation="count")
+    assert total(tenant, "jobs") == {None: "1"}
 
 
 def write(tenant: Tenant, at_ms: int, also: dict[str, str] | None = None, **series: float) -> httpx.Response:
