@@ -108,7 +108,7 @@ def measured(directory: Path, *, loads: int) -> dict[str, Any]:
         for meter in METERS:  # `bench.fill` makes none
             if server.http.get(f"/v1/meters/{meter['key']}").status_code == 404:
                 server.http.post("/v1/meters", json=meter).raise_for_status()
-        server.wait_until_rolled_up(seconds_max=300)
+        server.wait_until_rolled_up(idle_s=21.0, seconds_max=300)
         with sync_playwright() as playwright:
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
             browser = playwright.chromium.launch(executable_path=program, args=arguments)

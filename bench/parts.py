@@ -45,6 +45,7 @@ class Sizes:
     rolled_up_events: int = 1_000_000  # all of their rows are held in memory
     rolled_up_runs: int = 2
     rolled_up_settle_s: float = 15.0  # longer than the pause between two steps
+    rolled_up_idle_s: float = 21.0  # two intervals of the keeper
     bare_rows: int = 1_000_000
     billing_customers: int = 10_000
     billing_events: int = 10_000_000
@@ -63,7 +64,7 @@ TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
     billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, cluster_nodes=(2,), part_s_max=600.0,
-    rolled_up_events=5_000, rolled_up_runs=1, rolled_up_settle_s=0.1,
+    rolled_up_events=5_000, rolled_up_runs=1, rolled_up_settle_s=0.1, rolled_up_idle_s=0.5,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
 
@@ -214,7 +215,7 @@ def _loaded(bench: Bench, dataset: Dataset) -> None:
     system = "Tallystick" if main else f"Tallystick, {dataset.events:,}"
     with serving(directory) as server:
         _ask(bench, server, dataset, f"{system}, before roll-ups", expected)
-        rolled_up_s = server.wait_until_rolled_up(seconds_max=900)
+        rolled_up_s = server.wait_until_rolled_up(idle_s=sizes.rolled_up_idle_s, seconds_max=900)
         bench.say(f"{dataset.events:,} events: rolled up {rolled_up_s:.0f} s after the first question")
         _ask(bench, server, dataset, system, expected)
         asked_bytes = server.resident_bytes()[0]

@@ -1,7 +1,6 @@
 """Settings → parts, by URL scheme. The only module that names a backend."""
 
 import asyncio
-import contextlib
 import importlib
 import os
 import threading
@@ -82,7 +81,7 @@ from tallystick.payments.interface import InvoiceReceiver
 from tallystick.payments.journal_file import JournalFile
 from tallystick.sources.access_log import AccessLogRunner
 from tallystick.sources.folder import FolderRunner
-from tallystick.sources.interface import Factory, Feed, Runner
+from tallystick.sources.interface import Factory, Feed, Runner, SourceFaultError
 from tallystick.sources.source import Source
 from tallystick.store.clickhouse import ClickHouseStore
 from tallystick.store.interface import Store
@@ -319,7 +318,7 @@ class _Parts:
 
 
 def source_factories(settings: Settings) -> dict[str, Factory]:
-    """What makes a source of each kind run; kinds whose library is not installed are absent."""
+    """What makes a source of each kind run. One whose library is not installed raises SourceFaultError."""
 
     def folder(source: Source, feed: Feed) -> Runner:
         return FolderRunner(source, feed, path_of(settings, feed.tenant, source.settings["dir"]))
@@ -336,18 +335,27 @@ def source_factories(settings: Settings) -> dict[str, Factory]:
 
 
 def _queue_factories() -> dict[str, Factory]:
-    """Of queues and databases. Imported here alone: their libraries are large, and may be absent."""
-    found: dict[str, Factory] = {}
-    for kind, module in (
-        ("kafka", "kafka"),
-        ("nats", "nats"),
-        ("amqp", "amqp"),
-        ("postgres", "postgres_table"),
-        ("postgres_changes", "postgres_changes"),
-    ):
-        with contextlib.suppress(ImportError):
-            found[kind] = importlib.import_module(f"tallystick.sources.{module}").make
-    return found
+    """Of queues and databases. Their libraries are large and may be absent, so each is loaded with the first source of it."""
+    modules = {
+        "kafka": "kafka",
+        "nats": "nats",
+        "amqp": "amqp",
+        "postgres": "postgres_table",
+        "postgres_changes": "postgres_changes",
+    }
+    return {kind: partial(_make_source, module) for kind, module in modules.items()}
+
+
+def _make_source(module: str, source: Source, feed: Feed) -> Runner:
+    try:
+        make: Factory = importlib.import_module(f"tallystick.sources.{module}").make
+    except ImportError as error:
+        raise SourceFaultError(
+            f"Sources of kind {source.kind} need a library that is not installed: pip install "
+            "'tallystick[sources]'.",
+            code="source_kind_missing",
+        ) from error
+    return make(source, feed)
 
 
 def place_of(url: str, *, endpoint: str = "") -> Place:

@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Engine
 
 from tallystick.catalog import cluster_tables, migrations, tables
+from tallystick.catalog.database import newest_revision
 from tallystick.catalog.relational import RelationalCatalog
 
 
@@ -87,3 +88,4 @@ def test_one_head_and_a_plain_line() -> None:
     revisions = [revision.revision for revision in script.walk_revisions()]
     assert script.get_heads() == [revisions[0]]
     assert revisions == sorted(revisions, reverse=True)
+    assert revisions[0] == newest_revision()  # what decides whether there is anything to do

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.loopback import PLAIN
 
 KEY = "dev"
 START_S_MAX = 180
@@ -49,7 +50,7 @@ class Server:
             if found:
                 self.url = found[0]
                 try:
-                    httpx.get(f"{self.url}/health/live", trust_env=False)
+                    httpx.get(f"{self.url}/health/live", verify=PLAIN, trust_env=False)
                 except httpx.TransportError:
                     pass
                 else:
@@ -66,7 +67,11 @@ class Server:
 
     def client(self) -> httpx.Client:
         return httpx.Client(
-            base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=90, trust_env=False
+            base_url=self.url,
+            headers={"authorization": f"Bearer {KEY}"},
+            verify=PLAIN,
+            timeout=90,
+            trust_env=False,
         )
 
     def get(self, path: str, **options: Any) -> Any:

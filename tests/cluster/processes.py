@@ -25,6 +25,7 @@ from tests.cluster.cut import Cable
 from tests.cluster.namespace import Link, Namespace
 from tests.cluster.nats import NatsNode, NatsServers
 from tests.faults.server import KEY, free_port
+from tests.loopback import PLAIN
 
 START_S_MAX = 180.0
 _PR_SET_PDEATHSIG = 1
@@ -91,7 +92,7 @@ class Member:
             if not self.is_running:
                 break
             with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health/live", timeout=2).status_code == 200:
+                if httpx.get(f"{self.url}/health/live", verify=PLAIN, timeout=2).status_code == 200:
                     return
             time.sleep(0.05)
         raise AssertionError(f"{self.name} does not answer:\n{self.log_text()[-3000:]}")
@@ -258,7 +259,9 @@ class Cluster:
         found: Any = None
         while time.monotonic() < until:
             with contextlib.suppress(httpx.HTTPError, ValueError):
-                found = httpx.get(f"{self.of_role('api')[0].url}/health/ready", timeout=10).json()
+                found = httpx.get(
+                    f"{self.of_role('api')[0].url}/health/ready", verify=PLAIN, timeout=10
+                ).json()
                 if found["components"]["recorder"]["status"] == "ok":
                     return
             time.sleep(0.1)
@@ -317,7 +320,7 @@ class Cluster:
         until = time.monotonic() + 180
         while True:
             try:
-                answer = httpx.request(method, url, headers=headers, timeout=30, **options)
+                answer = httpx.request(method, url, headers=headers, verify=PLAIN, timeout=30, **options)
                 if answer.status_code not in (502, 503, 504) or time.monotonic() > until:
                     return answer
             except httpx.TransportError:
@@ -355,6 +358,7 @@ class Cluster:
             content=statement,
             headers={"X-ClickHouse-User": "tallystick", "X-ClickHouse-Key": "front-word"},
             params={"database": self.database},
+            verify=PLAIN,
             timeout=120,
         )
         assert answer.status_code == 200, answer.text

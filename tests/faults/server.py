@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.loopback import PLAIN
 
 KEY = "faults-admin-key-0123456789"
 START_S_MAX = 180.0
@@ -90,7 +91,9 @@ class Server:
             assert self.exit_code is None, f"It ended with {self.exit_code}:\n{self.log_text()[-3000:]}"
             if not is_ready:
                 try:
-                    is_ready = httpx.get(f"{self.url}/health/ready", timeout=5).status_code == 200
+                    is_ready = (
+                        httpx.get(f"{self.url}/health/ready", verify=PLAIN, timeout=5).status_code == 200
+                    )
                 except httpx.TransportError:
                     time.sleep(0.02)
                     continue
@@ -145,14 +148,14 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/live", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}/health/live", verify=PLAIN, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
     # -- asking ------------------------------------------------------------------------------------------------------
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {KEY}", **options.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=60, **options)
+        return httpx.request(method, self.url + path, headers=headers, verify=PLAIN, timeout=60, **options)
 
     def get(self, path: str, **options: Any) -> Any:
         answer = self.request("GET", path, **options)

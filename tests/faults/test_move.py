@@ -19,6 +19,7 @@ from tests.cluster.account import METER, Bookkeeper
 from tests.cluster.load import ClusterClient, Load
 from tests.cluster.processes import Cluster, Member, unusual
 from tests.faults.server import KEY, Server
+from tests.loopback import PLAIN
 from tests.patience import patience
 
 pytestmark = pytest.mark.slow
@@ -233,6 +234,7 @@ def _beside(cluster: Cluster, *, partitions: int) -> dict[str, Any]:
         f"{parts.scheme}://{parts.hostname}:{parts.port}/",
         content="CREATE DATABASE more",
         auth=(parts.username, parts.password),
+        verify=PLAIN,
     )
     assert made.status_code == 200, made.text
     return {
@@ -260,7 +262,7 @@ def _write(to: Path, urls: dict[str, Any]) -> None:
 
 def _ask(member: Member, method: str, path: str, **options: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {KEY}"}
-    return httpx.request(method, member.url + path, headers=headers, timeout=30, **options)
+    return httpx.request(method, member.url + path, headers=headers, verify=PLAIN, timeout=30, **options)
 
 
 def _usage(member: Member, meter: str, **parameters: Any) -> list[dict[str, Any]]:

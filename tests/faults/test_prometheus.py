@@ -18,6 +18,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import start_http_server
 from tests.faults.server import KEY, Server, free_port
+from tests.loopback import PLAIN
 
 KEPT = Path(__file__).parents[2] / ".cache/prometheus/usr/bin/prometheus"
 PROGRAM = (
@@ -108,7 +109,9 @@ remote_write:
     def has_read(self, value: Decimal) -> bool:
         """Whether its last reading of the counter is this."""
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/query?query=hits_total", timeout=5)
+            answer = httpx.get(
+                f"http://127.0.0.1:{self.port}/api/v1/query?query=hits_total", verify=PLAIN, timeout=5
+            )
             results = answer.json()["data"]["result"]
         except (httpx.TransportError, KeyError, ValueError):
             return False

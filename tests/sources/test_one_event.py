@@ -19,6 +19,7 @@ from nats.js.api import StreamConfig
 from tests.catalog.postgres_server import PostgresServer
 from tests.cluster.nats import NatsServers
 from tests.faults.server import KEY, Server
+from tests.loopback import PLAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 HEADERS = {"authorization": f"Bearer {KEY}"}
@@ -49,7 +50,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def ask(server: Server, method: str, path: str, **more: Any) -> Any:
-    answer = httpx.request(method, server.url + path, headers=HEADERS, timeout=90, **more)
+    answer = httpx.request(method, server.url + path, headers=HEADERS, verify=PLAIN, timeout=90, **more)
     assert answer.status_code < 300, answer.text
     return answer.json()
 
@@ -167,6 +168,7 @@ def send_by_vendors(server: Server) -> None:
         f"{server.url}/openmeter/api/v1/events",
         json=[{**event, "id": f"o{n}", "time": begun.format(n), "data": {"value": n}} for n in range(EACH)],
         headers={**HEADERS, "content-type": "application/cloudevents-batch+json"},
+        verify=PLAIN,
         timeout=30,
     ).raise_for_status()
     records = [
@@ -184,6 +186,7 @@ def send_by_vendors(server: Server) -> None:
         f"{server.url}/amberflo/ingest/",
         content=gzip.compress(json.dumps(records).encode()),
         headers={"x-api-key": KEY, "content-encoding": "gzip", "content-type": "application/json"},
+        verify=PLAIN,
         timeout=30,
     ).raise_for_status()
     events = [
@@ -255,6 +258,7 @@ def test_what_a_vendors_route_took_is_one_event_by_every_other_way(
         f"{server.url}/openmeter/api/v1/events",
         content=json.dumps(wrapped),
         headers={**HEADERS, "content-type": "application/cloudevents-batch+json"},
+        verify=PLAIN,
         timeout=30,
     ).raise_for_status()
     directory = server.directory / "sources" / "out"

@@ -1,7 +1,8 @@
 """Puts the HTTP API together: the routes, the framework around them, the shell around that."""
 
+import asyncio
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -131,7 +132,8 @@ def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | No
     )
     published = document(framework)
     framework.state["openapi"] = msgspec.json.encode(published)
-    framework.state["docs"] = pages.page(published).encode()
+    # Made when somebody asks, which few ever do: it takes a tenth of a second.
+    framework.state["docs"] = cache(lambda: pages.page(published).encode())
     return Shell(
         Web(Compat(framework, vendors_of(system.settings)), system.settings),
         ingest,
@@ -270,7 +272,7 @@ async def openapi_json(request: Request[Any, Any, Any]) -> Response[bytes]:
 )
 async def docs_page(request: Request[Any, Any, Any]) -> Response[bytes]:
     return Response(
-        request.app.state["docs"],
+        await asyncio.to_thread(request.app.state["docs"]),
         media_type="text/html",
         headers={"Content-Security-Policy": pages.POLICY},
     )

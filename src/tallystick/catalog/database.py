@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import msgspec
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -19,6 +17,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     literal,
     select,
     text,
@@ -50,6 +49,7 @@ ENQUEUED = "tallystick_enqueued"
 """Noted of a connection in whose transaction deliveries were enqueued (catalog/deliveries.py)."""
 _MIGRATION_LOCK = 0x7A11_571C
 """PostgreSQL's advisory lock that servers take to migrate one after the other."""
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +244,6 @@ class Database:
 
     def migrate(self, revision: str = "head") -> None:
         """Bring the tables up to a revision."""
-        config = Config()
-        # Config reads values through configparser, to which a % in a path would be the start of a variable.
-        config.set_main_option(
-            "script_location", str(Path(__file__).parent / "migrations").replace("%", "%%")
-        )
-        config.set_main_option("path_separator", "os")
         with self._mapped_errors(), self._changing.begin() as connection:
             if self.dialect == "postgresql":
                 # A migration may take longer than any question, and so may waiting for another server's.
@@ -257,8 +251,8 @@ class Database:
                     connection.execute(text(f"SET LOCAL {limit} = 0"))
                 cast("Any", connection.connection.driver_connection).answer_s_max = None
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-            config.attributes["connection"] = connection
-            command.upgrade(config, revision)
+            if revision != "head" or _revision(connection) != newest_revision():
+                _upgrade(connection, revision)
 
     def ping(self) -> None:
         with self.reading() as connection:
@@ -266,6 +260,30 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def newest_revision() -> str:
+    """Of the tables, as the files say it: their names begin with it."""
+    return max(path.name[1:5] for path in (_MIGRATIONS / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    # Loaded where there is something to do: with all migrations it takes longer than any other part of the start.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    # Config reads values through configparser, to which a % in a path would be the start of a variable.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def among(connection: Connection, column: ColumnElement[str], values: Iterable[str]) -> ColumnElement[bool]:

@@ -7,8 +7,6 @@ import typer
 
 from tallystick.cli.client import URL_DEFAULT, Api, Key, Url
 from tallystick.cli.show import TableOrJson, grouped, instant, print_json, print_table, say
-from tallystick.lake.verify import verify as verified
-from tallystick.wiring import place_of
 
 exports_app = typer.Typer(
     name="exports", help="Continuous exports: state, run, verify.", no_args_is_help=True
@@ -72,6 +70,10 @@ def verify(
     ] = "",
 ) -> None:
     """Read manifests and files, and say whether all of it is there as it was written; ends with 1 where it is not."""
+    # With it comes all the server is made of, which takes a second and every help would wait for.
+    from tallystick.lake.verify import verify as verified
+    from tallystick.wiring import place_of
+
     found = verified(place_of(root, endpoint=endpoint))
     for fault in found.faults[:_FAULTS_SHOWN_MAX]:
         say(fault)

@@ -41,6 +41,7 @@ async def run_server(
     settings: Settings, *, when_ready: Callable[["Running", str], Awaitable[None]] | None = None
 ) -> None:
     """Serve until a signal comes. `when_ready` runs beside the server once it answers, and is cancelled with it."""
+    gc.disable()  # until all is there: see below
     # Imported here, so that commands which only talk to a server start in a fraction of the time.
     import uvicorn
 
@@ -57,11 +58,12 @@ async def run_server(
     try:
         url = f"http://{host if ':' not in host else f'[{host}]'}:{listener.getsockname()[1]}"
         _greet(running, url, settings)
-        # Decoding makes many short-lived containers and no cycles: looking for cycles took a fifth of the time.
-        gc.collect()
+        app = create_app(running.system)
+        # Decoding makes many short-lived containers and no cycles: looking for cycles took a fifth of the time. What is
+        # there by now stays, so nobody looks there either; a search for the few cycles in it would take as long as all else here.
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
-        app = create_app(running.system)
+        gc.enable()
         served = app if "api" in roles else Watched(app)
         server = _ending(
             uvicorn.Server(server_config(served, host=host, port=port)), running.system.tails.close

@@ -25,13 +25,21 @@ class Poster:
     def __init__(self, guard: Guard, *, time_s_max: float) -> None:
         self._guard = guard
         self._time_s_max = time_s_max
-        self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(),
-            trust_env=False,  # a proxy would resolve the name again
-            follow_redirects=False,
-            timeout=time_s_max,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-        )
+        self._opened: httpx.AsyncClient | None = None
+
+    async def _client(self) -> httpx.AsyncClient:
+        # Made with the first message: reading the authorities takes a twentieth of a second of every start.
+        context = None if self._opened else await asyncio.to_thread(ssl.create_default_context)
+        if self._opened is None:
+            assert context is not None
+            self._opened = httpx.AsyncClient(
+                verify=context,
+                trust_env=False,  # a proxy would resolve the name again
+                follow_redirects=False,
+                timeout=self._time_s_max,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+            )
+        return self._opened
 
     async def post(
         self,
@@ -50,9 +58,10 @@ class Poster:
             "accept-encoding": "identity",
             **headers,
         }
+        client = await self._client()
         try:
             async with asyncio.timeout(self._time_s_max):
-                return await self._post(url, target, asked, body, now_s)
+                return await self._post(client, url, target, asked, body, now_s)
         except UnusableURL as error:
             return Sent(target, asked, error=error.code, detail=f"The URL {error.detail}")
         except (TimeoutError, httpx.TimeoutException):
@@ -70,11 +79,19 @@ class Poster:
                 detail=(str(error) or type(error).__name__)[:ANSWER_BYTES_MAX],
             )
 
-    async def _post(self, url: str, target: str, headers: dict[str, str], body: bytes, now_s: int) -> Sent:
+    async def _post(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        target: str,
+        headers: dict[str, str],
+        body: bytes,
+        now_s: int,
+    ) -> Sent:
         whole = parsed(url)
         addresses = (await self._guard.addresses(whole))[:ADDRESSES_MAX]
         for place, address in enumerate(addresses):
-            request = self._client.build_request(
+            request = client.build_request(
                 "POST",
                 whole.copy_with(host=address),
                 headers={**headers, "host": whole.netloc.decode("ascii")},
@@ -85,7 +102,7 @@ class Poster:
                 },
             )
             try:
-                response = await self._client.send(request, stream=True)
+                response = await client.send(request, stream=True)
             except (httpx.ConnectError, httpx.ConnectTimeout):
                 if place == len(addresses) - 1:
                     raise
@@ -97,7 +114,8 @@ class Poster:
         raise AssertionError("a name has at least one address")
 
     async def close(self) -> None:
-        await self._client.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
         self._guard.close()
 
 

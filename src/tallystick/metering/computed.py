@@ -18,13 +18,12 @@ from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Conte
 from functools import lru_cache
 from typing import Any, TypeGuard
 
-import cel
-
 from tallystick.metering.expression import (
     FUNCTIONS,
     Expression,
     ExpressionEvent,
     Token,
+    compile_cel,
     compile_expression,
     values_of_members,
 )
@@ -107,7 +106,7 @@ def compile_value(expression: str) -> CompiledValue:
     """Compile a value expression, once in a process. Raises ExpressionError with the reason in words."""
     compiled = compile_expression(expression, noun="A value", functions=FUNCTIONS | OWN_FUNCTIONS)
     try:
-        widened: Any = cel.compile(_with_doubles(compiled.tokens))
+        widened = compile_cel(_with_doubles(compiled.tokens))
     except Exception:
         widened = None
     called = frozenset[str](compiled.program.functions())

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-import cel
-
 EXPRESSION_CHARACTERS_MAX = 4096
 COMPREHENSION_CHARACTERS_MAX = 1024
 COMPREHENSION_DATA_BYTES_MAX = 8192
@@ -203,6 +201,13 @@ def _as_seen(data: bytes) -> dict[str, Any]:
     return seen if isinstance(seen, dict) else {}
 
 
+def compile_cel(expression: str) -> Any:
+    """The library's program. Raises whatever it does."""
+    import cel  # it loads a library for terminals, and most processes never meet an expression
+
+    return cel.compile(expression)
+
+
 def compile_expression(expression: str, *, noun: str, functions: frozenset[str] = FUNCTIONS) -> Expression:
     """Compile an expression that may call these functions; `noun` is what to call it in what is said to users.
 
@@ -213,7 +218,7 @@ def compile_expression(expression: str, *, noun: str, functions: frozenset[str] 
             "expression_too_long", f"{noun} has at most {EXPRESSION_CHARACTERS_MAX} characters."
         )
     try:
-        program: Any = cel.compile(expression)
+        program = compile_cel(expression)
         variables = frozenset[str](program.variables())
         called = frozenset[str](program.functions())
     except Exception as error:  # the compiler says what is wrong with whatever exception it has

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from tests.api.compat.isolated import CLIENTS, answer_of, node, python
 from tests.cli.conftest import KEY, Server
+from tests.loopback import PLAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
@@ -43,6 +44,7 @@ def ask(server: Server, key: str) -> Callable[..., Any]:
             method,
             f"{server.url}{path}",
             headers={"authorization": f"Bearer {key}"},
+            verify=PLAIN,
             timeout=30,
             trust_env=False,
             **options,
@@ -219,6 +221,7 @@ def test_one_event_by_every_way(server: Server, key: str, ask: Callable[..., Any
         f"{server.url}/lago/api/v1/events",
         json={"event": sent},
         headers={"authorization": f"Bearer {key}"},
+        verify=PLAIN,
         timeout=30,
     )
     assert answer.status_code == 422

@@ -177,12 +177,6 @@ class SourceKeeper(Keeper[str]):
             check_allowed(settings, tenant, source)
         except Invalid as error:
             raise SourceFaultError(error.detail, code="source_invalid") from error
-        if source.kind not in self._factories:
-            raise SourceFaultError(
-                f"Sources of kind {source.kind} need a library that is not installed: pip install "
-                f"'tallystick[sources]'.",
-                code="source_kind_missing",
-            )
 
         def variable(name: str) -> str:
             return secret_of(self._environment, tenant, name)
