@@ -205,6 +205,11 @@ def test_what_came_before_the_damage_counts(tmp_path: Path, suffix: str) -> None
         rows.extend(number for block in source.blocks for number in block.numbers)
     assert len(rows) % 2000 > 0
     assert rows == list(range(1, len(rows) + 1))
+    altered = bytearray(packed)
+    altered[len(packed) // 2 :] = bytes(len(packed) - len(packed) // 2)
+    path.write_bytes(altered)
+    with pytest.raises(TallystickError, match="cannot be read on"):
+        events_of(path, Mapping(type="t"))
 
 
 def test_texts_that_parquet_calls_bytes(tmp_path: Path) -> None:

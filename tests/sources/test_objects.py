@@ -196,7 +196,8 @@ def test_a_bucket(root: Tenant, s3: Any) -> None:
         "secret_access_key", ""
     ).lower().replace("tallystick_secret_s3", "")
     settled(root, "c", 3)
-    until(lambda: total(root, "sum-c") == 110)
+    # Of the object that is cut off in its last bytes the row before the cut is there, and counts.
+    until(lambda: total(root, "sum-c") == 160)
     letters = until(lambda: root.answer("/v1/dead_letters?source=c")["items"])
     assert [one["code"] for one in letters] == ["unreadable_object"]
     listed = until(lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix="in/refused/").get("Contents"))

@@ -10,6 +10,7 @@ import enum
 import io
 import re
 import sys
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,7 @@ def _plain_stream(counted: Counted, name: str) -> BinaryIO:
 def _guarded(path: str, blocks: Iterator[Rows]) -> Iterator[Rows]:
     try:
         yield from blocks
-    except (OSError, EOFError, zstandard.ZstdError, pa.ArrowException) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
         raise TallystickError(f"{path} cannot be read on: {error}.") from error
     except TallystickError as error:
         raise TallystickError(f"{path}: {error}") from error
@@ -218,8 +219,8 @@ def _csv_blocks(stream: BinaryIO, progress: Callable[[], int]) -> Iterator[Rows]
             if len(cells) + len(refused) >= ROWS_PER_BLOCK:
                 yield _csv_rows(names, cells, numbers, refused, progress())
                 cells, numbers, refused = [], [], []
-    except (OSError, EOFError, zstandard.ZstdError):
-        # What came before the damage counts.
+    except EOFError:
+        # Cut off: what came before counts. Where bytes are others than they were, the block at hand is in doubt.
         if cells or refused:
             yield _csv_rows(names, cells, numbers, refused, progress())
         raise
@@ -326,8 +327,8 @@ def _object_blocks(items: Iterator[tuple[int, bytes]], progress: Callable[[], in
             if len(rows.numbers) + len(rows.refused) >= ROWS_PER_BLOCK:
                 yield _even(rows, objects, progress())
                 rows, objects = Rows([], {}), []
-    except (OSError, EOFError, zstandard.ZstdError):
-        # What came before the damage counts.
+    except EOFError:
+        # Cut off: what came before counts. Where bytes are others than they were, the block at hand is in doubt.
         if rows.numbers or rows.refused:
             yield _even(rows, objects, progress())
         raise
