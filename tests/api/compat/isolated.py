@@ -25,9 +25,10 @@ def python(requirements: str) -> Path:
     listed = CLIENTS / f"{requirements}.txt"
 
     def make(place: Path) -> None:
-        _run([sys.executable, "-m", "venv", str(place)], INSTALL_S_MAX)
-        pip = [str(place / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _run([*pip, "-r", str(listed)], INSTALL_S_MAX)
+        # By the pip that is here, and compiling nothing: most of what comes along is never loaded.
+        _run([sys.executable, "-m", "venv", "--without-pip", str(place)], INSTALL_S_MAX)
+        pip = [sys.executable, "-m", "pip", "--python", str(place), "--disable-pip-version-check"]
+        _run([*pip, "install", "--quiet", "--no-compile", "-r", str(listed)], INSTALL_S_MAX)
 
     return _kept(requirements, listed.read_bytes(), make) / "bin/python"
 
