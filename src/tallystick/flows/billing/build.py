@@ -54,6 +54,10 @@ class Earlier:
     """What was billed late for its lines, or (below zero) given back by notes."""
     notes: tuple[tuple[str, str], ...] = ()
     """Its credit notes that were not void, (id, document): only where what changes is given back by notes."""
+    course: tuple[str, str, tuple[str, ...]] = ("", "", ())
+    """Whom and what it was made for: the subscription's text, the zone, the customers."""
+    position: str = ""
+    """What had been recorded when it was made."""
 
 
 @dataclass(frozen=True, slots=True)

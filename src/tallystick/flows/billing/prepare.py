@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from tallystick.billing.invoice import time_text
 from tallystick.billing.item import item_of
-from tallystick.billing.kept import subscription_of
+from tallystick.billing.kept import subscription_of, subscription_text
 from tallystick.billing.progressive import Part
 from tallystick.billing.subscription import Subscription
 from tallystick.billing.terms import NO_TERMS, parse_terms
@@ -16,6 +17,7 @@ from tallystick.catalog.charging import KeptNote
 from tallystick.errors import NotFound
 from tallystick.flows.billing.basis import basis_of, sums_by_line
 from tallystick.flows.billing.build import Earlier, Job, Known
+from tallystick.flows.billing.gather import Settled
 from tallystick.flows.billing.parts import billing_of, plans_of
 from tallystick.flows.system import System
 
@@ -134,6 +136,21 @@ def _parts(
     )
 
 
+def without_standing(jobs: Sequence[Job], settled: Settled) -> list[Job]:
+    """The jobs without the earlier invoices that cannot have changed: nothing was recorded since, and the subscription is
+    the one it was. Closing many periods at once would otherwise ask for each of them again at each that follows."""
+    made: list[Job] = []
+    for job in jobs:
+        course = (subscription_text(job.subscription), job.timezone, job.members) if job.earlier else None
+        changed = tuple(
+            one
+            for one in job.earlier
+            if one.late or one.position != settled.position or one.course != course
+        )
+        made.append(replace(job, earlier=changed))
+    return made
+
+
 def earlier_of(invoice: KeptInvoice, late: Mapping[str, Decimal], notes: Sequence[KeptNote] = ()) -> Earlier:
     basis = basis_of(invoice.basis)
     return Earlier(
@@ -145,6 +162,8 @@ def earlier_of(invoice: KeptInvoice, late: Mapping[str, Decimal], notes: Sequenc
         basis.fingerprint,
         dict(late),
         tuple((note.id, note.document) for note in notes),
+        (basis.subscription, basis.timezone, basis.members),
+        json.loads(invoice.document)["position"],
     )
 
 

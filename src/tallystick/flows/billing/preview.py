@@ -9,7 +9,7 @@ from tallystick.errors import NotFound
 from tallystick.flows.billing.build import Built, Job, build, want
 from tallystick.flows.billing.gather import Settled, Wanted, gather
 from tallystick.flows.billing.parts import billing_of, plans_of
-from tallystick.flows.billing.prepare import jobs_of
+from tallystick.flows.billing.prepare import jobs_of, without_standing
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -45,6 +45,8 @@ async def preview(
     settled = Settled(
         system.recorder.recorded_at_us if as_of_us is None else as_of_us, token_of(system.recorder.position)
     )
+    if as_of_us is None:
+        jobs = without_standing(jobs, settled)
     wanted = Wanted()
     for job in jobs:
         want(job, wanted)

@@ -25,7 +25,7 @@ from tallystick.flows.billing.closing import (
 )
 from tallystick.flows.billing.gather import Answers, Settled, Wanted, gather, settle
 from tallystick.flows.billing.parts import billing_of
-from tallystick.flows.billing.prepare import jobs_of
+from tallystick.flows.billing.prepare import jobs_of, without_standing
 from tallystick.flows.billing.taxing import taxed
 from tallystick.flows.billing.thresholds import cut
 from tallystick.flows.billing.top_ups import bill_top_ups
@@ -117,6 +117,7 @@ async def finalize(system: System, tenant: str, name: str, *, actor: Actor) -> K
     boundaries = {kept.id: invoice.boundary_us}
     jobs = await in_questions(system, lambda: jobs_of(system, tenant, [kept], boundaries))
     settled = await settle(system)
+    jobs = without_standing(jobs, settled)
     answers = await _answers(system, tenant, jobs, settled)
     now_us = system.clock.now_us()
     built = await in_questions(system, lambda: build(jobs[0], answers, settled))
@@ -161,6 +162,7 @@ async def _close(
     settled = await settle(system)
     try:
         jobs = await in_questions(system, lambda: jobs_of(system, tenant, kept, boundaries))
+        jobs = without_standing(jobs, settled)
         answers = await _answers(system, tenant, jobs, settled)
     except (Unavailable, TimedOut):
         raise
