@@ -131,7 +131,7 @@ def split_money(total: Decimal, weights: Sequence[Decimal], currency: str) -> tu
     By largest remainder: everyone gets the whole minor units of his share, what is left goes one by one to the largest
     fractions, of equal ones to the first. All weights 0: as if they were equal.
     """
-    return split(total, weights, minor_unit(currency))
+    return tuple(round_money(part, currency) for part in split(total, weights, minor_unit(currency)))
 
 
 def split(total: Decimal, weights: Sequence[Decimal], quantum: Decimal) -> tuple[Decimal, ...]:

@@ -194,6 +194,7 @@ def test_a_split_loses_nothing(weights: list[Decimal], units: int, currency: str
         exact = Fraction(total) * (Fraction(weight) / whole if whole else Fraction(1, len(weights)))
         assert abs(Fraction(part) - exact) < Fraction(1, 10**exponent)
         assert round_money(part, currency) == part
+    assert all(part.as_tuple().exponent == -exponent for part in parts)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=20, min_value=-(10**15), max_value=10**15))

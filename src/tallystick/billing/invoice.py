@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from tallystick.billing.below_zero import above_zero
 from tallystick.billing.charge import Tiers
 from tallystick.billing.due import Item, PlanShare
 from tallystick.billing.kept import canonical
@@ -97,7 +98,7 @@ def lines_of(item: Item, usage: Sequence[Usage], currency: str) -> tuple[Line, .
         rated, quantity = _rate_fee(charge.price, item.levels, adjustments)
         return (_line(item, "fee", rated, quantity, currency),)
     if not charge.group_by:
-        return (_line(item, "usage", rate(charge.price, usage, adjustments), _total(usage), currency),)
+        return (_line(item, "usage", _rate_usage(charge.price, usage, adjustments), _total(usage), currency),)
     groups: dict[Group, list[Usage]] = {}
     for part in usage:
         own = tuple((name, part.dimension(name)) for name in charge.group_by)
@@ -107,10 +108,18 @@ def lines_of(item: Item, usage: Sequence[Usage], currency: str) -> tuple[Line, .
         return (_line(item, "usage", rate(charge.price, (), adjustments), ZERO, currency),)
     if charge.tiers is Tiers.GROUP:
         return tuple(
-            _line(item, "usage", rate(charge.price, parts, adjustments), _total(parts), currency, group=group)
+            _line(
+                item,
+                "usage",
+                _rate_usage(charge.price, parts, adjustments),
+                _total(parts),
+                currency,
+                group=group,
+            )
             for group, parts in ordered.items()
         )
-    totals = {group: _total(parts) for group, parts in ordered.items()}
+    measured = {group: _total(parts) for group, parts in ordered.items()}
+    totals = {group: max(ZERO, total) for group, total in measured.items()}
     rated, shares = rate_groups(charge.price, totals, adjustments)
     rounded = split_money(
         round_money(rated.amount, currency), [max(ZERO, share) for share in shares.values()], currency
@@ -120,8 +129,8 @@ def lines_of(item: Item, usage: Sequence[Usage], currency: str) -> tuple[Line, .
             _line(
                 item,
                 "usage",
-                Rated.of([Step("share", shares[group], quantity=total)]),
-                total,
+                Rated.of([Step("share", shares[group], quantity=total), *_below(measured[group])]),
+                measured[group],
                 currency,
                 group=group,
             ),
@@ -129,6 +138,17 @@ def lines_of(item: Item, usage: Sequence[Usage], currency: str) -> tuple[Line, .
         )
         for (group, total), one in zip(totals.items(), rounded, strict=True)
     )
+
+
+@exactly
+def _rate_usage(price: Price, parts: Sequence[Usage], adjustments: Adjustments) -> Rated:
+    kept, steps = above_zero(parts)
+    rated = rate(price, kept, adjustments)
+    return Rated.of([*steps, *rated.steps]) if steps else rated
+
+
+def _below(quantity: Decimal) -> tuple[Step, ...]:
+    return (Step("below_zero", ZERO, quantity=quantity),) if quantity < 0 else ()
 
 
 @exactly

@@ -337,17 +337,40 @@ def test_an_invoice_as_csv_and_pdf(tenant: Tenant) -> None:
 
 def test_whom_a_price_has_no_answer_for_holds_nobody_else_up(tenant: Tenant) -> None:
     prepared(tenant)
-    plan(tenant, charges=[USAGE])
+    cells = {"model": "matrix", "dimensions": ["model"], "cells": [{"values": ["small"], "unit_amount": "1"}]}
+    plan(tenant, charges=[{**USAGE, "price": cells}])
     tenant.post("/v1/customers", {"key": "other"})
     broken, _ = subscribed(tenant), subscribed(tenant, customer="other")
-    tenant.record(event("a", -5))
+    tenant.record(event("a", 5, model="large"))
     report = tenant.post("/v1/billing/run", {"at": AUGUST}).json()
     assert report["closed"] == 1
     assert [(one["subscription"], one["code"]) for one in report["failed"]] == [
-        (broken["id"], "negative_quantity")
+        (broken["id"], "no_matching_cell")
     ]
-    tenant.record(event("b", 5))
+    tenant.post("/v1/events/corrections", {"reason": "a test", "retract": [{"source": "/", "id": "a"}]})
     assert run(tenant, AUGUST)["closed"] == 1
+
+
+def test_usage_below_zero_is_billed_as_none_and_shown(tenant: Tenant) -> None:
+    """More was taken back in the period than was used in it: the line stands, at nothing, and the invoice is made."""
+    prepared(tenant)
+    flat_first = {"model": "graduated", "tiers": [{"up_to": None, "unit_amount": "1", "flat_amount": "2"}]}
+    per_payment = {"model": "percentage", "rate": "10", "fixed_amount": "1"}
+    charges = [FEE, {**USAGE, "price": flat_first}, {**USAGE, "key": "share", "price": per_payment}]
+    plan(tenant, charges=charges)
+    subscribed(tenant)
+    tenant.record(event("a", 3), event("b", -8))
+    foreseen = tenant.post("/v1/customers/acme/invoices/preview", {"at": AUGUST}).json()
+    run(tenant, "2026-08-01T01:00:00Z")
+    (one,) = invoices(tenant)
+    assert foreseen["lines"] == one["lines"]
+    usage = [line for line in one["lines"] if line["kind"] == "usage"]
+    assert [(line["quantity"], line["rounded"]) for line in usage] == [("-5", "2.00"), ("-5", "1.00")]
+    assert tenant.answer(f"/v1/invoices/{one['id']}/verify")["verified"]
+    told = tenant.answer(f"/v1/invoices/{one['id']}/lines/{usage[0]['id']}/explain")
+    assert (told["steps"][0]["kind"], told["steps"][0]["quantity"]) == ("below_zero", "-5")
+    assert sum(Decimal(step["amount"]) for step in told["steps"]) == Decimal(told["amount"]) == 2
+    assert tenant.get("/v1/billing/export?format=focus").status_code == 200
 
 
 def test_facts_of_periods_that_are_not_final_are_needed(tenant: Tenant) -> None:

@@ -143,9 +143,7 @@ def without_standing(jobs: Sequence[Job], settled: Settled) -> list[Job]:
     for job in jobs:
         course = (subscription_text(job.subscription), job.timezone, job.members) if job.earlier else None
         changed = tuple(
-            one
-            for one in job.earlier
-            if one.late or one.position != settled.position or one.course != course
+            one for one in job.earlier if one.late or one.position != settled.position or one.course != course
         )
         made.append(replace(job, earlier=changed))
     return made
