@@ -438,6 +438,14 @@ PAGES = [
     "docs/howto/backup.md",
     "docs/howto/export.md",
     "docs/howto/retention.md",
+    "docs/howto/limits.md",
+    "docs/howto/access.md",
+    "docs/howto/portal.md",
+    "docs/howto/customers.md",
+    "docs/howto/alerts.md",
+    "docs/howto/corrections.md",
+    "docs/howto/backfills.md",
+    "docs/howto/formulas.md",
 ]
 
 
@@ -453,7 +461,7 @@ def test_every_command_of_a_page_works_as_written(server: Any, page: str, tmp_pa
     else:
         blocks = [block for block in blocks if "azure_llm_2023" not in block]
     script = "set -euo pipefail\n" + "\n".join(blocks).replace("http://127.0.0.1:8080", server.url)
-    script = script.replace("curl -s ", "curl -sf ")
+    script = script.replace("curl -s ", "curl -sf ").replace("curl -sS ", "curl -sSf ")
     result = subprocess.run(
         ["bash", "-c", script],
         capture_output=True,
