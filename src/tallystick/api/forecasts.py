@@ -38,7 +38,7 @@ from tallystick.flows.forecast import (
     reach,
 )
 from tallystick.flows.position import token_of
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import definition, in_questions
 from tallystick.forecast.predict import Backtest
 from tallystick.metering.query import Window
 from tallystick.metering.window import zone_of
@@ -276,9 +276,7 @@ async def forecast_of_meter(request: Connection) -> dict[str, Any]:
     if since_us is not None and since_us > system.clock.now_us():
         fields.fault("since", "invalid_time", "since must not lie in the future.")
     fields.close()
-    meter = await in_questions(
-        system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
-    )
+    meter = await in_questions(system, lambda: definition(system, question))
     check_names(fields, question, meter)
     try:
         zone_of(question.timezone)
@@ -297,7 +295,7 @@ async def forecast_of_meter(request: Connection) -> dict[str, Any]:
         include_children=question.include_children,
         filters=question.filters,
         level=level / 100,
-        version=question.version,
+        version=meter.version,
         as_of_us=question.as_of_us,
         min_position=question.min_position,
     )

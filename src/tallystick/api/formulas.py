@@ -33,7 +33,7 @@ from tallystick.api.usage import (
 )
 from tallystick.flows.formula import METERS_MAX, FormulaAnswer, check_aligned, formula_usage
 from tallystick.flows.position import token_of
-from tallystick.flows.usage import UsageRequest, in_questions
+from tallystick.flows.usage import UsageRequest, definition, in_questions
 from tallystick.metering.formula import (
     ALIAS_PATTERN,
     FORMULA_CHARACTERS_MAX,
@@ -256,9 +256,7 @@ async def query_usage(request: Connection) -> Response[bytes]:
         )
     for alias, question in questions.items():
         if question.meter:
-            meter = await in_questions(
-                system, lambda q=question: system.catalog.meter(q.tenant, q.meter, q.version)
-            )
+            meter = await in_questions(system, lambda q=question: definition(system, q))
             check_names(places[alias], question, meter)
             check_kept(system, places[alias], question, meter)
     fields.faults.raise_any()

@@ -1,6 +1,7 @@
 """`GET /v1/usage` (all meters of a customer) and `GET /v1/meters/{key}/rate` (how fast it is used now)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ from tallystick.api.usage import (
 from tallystick.flows.overview import overview, rate
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import definition, in_questions
 from tallystick.metering.meter import Meter
 
 Connection = Request[Any, Any, Any]
@@ -103,6 +104,9 @@ async def usage_of_all(request: Connection) -> Response[bytes]:
     meters, next_cursor = await in_questions(
         system, lambda: _meters(system, who.tenant, named, cursor=cursor, limit=limit)
     )
+    if question.configured_at_us is not None:
+        asked = [replace(question, meter=meter.key) for meter in meters]
+        meters = await in_questions(system, lambda: [definition(system, one) for one in asked])
     for meter in meters:
         check_names(fields, question, meter)
         check_kept(system, fields, question, meter)

@@ -44,7 +44,7 @@ from tallystick.flows.overview import Change, compared
 from tallystick.flows.position import position_of, token_of
 from tallystick.flows.system import System
 from tallystick.flows.totals import usage_with_totals
-from tallystick.flows.usage import DAYS_30_US, UsageRequest, in_questions, usage, why_not_kept
+from tallystick.flows.usage import DAYS_30_US, UsageRequest, definition, in_questions, usage, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.number import number_text
 from tallystick.metering.position import Vector
@@ -75,7 +75,7 @@ def read_request(
 
     `without`: members that mean nothing here; they are not read, so that `fields.close` refuses them."""
     members = {attribute: read(fields) for name, (attribute, read) in MEMBERS.items() if name not in without}
-    return UsageRequest(tenant=tenant, meter=meter, **members)
+    return UsageRequest(tenant=tenant, meter=meter, configured_at_us=members.get("as_of_us"), **members)
 
 
 def _position(fields: Fields) -> Vector | None:
@@ -283,9 +283,7 @@ async def _answer(request: Connection, fields: Fields) -> Response[Any]:
     if sums_up and kind != JSON:
         fields.fault("totals", "invalid_value", "totals are in JSON alone; ask for a file without them.")
     fields.close()
-    meter = await in_questions(
-        system, lambda: system.catalog.meter(who.tenant, question.meter, question.version)
-    )
+    meter = await in_questions(system, lambda: definition(system, question))
     check_against(
         fields, question, meter, now_us=system.clock.now_us(), windows_max=system.settings.usage_windows_max
     )
@@ -384,7 +382,7 @@ _DESCRIPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "`zero`: also windows without usage, for groups that have any row.",
         {"type": "string", "enum": [*_FILLS]},
     ),
-    "as_of": ("System time: answer as it was known then.", TIME),
+    "as_of": ("System time: answer as it was known then, by the definition of that time.", TIME),
     "min_position": ("Wait until this position is recorded: read your own writes.", STRING),
     "version": ("An older version of the meter.", _INTEGER),
     "compare": (

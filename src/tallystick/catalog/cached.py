@@ -88,9 +88,11 @@ class CachedCatalog(RelationalCatalog):
         read = super().customer
         return self._read("subjects", ("customer", tenant, key), lambda: read(tenant, key))
 
-    def children(self, tenant: str, keys: Collection[str]) -> tuple[str, ...]:
+    def children(self, tenant: str, keys: Collection[str], *, at_us: int | None = None) -> tuple[str, ...]:
         read = super().children
         wanted = tuple(sorted(set(keys)))
+        if at_us is not None:
+            return read(tenant, wanted, at_us=at_us)
         if len(wanted) > KEPT_ITEMS_MAX:
             return read(tenant, wanted)
         return self._read("subjects", ("children", tenant, wanted), lambda: read(tenant, wanted))

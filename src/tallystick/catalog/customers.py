@@ -8,7 +8,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, func, insert, or_
 
 from tallystick.catalog import tables
 from tallystick.catalog.cursor import checked_limit, cursor_of, number_of
-from tallystick.catalog.customer_lines import check_depth, check_parent, line_above
+from tallystick.catalog.customer_lines import check_depth, check_parent, children_at, line_above
 from tallystick.catalog.customer_values import checked_values, text_faults
 from tallystick.catalog.database import Change, Database, among, from_json, to_json
 from tallystick.catalog.external_ids import bind_external_ids, owner_of, release_external_ids
@@ -199,10 +199,13 @@ class Customers:
             cursor_of("customers", rows[limit - 1].number) if more else None,
         )
 
-    def children(self, tenant: str, keys: Collection[str]) -> tuple[str, ...]:
+    def children(self, tenant: str, keys: Collection[str], *, at_us: int | None = None) -> tuple[str, ...]:
         asked = sorted(set(keys))
         found: set[str] = set()
         with self._database.reading() as connection:
+            then = None if at_us is None else children_at(connection, tenant, asked, at_us)
+            if then is not None:
+                return tuple(sorted(then))
             for start in range(0, len(asked), _KEYS_PER_SELECT_MAX):
                 some = asked[start : start + _KEYS_PER_SELECT_MAX]
                 top = select(_column.key).where(
@@ -275,11 +278,17 @@ def _adopt(change: Change, present: Customer, target: Customer) -> None:
     if present.key in line_above(connection, tenant, target.key):
         # Else it would be below one of its own children.
         _update(change, tenant, target.key, {"parent": present.parent})
-    connection.execute(
-        update(tables.customers)
-        .where(_column.tenant == tenant, _column.parent == present.key, _column.key != target.key)
-        .values(parent=target.key)
-    )
+    children = (_column.tenant == tenant, _column.parent == present.key, _column.key != target.key)
+    for child in connection.execute(select(_column.key).where(*children)).scalars().all():
+        change.record(
+            ("subjects",),
+            tenant,
+            "customer.change",
+            f"customer/{child}",
+            before={"parent": present.key},
+            after={"parent": target.key},
+        )
+    connection.execute(update(tables.customers).where(*children).values(parent=target.key))
     values = {"parent": target.key, "merged_into": target.key, "archived_at_us": change.now_us}
     _update(change, tenant, present.key, values)
     check_depth(connection, tenant, target.key)

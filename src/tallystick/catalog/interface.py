@@ -562,9 +562,9 @@ class Catalog(Protocol):
         """In the order of their creation; with `archived`, the archived ones as well."""
         ...
 
-    def children(self, tenant: str, keys: Collection[str]) -> tuple[str, ...]:
+    def children(self, tenant: str, keys: Collection[str], *, at_us: int | None = None) -> tuple[str, ...]:
         """Keys of all customers below any of these, however deep, sorted; archived ones too. The keys asked for are in
-        it only when they are below another of them."""
+        it only when they are below another of them. `at_us`: as it was at an earlier moment, out of the audit."""
         ...
 
     def resolve_subjects(self, tenant: str, subjects: Collection[str]) -> dict[str, str]:

@@ -50,6 +50,8 @@ class UsageRequest:
     version: int | None = None
     now_us: int | None = None
     """Levels hold and starts time out up to this moment; None: the present one, or `as_of_us` where that is earlier."""
+    configured_at_us: int | None = None
+    """The meter as it was defined, and the customers below others as they were, at this moment; None: at present."""
     edges_us: tuple[int, ...] | None = None
     """Windows of the caller's own, from `from_us` to `to_us`, instead of `window`."""
 
@@ -129,17 +131,29 @@ async def usage_of(system: System, request: UsageRequest, meter: Meter) -> Usage
 async def prepared(system: System, request: UsageRequest) -> tuple[Meter, UsageQuery, Vector]:
     """The question as the store understands it, as of a moment, and the position it counts up to. Raises as `usage`."""
     await wait_for_position(system, request.min_position)
-    meter = await in_questions(
-        system, lambda: system.catalog.meter(request.tenant, request.meter, request.version)
-    )
+    meter = await in_questions(system, lambda: definition(system, request))
     position = system.recorder.position
     query = _query(system, meter, request)
     if request.customers is not None and request.include_children:
         named = request.customers
-        children = await in_questions(system, lambda: system.catalog.children(request.tenant, named))
+        children = await in_questions(
+            system,
+            lambda: system.catalog.children(request.tenant, named, at_us=request.configured_at_us),
+        )
         query = replace(query, customers=tuple(sorted({*named, *children})))
     check_kept(system, meter, query.from_us)
     return meter, query, position
+
+
+def definition(system: System, request: UsageRequest) -> Meter:
+    """The version asked for. Named by nothing, it is the newest; as of an earlier moment, the one in force then, so that
+    what was answered then is answered again (of a time before the meter, its first). Synchronous. Raises NotFound."""
+    newest = system.catalog.meter(request.tenant, request.meter, request.version)
+    at_us = request.configured_at_us
+    if request.version is not None or at_us is None or newest.created_at_us <= at_us:
+        return newest
+    versions = system.catalog.meter_versions(request.tenant, request.meter)
+    return next((one for one in reversed(versions) if one.created_at_us <= at_us), versions[0])
 
 
 async def dimension_values(

@@ -98,6 +98,7 @@ def test_every_member_arrives() -> None:
         limit=3,
         fill="zero",
         as_of_us=AUGUST_US,
+        configured_at_us=AUGUST_US,
         min_position=(10,),
         version=4,
     )
