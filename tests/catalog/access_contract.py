@@ -181,9 +181,13 @@ class CustomerLifeContract:
         assert [(row.action, row.resource) for row in rows] == [
             ("customer.join", "customer/new"),
             ("customer.merge", "customer/old"),
+            ("customer.change", "customer/mine"),
         ]
+        assert catalog.children(T, ["old"], at_us=NOW_US) == ("mine", "new")
+        assert catalog.children(T, ["new"], at_us=NOW_US + 5) == ("mine", "old")
+        assert catalog.children(T, ["new"], at_us=NOW_US - 1) == ()
         assert catalog.merge_customers(T, "old", "new", actor=BOB, now_us=NOW_US + 6) == joined
-        assert len(catalog.audit(T, AuditSearch(actor="bob")).items) == 2
+        assert len(catalog.audit(T, AuditSearch(actor="bob")).items) == len(rows)
 
     def test_a_merge_that_makes_no_sense_is_refused(self, catalog: Catalog) -> None:
         for key in ("a", "b", "c"):
