@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
+import structlog
 from litestar import Request, Response, post
 from litestar.types import ControllerRouterHandler
 
@@ -38,6 +39,7 @@ _NDJSON = "application/x-ndjson"
 _REASONS_MAX = 3
 _BODY_BYTES = 8 * 1024 * 1024
 
+_logger = structlog.get_logger("telemetry")
 _turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
 
 
@@ -133,6 +135,7 @@ async def otlp_logs(request: Connection) -> Response[bytes]:
             if not mapping.wants(one.name):
                 continue
             if mapping.subject_of(one.attributes, one.resource) is None:
+                system.metrics.events_rejected.labels("missing_subject").inc()
                 refused.append(f"{one.name}: {NO_SUBJECT}")
             else:
                 kept.append(one)
@@ -180,6 +183,10 @@ async def prometheus_write(request: Connection) -> Response[bytes | None]:
 
     written = await in_questions(system, read)
     refused = await _take_points(request, system, written.points)
+    if refused:
+        _logger.warning(
+            "samples_refused", tenant=caller(request).tenant, count=len(refused), why=_words(refused)
+        )
     if not version_2:
         return Response(None, status_code=204)
     # What is left out on purpose counts as taken: a sender takes the difference for lost.
@@ -212,12 +219,15 @@ async def _take_points(request: Connection, system: System, points: Sequence[Poi
     ahead_ns = (system.clock.now_us() + system.settings.future_tolerance_s * 1_000_000) * 1000
     kept: list[Point] = []
     refused: list[str] = []
+    count_refused = system.metrics.events_rejected.labels
     for point in points:
         # Before the series moves: what is refused later would be lost to it.
         if point.time_ns > ahead_ns:
             refused.append(f"{point.name}: {IN_FUTURE}")
+            count_refused("time_in_future").inc()
         elif mapping.subject_of(point.attributes, point.resource) is None:
             refused.append(f"{point.name}: {NO_SUBJECT}")
+            count_refused("missing_subject").inc()
         else:
             kept.append(point)
     key = (id(asyncio.get_running_loop()), tenant)

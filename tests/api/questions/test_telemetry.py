@@ -345,6 +345,19 @@ def test_remote_write_2_tells_what_was_taken_and_is_one_series_with_1(tenant: Te
     assert nobody.headers["x-prometheus-remote-write-samples-written"] == "0"
 
 
+def test_samples_that_version_1_drops_are_counted(live: Live, tenant: Tenant) -> None:
+    def refused(code: str) -> float:
+        for line in live.send("GET", "/metrics").text.splitlines():
+            if line.startswith(f'tallystick_events_rejected_total{{reason="{code}"}}'):
+                return float(line.split()[-1])
+        return 0
+
+    nobody, ahead = refused("missing_subject"), refused("time_in_future")
+    assert write(tenant, 1_767_225_600_000, {"customer": "", "job": ""}, hits_total=1).status_code == 204
+    assert write(tenant, 4_000_000_000_000, hits_total=1).status_code == 204
+    assert (refused("missing_subject"), refused("time_in_future")) == (nobody + 1, ahead + 1)
+
+
 def test_remote_write_2_that_cannot_be_read(tenant: Tenant) -> None:
     headers = {
         "content-encoding": "snappy",
