@@ -9,7 +9,7 @@ from tallystick.errors import Invalid
 from tallystick.metering.meter import PERCENTILES, SERIES, Aggregation
 from tallystick.metering.query import UsageQuery, UsageRow
 from tallystick.store.interface import RollupView
-from tallystick.store.question.ask import totals, window_indexes, windows
+from tallystick.store.question.ask import Group, totals, window_indexes, windows
 from tallystick.store.question.bound import Bound, Statement
 from tallystick.store.question.condition import conditions
 from tallystick.store.question.figure import WEIGHED, figure, zero
@@ -23,7 +23,6 @@ VALUES_MAX = 20_000_000
 _WEIGHED_CUSTOMERS_MAX = 100
 
 Rows = Callable[[str, dict[str, Any]], list[tuple[Any, ...]]]
-Group = tuple[str | None, ...]
 
 
 def answer(
@@ -146,7 +145,7 @@ def _windows(rows: Rows, asked: Asked, rows_max: int) -> list[UsageRow]:
         ranked = rows(ranking.sql, ranking.parameters)
         _check_rows(len(ranked), rows_max)
         ranks = {tuple(row[1:]): rank for rank, row in enumerate(ranked)}
-    statement = windows(asked, rows_max=rows_max)
+    statement = windows(asked, rows_max=rows_max, ranked=None if ranks is None else tuple(ranks))
     answered = rows(statement.sql, statement.parameters)
     _check_rows(len(answered), rows_max)
     indexes = window_indexes(query)

@@ -14,6 +14,11 @@ from tallystick.store.question.rollups import of_rollups
 from tallystick.store.question.series import of_register, of_time_weighted
 from tallystick.store.question.source import Asked, Source, Spans, nullable_groups, of_readings
 
+Group = tuple[str | None, ...]
+
+_NAMED_GROUPS_MAX = 100
+"""Groups that are named in a statement; a limit of more is looked for by the statement itself."""
+
 
 def totals(asked: Asked, *, rows_max: int) -> Statement:
     """(figure, g0, g1, …) over the whole range, in the order the question wants its groups, at most its limit."""
@@ -21,20 +26,25 @@ def totals(asked: Asked, *, rows_max: int) -> Statement:
     return Statement(ranking(asked, bound, rows_max), bound.parameters)
 
 
-def windows(asked: Asked, *, rows_max: int) -> Statement:
-    """(figure, window, g0, g1, …) in no stated order; for window see `window_indexes`."""
+def windows(asked: Asked, *, rows_max: int, ranked: Sequence[Group] | None = None) -> Statement:
+    """(figure, window, g0, g1, …) in no stated order; for window see `window_indexes`. `ranked`: the groups that `totals`
+    has found, where it was asked before: they need not be found again."""
     bound = Bound()
-    return Statement(f"{window_figures(asked, bound, rows_max)} LIMIT {rows_max + 1:d}", bound.parameters)
+    figures = window_figures(asked, bound, rows_max, ranked)
+    return Statement(f"{figures} LIMIT {rows_max + 1:d}", bound.parameters)
 
 
-def window_figures(asked: Asked, bound: Bound, rows_max: int) -> str:
+def window_figures(asked: Asked, bound: Bound, rows_max: int, ranked: Sequence[Group] | None = None) -> str:
     """The same as `windows`, of any number of rows."""
     query = asked.query
     source = _source(asked, bound, query.edges_us)
     kept = ""
-    if query.limit is not None and source.groups:
-        best = ranking(asked, bound, rows_max)
-        kept = f" AND {_encoded(source.groups, nullable_groups(query))} IN (SELECT {same_group(query)} FROM ({best}))"
+    if query.limit is not None and source.groups and (ranked is None or len(ranked) >= query.limit):
+        if ranked is None or len(ranked) > _NAMED_GROUPS_MAX:
+            best = f"SELECT {same_group(query)} FROM ({ranking(asked, bound, rows_max)})"
+        else:
+            best = f"SELECT arrayJoin({_named(ranked, bound)})"
+        kept = f" AND {_encoded(source.groups, nullable_groups(query))} IN ({best})"
     if isinstance(source, Spans):
         return _spread(source, query, bound, kept)
     window = Borders.key(query.edges_us, source.time_us, bound)
@@ -152,6 +162,15 @@ def _selected(groups: Sequence[str]) -> str:
 
 def _listed(keys: Sequence[str]) -> str:
     return "".join(f", {key}" for key in keys)
+
+
+def _named(groups: Sequence[Group], bound: Bound) -> str:
+    """An array of groups, each as `_encoded` writes it."""
+    columns: list[str] = []
+    for values in zip(*groups, strict=True):
+        missing = bound.value([int(value is None) for value in values], "Array(UInt8)")
+        columns.append(f"arrayZip({missing}, {bound.texts([value or '' for value in values])})")
+    return f"arrayZip({', '.join(columns)})" if len(columns) > 1 else columns[0]
 
 
 def _encoded(names: Sequence[str], nullable: Sequence[bool]) -> str:
