@@ -29,11 +29,13 @@ def built(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def get(directory: Path, path: str, method: str = "GET", **settings: Any) -> httpx.Response:
+def get(
+    directory: Path, path: str, method: str = "GET", accept: str = "*/*", **settings: Any
+) -> httpx.Response:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(app=Web(inner, Settings(**settings), directory))  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.request(method, path)
+            return await client.request(method, path, headers={"accept": accept})
 
     return asyncio.run(ask())
 
@@ -53,6 +55,14 @@ def test_every_path_of_a_page_is_answered_with_the_page(built: Path, path: str) 
 )
 def test_every_other_path_is_the_apis(built: Path, path: str) -> None:
     assert get(built, path).text == "the API"
+
+
+def test_a_person_is_told_by_a_page_that_there_is_none(built: Path) -> None:
+    answer = get(built, "/explorer", accept="text/html,application/xhtml+xml")
+    assert (answer.status_code, answer.headers["content-security-policy"]) == (404, POLICY)
+    assert "/assets/a-1.js" in answer.text
+    for path, accept in (("/v1/nothing", "text/html"), ("/explorer", "*/*")):
+        assert get(built, path, accept=accept).text == "the API"
 
 
 def test_only_reading_is_answered_with_a_page(built: Path) -> None:

@@ -131,6 +131,30 @@ def test_a_slow_forecast_moves_nothing(desk: Desk) -> None:
     assert invoices.bounding_box() == before
 
 
+def test_a_customer_is_subscribed_and_leaves_or_stays(desk: Desk) -> None:
+    desk.make("/v1/customers", {"key": "delta", "name": "Delta"})
+    page = desk.open("/customers/delta")
+    page.get_by_role("button", name="Subscribe").click()
+    dialog = page.get_by_role("dialog", name="Subscribe")
+    dialog.get_by_label("Plan").select_option("pro")
+    dialog.get_by_role("button", name="Subscribe").click()
+    row = page.get_by_role("table", name="Subscriptions").get_by_role("row", name="pro")
+    expect(row).to_contain_text("active")
+    expect(page.get_by_role("table", name="Lines of the open period")).to_contain_text("Base fee")
+    row.get_by_role("button", name="End…").click()
+    page.get_by_role("dialog").get_by_role("button", name="End the subscription").click()
+    expect(row.get_by_role("button", name="Keep…")).to_be_visible()
+    made = desk.answer("/v1/subscriptions", customer="delta")["items"][0]
+    assert made["end"] == made["current_period"]["to"] is not None
+    row.get_by_role("button", name="Keep…").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep").click()
+    expect(row.get_by_role("button", name="End…")).to_be_visible()
+    assert desk.answer("/v1/subscriptions", customer="delta")["items"][0]["end"] is None
+    page = desk.open("/plans/pro")
+    expect(page.get_by_role("table", name="Charges")).to_contain_text("up to 1000: 0.0123 USD each")
+    desk.check_figures()
+
+
 def test_a_plan_is_made_and_published(desk: Desk) -> None:
     page = desk.open("/plans")
     page.get_by_role("button", name="New plan").click()

@@ -136,6 +136,15 @@ export function clockText(iso: string, zone: string): string {
   return format(zone, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(iso));
 }
 
+export function isMidnight(iso: string, zone: string): boolean {
+  const parts = partsOf(Date.parse(iso), zone);
+  return parts.hour === 0 && parts.minute === 0 && parts.second === 0;
+}
+
+export function dateText(iso: string, zone: string): string {
+  return format(zone, { day: "numeric", month: "short", year: "numeric" }).format(new Date(iso));
+}
+
 export function dayText(iso: string, zone: string): string {
   return format(zone, { day: "numeric", month: "short" }).format(new Date(iso));
 }

@@ -1,7 +1,8 @@
 """The web pages: what `make web` has built, served beside the API from the package's own directory.
 
 The pages are data in memory. They reach the server as any client does: over the public API, with a key. Only the paths
-below are theirs; every other path is the API's, so a misspelt route stays a 404 and is not answered with a page.
+below are theirs; every other path is the API's, so a misspelt route stays a 404 and is not answered with a page. A person
+who has misspelt a page's path is told so by a page, with that same 404: browsers ask for `text/html`, programs do not.
 """
 
 import mimetypes
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.config import Settings
 from tallystick.errors import Fault, Invalid
@@ -80,10 +81,34 @@ class Web:
                 policy = self._portal_policy if first == "portal" else POLICY
                 await self._send(scope, send, self._page, "no-cache", policy)
                 return
+            elif first != "v1" and _is_browser(scope):
+                await self._inner(scope, receive, self._told_by_page(scope, send))
+                return
         await self._inner(scope, receive, send)
 
+    def _told_by_page(self, scope: Scope, send: Send) -> Send:
+        """Answers as the API does, but for a 404: that is answered with the page, which says so itself."""
+        missing = False
+
+        async def told(message: Message) -> None:
+            nonlocal missing
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                missing = True
+                await self._send(scope, send, self._page, "no-cache", POLICY, status=404)
+            elif not missing:
+                await send(message)
+
+        return told
+
     async def _send(
-        self, scope: Scope, send: Send, file: _File, cache: str, policy: str | None = None
+        self,
+        scope: Scope,
+        send: Send,
+        file: _File,
+        cache: str,
+        policy: str | None = None,
+        *,
+        status: int = 200,
     ) -> None:
         scope["path_template"] = "web"  # type: ignore[typeddict-item]  # what the shell counts it under
         headers = [
@@ -93,8 +118,12 @@ class Web:
         ]
         if policy is not None:
             headers.append((b"content-security-policy", policy.encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": file.content, "more_body": False})
+
+
+def _is_browser(scope: Scope) -> bool:
+    return any(name == b"accept" and b"text/html" in value for name, value in scope["headers"])
 
 
 _LOOSE = ("favicon.svg", "portal.js")

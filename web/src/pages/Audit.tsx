@@ -6,11 +6,21 @@ import { Dialog } from "../components/Dialog";
 import { Find } from "../components/Find";
 import { Json } from "../components/Json";
 import { List } from "../components/List";
+import { PageLink } from "../components/PageLink";
 import { Time } from "../components/Times";
 import { useQuery } from "../router";
 import { client } from "../session";
 
 type Entry = ItemOf<"GET /v1/audit">;
+
+const PLACES: Readonly<Record<string, string>> = { meter: "/meters/", customer: "/customers/", plan: "/plans/", backfill: "/backfills/", invoice: "/invoices/" };
+
+/** Where a resource such as `meter/tokens` is shown. "#": nowhere of its own. */
+function placeOf(resource: string): string {
+  const [kind = "", ...rest] = resource.split("/");
+  const place = PLACES[kind];
+  return place === undefined || rest.length === 0 ? "#" : place + encodeURIComponent(rest.join("/"));
+}
 
 export function Audit() {
   const [picked, setPicked] = useState<Entry | null>(null);
@@ -34,7 +44,7 @@ export function Audit() {
             { name: "When", cell: (entry) => <Time at={entry.at} /> },
             { name: "Who", cell: (entry) => entry.actor },
             { name: "Did", cell: (entry) => <button type="button" class="link" onClick={() => setPicked(entry)}>{entry.action}</button> },
-            { name: "To", cell: (entry) => <code>{entry.resource}</code> },
+            { name: "To", cell: (entry) => <PageLink to={placeOf(entry.resource)}><code>{entry.resource}</code></PageLink> },
             { name: "From", wide: true, cell: (entry) => entry.address ?? "–" },
           ]}
         />

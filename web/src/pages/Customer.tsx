@@ -4,24 +4,28 @@ import type { AnswerOf, ItemOf } from "tallystick";
 import { Problem } from "tallystick";
 import { useState } from "preact/hooks";
 import { useAsk } from "../ask";
+import { Badge } from "../components/Badge";
 import { Chart } from "../components/Chart";
 import { Figure } from "../components/Figure";
 import { PageLink } from "../components/PageLink";
 import { Select } from "../components/Form";
 import { Answered, Empty, Failed, Loading } from "../components/States";
 import { Table } from "../components/Table";
-import { Time } from "../components/Times";
+import { Period, Time } from "../components/Times";
 import { useZone } from "../preferences";
 import { useQuery, withQuery } from "../router";
 import { client, features, may } from "../session";
 import { rangeOf, RANGES, windowText } from "../time";
 import { CustomerForm } from "./customers/CustomerForm";
+import { Subscriptions } from "./customers/Subscriptions";
 import { Group } from "./invoices/InvoiceDocument";
+import { LimitsOf } from "./limits/LimitsOf";
 
 export function CustomerPage({ parameters }: { parameters: Record<string, string> }) {
   const key = parameters["key"] ?? "";
   const asked = useAsk(key, () => client.customers.get(key));
   const [changing, setChanging] = useState(false);
+  const [turn, setTurn] = useState(0);
   return (
     <main id="main" class="page">
       <p class="crumbs"><a href="/customers">Customers</a></p>
@@ -53,8 +57,9 @@ export function CustomerPage({ parameters }: { parameters: Record<string, string
             {may("limits:check") && <Limits customer={key} />}
             {features.has("billing") && may("billing:read") && (
               <>
-                <div class="columns"><Plan customer={key} /><Credits customer={key} /></div>
-                <Open customer={key} />
+                <Subscriptions customer={key} changed={() => setTurn(turn + 1)} />
+                <Credits customer={key} />
+                <Open key={turn} customer={key} />
                 <Items customer={key} />
                 <Invoices customer={key} />
               </>
@@ -72,6 +77,8 @@ function Usage({ customer }: { customer: string }) {
   const [query, setQuery] = useQuery();
   const zone = useZone();
   const range = RANGES_SHOWN.includes(query.get("range") ?? "") ? (query.get("range") as string) : "30d";
+  const meters = useAsk("names of meters", () => client.meters.list({ limit: 1000 }));
+  const nameOf = (meter: string): string => meters.answer?.items.find((one) => one.key === meter)?.name || meter;
   const all = useAsk(`${customer} ${range} ${zone}`, () => client.usage.all({ ...rangeOf(range, zone, Date.now()), customer }));
   const used = all.answer?.items.filter((one) => one.rows.length > 0) ?? [];
   const meter = used.find((one) => one.meter === query.get("meter"))?.meter ?? used[0]?.meter;
@@ -94,18 +101,18 @@ function Usage({ customer }: { customer: string }) {
               pick={(one) => setQuery({ meter: one.meter })}
               picked={(one) => one.meter === meter}
               columns={[
-                { name: "Meter", cell: (one) => <button type="button" class="link" aria-pressed={one.meter === meter} onClick={() => setQuery({ meter: one.meter })}>{one.meter}</button> },
+                { name: "Meter", cell: (one) => <button type="button" class="link" aria-pressed={one.meter === meter} onClick={() => setQuery({ meter: one.meter })}>{nameOf(one.meter)}</button> },
                 { name: "Usage", figure: true, cell: (one) => <Figure value={one.rows[0]?.value} unit={one.unit} /> },
                 { name: "", figure: true, wide: true, cell: (one) => <a href={withQuery("/explore", { meter: one.meter, customer, range })}>Explore</a> },
               ]}
             />
             {drawn.answer === null ? <div class="chart" /> : (
               <Chart
-                title={`${drawn.answer.meter} by ${window}`}
+                title={`${nameOf(drawn.answer.meter)} by ${window}`}
                 height={220}
                 kind="bars"
                 unit={drawn.answer.unit}
-                series={[{ name: drawn.answer.meter, values: drawn.answer.rows.map((row) => row.value) }]}
+                series={[{ name: nameOf(drawn.answer.meter), values: drawn.answer.rows.map((row) => row.value) }]}
                 labels={drawn.answer.rows.map((row) => windowText(row.window_start, window, zone))}
               />
             )}
@@ -116,56 +123,11 @@ function Usage({ customer }: { customer: string }) {
   );
 }
 
-type Standing = ItemOf<"GET /v1/customers/{key}/limits">;
-
 function Limits({ customer }: { customer: string }) {
-  const asked = useAsk(`limits ${customer}`, (signal) => client.customers.limits(customer, signal));
   return (
     <section class="panel">
-      <header><h2>Limits</h2></header>
-      <Answered of={asked}>
-        {(answer) => answer.items.length === 0 ? <Empty title="No limit" /> : (
-          <Table<Standing>
-            caption="Limits"
-            rows={answer.items}
-            rowKey={(one) => one.rule}
-            columns={[
-              { name: "Rule", cell: (one) => <code>{one.rule}</code> },
-              { name: "Of", cell: (one) => one.meter ?? (one.cost ? "cost" : "–") },
-              { name: "Holds", wide: true, cell: (one) => (one.enforce === "hard" ? "hard: refused beyond" : "soft: told of") },
-              { name: "Limit", figure: true, cell: (one) => <Figure value={one.limit} unit={one.currency} /> },
-              { name: "Used", figure: true, cell: (one) => <Figure value={one.used} none={one.known ? "–" : "not known now"} /> },
-              { name: "Held", figure: true, wide: true, cell: (one) => <Figure value={one.held} /> },
-              { name: "Left", figure: true, cell: (one) => <Figure value={one.remaining} /> },
-              { name: "Until", wide: true, cell: (one) => <Time at={one.reset_at} /> },
-            ]}
-          />
-        )}
-      </Answered>
-    </section>
-  );
-}
-
-function Plan({ customer }: { customer: string }) {
-  const asked = useAsk(`plan ${customer}`, () => client.call("GET /v1/subscriptions", { query: { customer } }));
-  return (
-    <section class="panel">
-      <header><h2>Plan</h2></header>
-      <Answered of={asked}>
-        {(answer) => answer.items.length === 0 ? <Empty title="No subscription" /> : (
-          <Table
-            caption="Subscriptions"
-            rows={answer.items}
-            rowKey={(one) => one.id}
-            columns={[
-              { name: "Plan", cell: (one) => <><PageLink to={`/plans/${encodeURIComponent(one.plan)}`}>{one.plan}</PageLink> version {one.version}</> },
-              { name: "State", cell: (one) => one.status },
-              { name: "Since", cell: (one) => <Time at={one.start} /> },
-              { name: "Period ends", wide: true, cell: (one) => <Time at={one.current_period?.to} /> },
-            ]}
-          />
-        )}
-      </Answered>
+      <header><h2>Limits</h2><PageLink to={withQuery("/limits", { customer })}>Set limits</PageLink></header>
+      <LimitsOf customer={customer} none="No limit" />
     </section>
   );
 }
@@ -174,7 +136,7 @@ function Credits({ customer }: { customer: string }) {
   const asked = useAsk(`credits ${customer}`, () => client.customers.credits(customer));
   return (
     <section class="panel">
-      <header><h2>Credits</h2></header>
+      <header><h2>Credits</h2><PageLink to={withQuery("/credits", { customer })}>Grants and ledger</PageLink></header>
       <Answered of={asked}>
         {(answer) => answer.balances.length === 0 ? <Empty title="No credits" /> : (
           <Table
@@ -218,7 +180,7 @@ function Open({ customer }: { customer: string }) {
   }
   return (
     <section class="panel placeholder">
-      <header><h2>This period so far</h2><p class="muted"><Time at={invoice.period.from} /> to <Time at={invoice.period.to} /></p></header>
+      <header><h2>This period so far</h2><p class="muted"><Period from={invoice.period.from} to={invoice.period.to} /></p></header>
       <Table
         caption="Lines of the open period"
         rows={invoice.lines}
@@ -281,7 +243,7 @@ function Invoices({ customer }: { customer: string }) {
   const asked = useAsk(`invoices ${customer}`, () => client.invoices.list({ customer, limit: 24 }));
   return (
     <section class="panel">
-      <header><h2>Invoices</h2></header>
+      <header><h2>Invoices</h2><PageLink to={withQuery("/invoices", { customer })}>All invoices</PageLink></header>
       <Answered of={asked}>
         {(answer) => answer.items.length === 0 ? <Empty title="No invoice yet" /> : (
           <Table
@@ -289,9 +251,9 @@ function Invoices({ customer }: { customer: string }) {
             rows={answer.items}
             rowKey={(one, index) => one.id ?? String(index)}
             columns={[
-              { name: "Invoice", cell: (one) => <PageLink to={`/invoices/${encodeURIComponent(one.id ?? "")}`}>{one.number ?? one.id}</PageLink> },
-              { name: "Period", wide: true, cell: (one) => <><Time at={one.period.from} /> to <Time at={one.period.to} /></> },
-              { name: "State", cell: (one) => one.status },
+              { name: "Invoice", cell: (one) => <PageLink to={`/invoices/${encodeURIComponent(one.id ?? "")}`}>{one.number ?? "not final yet"}</PageLink> },
+              { name: "Period", wide: true, cell: (one) => <Period from={one.period.from} to={one.period.to} /> },
+              { name: "State", cell: (one) => <Badge state={one.status} /> },
               { name: "Total", figure: true, wide: true, cell: (one) => <Figure value={one.total} unit={one.currency} /> },
               { name: "Due", figure: true, cell: (one) => <Figure value={one.amount_due} unit={one.currency} /> },
             ]}

@@ -2,7 +2,7 @@ import { Badge } from "../components/Badge";
 import { Figure } from "../components/Figure";
 import { Field, Select } from "../components/Form";
 import { List } from "../components/List";
-import { Time } from "../components/Times";
+import { Period } from "../components/Times";
 import { go, useQuery } from "../router";
 import { client } from "../session";
 import type { Invoice } from "./invoices/InvoiceDocument";
@@ -30,11 +30,10 @@ export function Invoices() {
           pick={(one) => go(`/invoices/${encodeURIComponent(one.id ?? "")}`)}
           empty="No invoice"
           columns={[
-            { name: "Invoice", cell: (one) => <a href={`/invoices/${encodeURIComponent(one.id ?? "")}`}>{one.number ?? one.id}</a> },
+            { name: "Invoice", cell: (one) => <a href={`/invoices/${encodeURIComponent(one.id ?? "")}`}>{one.number ?? "not final yet"}</a> },
             { name: "Customer", cell: (one) => <a href={`/customers/${encodeURIComponent(one.customer)}`}>{one.customer}</a> },
-            { name: "From", wide: true, cell: (one) => <Time at={one.period.from} /> },
-            { name: "To", wide: true, cell: (one) => <Time at={one.period.to} /> },
-            { name: "State", cell: (one) => <Badge state={one.status} /> },
+            { name: "Period", wide: true, cell: (one) => <Period from={one.period.from} to={one.period.to} /> },
+            { name: "State", wide: true, cell: (one) => <Badge state={one.status} /> },
             { name: "Total", figure: true, wide: true, cell: (one) => <Figure value={one.total} unit={one.currency} /> },
             { name: "Due", figure: true, cell: (one) => <Figure value={one.amount_due} unit={one.currency} /> },
           ]}

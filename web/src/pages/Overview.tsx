@@ -3,9 +3,11 @@
 import { useRef, useState } from "preact/hooks";
 import type { AnswerOf, ItemOf } from "tallystick";
 import { useAsk } from "../ask";
+import { Badge } from "../components/Badge";
 import { Change, Figure } from "../components/Figure";
 import { Select } from "../components/Form";
 import { Answered, Empty } from "../components/States";
+import { percent } from "../decimal";
 import { Spark } from "../components/Chart";
 import { Table } from "../components/Table";
 import { Time } from "../components/Times";
@@ -165,10 +167,8 @@ function TopMeters({ range }: { range: string }) {
 }
 
 /** One place after the point is enough beside a figure; the explorer has them all. */
-function rounded(percent: string | null | undefined): string | null {
-  if (percent === null || percent === undefined) return null;
-  const [whole = "0", fraction = ""] = percent.split(".");
-  return fraction === "" ? whole : `${whole}.${fraction.slice(0, 1)}`;
+function rounded(change: string | null | undefined): string | null {
+  return change === null || change === undefined ? null : percent(change, "100");
 }
 
 function TopCustomers({ range }: { range: string }) {
@@ -206,7 +206,7 @@ function Transitions() {
   const asked = useAsk("transitions", (signal) => client.alerts.transitions({ limit: 8 }, signal), REFRESH_MS);
   return (
     <section class="panel">
-      <header><h2>Alerts lately</h2></header>
+      <header><h2>Alerts lately</h2><a href="/alerts">All</a></header>
       <Answered of={asked} what="Asking for alerts">
         {(answer) => answer.items.length === 0 ? <Empty title="No alert has fired" /> : (
           <Table
@@ -214,10 +214,9 @@ function Transitions() {
             rows={answer.items}
             rowKey={(one) => one.id}
             columns={[
-              { name: "Alert", cell: (one) => <><span class={`dot ${one.kind === "fired" ? "degraded" : "ok"}`} aria-hidden="true" /> {one.alert}</> },
-              { name: "", cell: (one) => one.kind },
+              { name: "Alert", cell: (one) => <><Badge state={one.kind} /> {one.alert}</> },
               { name: "Customer", cell: (one) => (one.customer === null ? "everybody" : <a href={`/customers/${encodeURIComponent(one.customer)}`}>{one.customer}</a>) },
-              { name: "Value", figure: true, cell: (one) => <Figure value={one.value} /> },
+              { name: "Value", figure: true, cell: (one) => <><Figure value={one.value} />{one.threshold && <small class="group reached"> step <Figure value={one.threshold} /></small>}</> },
               { name: "When", wide: true, cell: (one) => <Time at={one.at} /> },
             ]}
           />
@@ -229,6 +228,13 @@ function Transitions() {
 
 type FoundEvent = ItemOf<"GET /v1/events">;
 
+/** Each reason once, with the meters it holds for. */
+function reasonsOf(excluded: FoundEvent["excluded"]): string {
+  const meters = new Map<string, string[]>();
+  for (const one of excluded ?? []) meters.set(one.excluded, [...(meters.get(one.excluded) ?? []), one.meter]);
+  return [...meters].map(([reason, of]) => `${reason} (${of.join(", ")})`).join(", ");
+}
+
 function NotCounted() {
   const asked = useAsk("not counted", async (signal) => {
     // To find an invalid event the server reads them all.
@@ -238,7 +244,7 @@ function NotCounted() {
     );
     const rows: { event: FoundEvent; why: string }[] = [];
     for (const event of conflict?.items ?? []) rows.push({ event, why: "conflict" });
-    for (const event of invalid?.items ?? []) rows.push({ event, why: event.excluded?.map((one) => `${one.excluded} (${one.meter})`).join(", ") || "invalid" });
+    for (const event of invalid?.items ?? []) rows.push({ event, why: reasonsOf(event.excluded) || "invalid" });
     for (const event of quarantined?.items ?? []) rows.push({ event, why: "no customer yet" });
     return rows.sort((left, right) => (left.event.recorded_at < right.event.recorded_at ? 1 : -1)).slice(0, 8);
   }, LATELY_REFRESH_MS);
@@ -252,7 +258,7 @@ function NotCounted() {
             rows={rows}
             rowKey={({ event, why }) => `${event.position} ${why}`}
             columns={[
-              { name: "Event", cell: ({ event }) => <a href={withQuery("/events", { event: event.id, event_source: event.source })}>{event.id}</a> },
+              { name: "Event", cell: ({ event }) => <a class="link id short-id" href={withQuery("/events", { event: event.id, event_source: event.source })}>{event.id}</a> },
               { name: "Why", cell: ({ why }) => why },
               { name: "Recorded", wide: true, cell: ({ event }) => <Time at={event.recorded_at} /> },
             ]}

@@ -5,13 +5,13 @@ import { Badge } from "../components/Badge";
 import { Confirm } from "../components/Confirm";
 import { Figure } from "../components/Figure";
 import { Select } from "../components/Form";
-import { Json } from "../components/Json";
 import { Answered, Empty } from "../components/States";
 import { Table } from "../components/Table";
 import { Time } from "../components/Times";
 import { useQuery } from "../router";
 import { client, may } from "../session";
 import { Calculator } from "./plans/Calculator";
+import { Price } from "./plans/Price";
 import { NewPlan } from "./Plans";
 
 type Version = AnswerOf<"GET /v1/plans/{key}/versions">["items"][number];
@@ -96,10 +96,10 @@ function Charges({ plan }: { plan: Version }) {
           rowKey={(charge) => charge.key}
           columns={[
             { name: "Charge", cell: (charge) => <>{charge.name || charge.key}<small class="group"> {charge.key}</small></> },
-            { name: "Of", cell: (charge) => charge.meter ? <a href={`/meters/${encodeURIComponent(charge.meter)}`}>{charge.meter}</a> : charge.quantity ? <Figure value={String(charge.quantity)} /> : "a fee" },
+            { name: "Of", wide: true, cell: (charge) => charge.meter ? <a href={`/meters/${encodeURIComponent(charge.meter)}`}>{charge.meter}</a> : charge.quantity ? <Figure value={String(charge.quantity)} /> : "a fee" },
             { name: "Paid", wide: true, cell: (charge) => charge.timing === "advance" ? "in advance" : "in arrears" },
             { name: "Included", figure: true, wide: true, cell: (charge) => <Figure value={charge.included === null || charge.included === undefined ? null : String(charge.included)} /> },
-            { name: "Price", cell: (charge) => <Json value={charge.price} label={`Price of ${charge.key}`} /> },
+            { name: "Price", cell: (charge) => <Price of={charge.price} currency={plan.currency} label={`Price of ${charge.key}`} /> },
           ]}
         />
       )}

@@ -35,7 +35,7 @@ export function Sources() {
           rowKey={(one) => one.key}
           pick={(one) => setQuery({ source: one.key })}
           picked={(one) => one.key === source}
-          empty="No source yet. Folders, buckets, queues, tables and logs are named in the list `sources` of a file for `tallystick apply`."
+          empty="No source yet. Folders, buckets, queues, tables and logs are named in a file for “tallystick apply”, in its list “sources”."
           columns={[
             { name: "Source", cell: (one) => <button type="button" class="link" onClick={() => setQuery({ source: one.key })}>{one.key}</button> },
             { name: "Kind", wide: true, cell: (one) => one.kind },

@@ -11,8 +11,17 @@ const MEANING: Record<string, string> = {
   log: "Takes events and keeps them; without it nothing can be acknowledged.",
   recorder: "Makes acknowledged events countable.",
   store: "Holds events and answers questions about usage.",
+  alerts: "Watches usage, costs and credits, and tells channels.",
   catalog: "Holds meters, customers, keys and everything else that people set up.",
 };
+
+const REQUESTS = "tallystick_http_requests_total";
+
+type Counter = readonly [string, string];
+
+function countersOf(found: ReadonlyMap<string, string>): Counter[] {
+  return [...found].filter(([name]) => name.startsWith("tallystick_") && !/_bucket|_created/.test(name)).sort(([left], [right]) => (left < right ? -1 : 1));
+}
 
 export function Status() {
   const ready = useAsk("ready", (signal) => client.health(signal), REFRESH_MS);
@@ -44,18 +53,30 @@ export function Status() {
         <header><h2>Counters</h2><a href="/metrics" target="_blank" rel="noreferrer">For Prometheus</a></header>
         <Answered of={metrics}>
           {(found) => (
-            <Table
-              caption="Counters of this server"
-              rows={[...found].filter(([name]) => name.startsWith("tallystick_") && !/_bucket|_created/.test(name))}
-              rowKey={([name]) => name}
-              columns={[
-                { name: "Figure", cell: ([name]) => <code>{name}</code> },
-                { name: "Since it was started", figure: true, cell: ([, value]) => <Figure own value={value.replace(/\.0$/, "")} /> },
-              ]}
-            />
+            <>
+              <Counters caption="Counters of this server" rows={countersOf(found).filter(([name]) => !name.startsWith(REQUESTS))} />
+              <details>
+                <summary>Requests, by route and status</summary>
+                <Counters caption="Requests to this server" rows={countersOf(found).filter(([name]) => name.startsWith(REQUESTS))} />
+              </details>
+            </>
           )}
         </Answered>
       </section>
     </main>
+  );
+}
+
+function Counters({ caption, rows }: { caption: string; rows: readonly Counter[] }) {
+  return (
+    <Table
+      caption={caption}
+      rows={rows}
+      rowKey={([name]) => name}
+      columns={[
+        { name: "Figure", cell: ([name]) => <code>{name}</code> },
+        { name: "Since it was started", figure: true, cell: ([, value]) => <Figure own value={value.replace(/\.0$/, "")} /> },
+      ]}
+    />
   );
 }

@@ -2,7 +2,7 @@ import { Badge } from "../components/Badge";
 import { Figure } from "../components/Figure";
 import { List } from "../components/List";
 import { Answered } from "../components/States";
-import { Time } from "../components/Times";
+import { Period } from "../components/Times";
 import { InvoiceDocument, InvoiceFiles, OpenPeriod, useInvoice, type Invoice } from "../pages/invoices/InvoiceDocument";
 import { go } from "../router";
 import { client } from "../session";
@@ -32,9 +32,8 @@ function All({ customer }: { customer: string }) {
           empty="No invoice yet"
           columns={[
             { name: "Invoice", cell: (one) => <a href={address(one)}>{one.number ?? "not final yet"}</a> },
-            { name: "From", cell: (one) => <Time at={one.period.from} /> },
-            { name: "To", wide: true, cell: (one) => <Time at={one.period.to} /> },
-            { name: "State", cell: (one) => <Badge state={one.status} /> },
+            { name: "Period", cell: (one) => <Period from={one.period.from} to={one.period.to} /> },
+            { name: "State", wide: true, cell: (one) => <Badge state={one.status} /> },
             { name: "Total", figure: true, wide: true, cell: (one) => <Figure value={one.total} unit={one.currency} /> },
             { name: "Due", figure: true, cell: (one) => <Figure value={one.amount_due} unit={one.currency} /> },
           ]}

@@ -8,7 +8,7 @@ import { Figure } from "../components/Figure";
 import { Field, Select } from "../components/Form";
 import { Answered, Empty, Failed } from "../components/States";
 import { Table } from "../components/Table";
-import { Time } from "../components/Times";
+import { Period, Time } from "../components/Times";
 import { compare } from "../decimal";
 import { save } from "../files";
 import { useZone } from "../preferences";
@@ -158,7 +158,7 @@ function Cost({ customer }: { customer: string }) {
       <Answered of={asked}>
         {(answer) => answer === null ? null : (
           <>
-            <p class="muted"><Time at={answer.period.from} /> to <Time at={answer.period.to} />, with tax and before credits</p>
+            <p class="muted"><Period from={answer.period.from} to={answer.period.to} />, with tax and before credits</p>
             <dl class="sums">
               <div><dt>So far</dt><dd class="big"><Figure value={answer.so_far} unit={answer.currency} /></dd></div>
               <div><dt>Expected at its end</dt><dd class="big"><Figure value={answer.total} unit={answer.currency} /></dd></div>

@@ -1,7 +1,9 @@
 import { Badge } from "../../components/Badge";
 import { Figure } from "../../components/Figure";
+import { PageLink } from "../../components/PageLink";
 import { Table } from "../../components/Table";
 import { Time } from "../../components/Times";
+import { inPortal } from "../../session";
 
 export interface Transition {
   id: string;
@@ -23,7 +25,7 @@ export function Transitions({ items, caption }: { items: readonly Transition[]; 
 export const COLUMNS = [
   { name: "When", cell: (one: Transition) => <Time at={one.at} /> },
   { name: "What", cell: (one: Transition) => <><Badge state={one.kind} />{one.muted && <> <Badge state="muted" /></>}</> },
-  { name: "Customer", cell: (one: Transition) => <>{one.customer ?? "all"}{one.group && <small class="group"> {Object.entries(one.group).map(([name, value]) => `${name} ${String(value ?? "none")}`).join(", ")}</small>}</> },
+  { name: "Customer", cell: (one: Transition) => <>{one.customer === null ? "all" : inPortal ? one.customer : <PageLink to={`/customers/${encodeURIComponent(one.customer)}`}>{one.customer}</PageLink>}{one.group && <small class="group"> {Object.entries(one.group).map(([name, value]) => `${name} ${String(value ?? "none")}`).join(", ")}</small>}</> },
   { name: "Figure", figure: true, cell: (one: Transition) => <Figure value={one.value} /> },
   { name: "Step", figure: true, cell: (one: Transition) => <Figure value={one.threshold} /> },
 ] as const;

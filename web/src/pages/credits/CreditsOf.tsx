@@ -5,11 +5,12 @@ import { useAsk } from "../../ask";
 import { Badge } from "../../components/Badge";
 import { Figure } from "../../components/Figure";
 import { List } from "../../components/List";
+import { PageLink } from "../../components/PageLink";
 import { Answered, Empty } from "../../components/States";
 import { Table } from "../../components/Table";
 import { Time } from "../../components/Times";
 import { save } from "../../files";
-import { client } from "../../session";
+import { client, inPortal } from "../../session";
 import type { AnswerOf } from "tallystick";
 
 type Answer = AnswerOf<"GET /v1/customers/{key}/credits">;
@@ -87,7 +88,7 @@ function Ledger({ customer, turn }: { customer: string; turn: number }) {
           { name: "When", cell: (entry) => <Time at={entry.at} /> },
           { name: "What", cell: (entry) => entry.kind.replaceAll("_", " ") },
           { name: "Amount", figure: true, cell: (entry) => <Figure value={entry.amount} unit={entry.currency ?? entry.meter} /> },
-          { name: "For", wide: true, cell: (entry) => entry.reference ?? "–" },
+          { name: "For", wide: true, cell: (entry) => entry.reference === null ? "–" : inPortal || !entry.reference.startsWith("inv_") ? entry.reference : <PageLink to={`/invoices/${encodeURIComponent(entry.reference)}`}>{entry.reference}</PageLink> },
         ]}
       />
     </section>

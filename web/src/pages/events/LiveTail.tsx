@@ -75,7 +75,7 @@ export function LiveTail({ question, open }: { question: Readonly<Record<string,
   return (
     <section class="panel">
       <header>
-        <h2><span class={`dot ${state === "open" ? "ok" : state === "lost" ? "down" : "asking"}`} aria-hidden="true" />{state === "open" ? "Live" : state === "lost" ? "Connecting again…" : "Connecting…"}</h2>
+        <h2 class="state"><span class={`dot ${state === "open" ? "ok" : state === "lost" ? "down" : "asking"}`} aria-hidden="true" />{state === "open" ? "Live" : state === "lost" ? "Connecting again…" : "Connecting…"}</h2>
         <p class="muted"><Figure own value={String(shown.perSecond)} /> a second, <Figure own value={String(shown.seen)} /> since you opened it</p>
         <button type="button" aria-pressed={held} onClick={() => setHeld(!held)}>{held ? "Go on" : "Hold still"}</button>
       </header>

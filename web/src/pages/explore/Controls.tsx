@@ -133,7 +133,7 @@ function ValueField({ meter, name, explored, choose, cancel }: {
 }) {
   const [text, setText] = useState("");
   const found = useAsk(`${meter.key} ${name} ${text} ${explored.from}`, (signal) =>
-    client.meters.values(meter.key, name, { prefix: text, limit: 12, from: explored.from, to: explored.to }, signal));
+    client.meters.values(meter.key, name, { ...(text === "" ? {} : { prefix: text }), limit: 12, from: explored.from, to: explored.to }, signal));
   return (
     <div class="value-field">
       <input

@@ -1,4 +1,4 @@
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { Chart, colour, type Series } from "../../components/Chart";
 import { Change, Figure } from "../../components/Figure";
 import { Empty } from "../../components/States";
@@ -10,6 +10,8 @@ import type { GroupLine, Group, View } from "./answer";
 import type { Explored } from "./question";
 
 const WINDOWS_IN_TABLE_MAX = 400;
+/** A longer table is closed at first, and costs nothing until it is opened. */
+const WINDOWS_OPEN_MAX = 62;
 
 export function Drawn({ answer, explored, meter, open, narrow }: {
   answer: View;
@@ -126,21 +128,25 @@ function Windows({ answer, explored, labels, open }: {
 }) {
   const rows: WindowRow[] = answer.windows.map((one, index) => ({ index, ...one })).reverse();
   const shown = rows.slice(0, WINDOWS_IN_TABLE_MAX);
+  const [opened, setOpened] = useState<boolean | null>(null);
+  const isOpen = opened ?? rows.length <= WINDOWS_OPEN_MAX;
   return (
-    <details class="panel" open={rows.length <= 62}>
+    <details class="panel" open={isOpen} onToggle={(event) => {
+      if (event.currentTarget.open !== isOpen) setOpened(event.currentTarget.open);
+    }}>
       <summary><h2>By {explored.window}</h2></summary>
-      <Table<WindowRow>
+      {isOpen && <Table<WindowRow>
         caption={`Usage by ${explored.window}`}
         rows={shown}
         rowKey={(row) => row.start}
         columns={[
-          { name: "From", cell: (row) => <button type="button" class="link" title={`${row.start} to ${row.end}`} onClick={() => open(row.start, row.end, null)}>{labels[row.index]}</button> },
+          { name: "From", cell: (row) => <button type="button" class="link nowrap" title={`${row.start} to ${row.end}`} onClick={() => open(row.start, row.end, null)}>{labels[row.index]}</button> },
           { name: answer.groups.length > 0 ? "All" : "Usage", figure: true, cell: (row) => <Figure value={answer.whole.values[row.index]} /> },
           ...(answer.before === null ? [] : [{ name: "Before", figure: true, cell: (row: WindowRow) => <Figure value={answer.before?.[row.index]} /> }]),
           ...answer.groups.map((line) => ({ name: line.name, figure: true, cell: (row: WindowRow) => <Figure own={line.group === null} value={line.values[row.index]} /> })),
         ]}
-      />
-      {rows.length > shown.length && <p class="muted">The latest {shown.length} of {rows.length} windows; the export has them all.</p>}
+      />}
+      {isOpen && rows.length > shown.length && <p class="muted">The latest {shown.length} of {rows.length} windows; the export has them all.</p>}
     </details>
   );
 }

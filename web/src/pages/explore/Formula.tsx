@@ -75,7 +75,7 @@ export function FormulaPanel({ meters, meter, explored, query, change }: {
                 rows={[...windows.rows].reverse()}
                 rowKey={(row) => row.window_start}
                 columns={[
-                  { name: "From", cell: (row) => windowText(row.window_start, explored.window, explored.zone) },
+                  { name: "From", cell: (row) => <span class="nowrap">{windowText(row.window_start, explored.window, explored.zone)}</span> },
                   { name: formula, figure: true, cell: (row) => <Figure value={row.value} /> },
                   ...Object.keys(windows.meters).map((alias) => ({
                     name: `${alias}: ${chosen[alias as "a"]}`,

@@ -7,7 +7,7 @@ import { Badge } from "../../components/Badge";
 import { Figure } from "../../components/Figure";
 import { Answered, Empty } from "../../components/States";
 import { Table } from "../../components/Table";
-import { Time } from "../../components/Times";
+import { Day, Period, Time } from "../../components/Times";
 import { isZero } from "../../decimal";
 import { save } from "../../files";
 import { client } from "../../session";
@@ -25,8 +25,8 @@ export function InvoiceDocument({ invoice }: { invoice: Invoice }) {
         <div><dt>State</dt><dd><Badge state={invoice.status} /></dd></div>
         {invoice.kind !== "period" && <div><dt>Kind</dt><dd>{invoice.kind.replaceAll("_", " ")}</dd></div>}
         {invoice.waits_for && <div><dt>Waits for</dt><dd>{invoice.waits_for.replaceAll("_", " ")}</dd></div>}
-        <div><dt>Period</dt><dd><Time at={invoice.period.from} /> to <Time at={invoice.period.to} /></dd></div>
-        {invoice.status === "grace" && <div><dt>Final on</dt><dd><Time at={invoice.grace_until} /></dd></div>}
+        <div><dt>Period</dt><dd><Period from={invoice.period.from} to={invoice.period.to} /></dd></div>
+        {invoice.status === "grace" && <div><dt>Final on</dt><dd><Day at={invoice.grace_until} /></dd></div>}
         {invoice.finalized_at && <div><dt>Finalized</dt><dd><Time at={invoice.finalized_at} /></dd></div>}
         {invoice.voided_at && <div><dt>Voided</dt><dd><Time at={invoice.voided_at} /></dd></div>}
         {invoice.payment && <div><dt>Payment</dt><dd><Badge state={invoice.payment.status} /> {invoice.payment.detail}</dd></div>}
@@ -49,8 +49,7 @@ export function InvoiceDocument({ invoice }: { invoice: Invoice }) {
                   </>
                 ),
               },
-              { name: "From", wide: true, cell: (one) => <Time at={one.period.from} /> },
-              { name: "To", wide: true, cell: (one) => <Time at={one.period.to} /> },
+              { name: "Period", wide: true, cell: (one) => <Period from={one.period.from} to={one.period.to} /> },
               { name: "Quantity", figure: true, cell: (one) => <Figure value={one.quantity} /> },
               { name: "Exactly", figure: true, wide: true, cell: (one) => <Figure value={one.amount} /> },
               { name: invoice.currency, figure: true, cell: (one) => <Figure value={one.rounded} /> },
@@ -154,7 +153,7 @@ export function OpenPeriod({ customer }: { customer: string }) {
       <Answered of={asked}>
         {(invoice) => invoice === null ? null : (
           <>
-            <p class="muted"><Time at={invoice.period.from} /> to <Time at={invoice.period.to} />. The invoice is made when the period has ended.</p>
+            <p class="muted"><Period from={invoice.period.from} to={invoice.period.to} />. The invoice is made when the period has ended.</p>
             <Table
               caption="Lines of the open period"
               rows={invoice.lines}

@@ -4,12 +4,12 @@ import type { ComponentChildren } from "preact";
 import { useAsk } from "../../ask";
 import { Dialog } from "../../components/Dialog";
 import { Figure } from "../../components/Figure";
-import { Json } from "../../components/Json";
 import { Answered } from "../../components/States";
 import { Table } from "../../components/Table";
-import { Time } from "../../components/Times";
+import { Period, Time } from "../../components/Times";
 import { withQuery } from "../../router";
 import { client, inPortal, may } from "../../session";
+import { Price } from "../plans/Price";
 
 interface Step {
   kind: string;
@@ -60,14 +60,14 @@ export function LineExplained({ invoice, currency, line, close }: {
             <p class="big"><Figure value={told.rounded} unit={currency} /></p>
             <p class="muted">Exactly <Figure value={told.amount} />, from what was known at <Time at={told.as_of} exact /></p>
             {told.steps.length > 0 && <Steps steps={told.steps} />}
-            {told.usage.map((one, index) => <Usage key={index} of={one} />)}
             {told.price !== null && (
               <>
                 <h3>Price</h3>
                 <p>Plan <code>{told.price.plan}</code>, version <Figure value={told.price.version} />, charge <code>{told.price.charge}</code>{told.price.share !== "1/1" && <>, for {told.price.share} of the period</>}</p>
-                <Json value={told.price.price} label="The price" />
+                <Price of={told.price.price} currency={currency} label="The price" />
               </>
             )}
+            {told.usage.map((one, index) => <Usage key={index} of={one} />)}
           </>
         )}
       </Answered>
@@ -105,7 +105,7 @@ function Usage({ of: asked }: { of: Asked }) {
   return (
     <>
       <h3>{asked.aggregation} of {asked.meter}</h3>
-      <p class="muted"><Time at={asked.from} /> to <Time at={asked.to} />, version <Figure value={asked.version} /> of the meter</p>
+      <p class="muted"><Period from={asked.from} to={asked.to} />, version <Figure value={asked.version} /> of the meter</p>
       {asked.rows.length > 0 && (
         <Table
           caption={`Usage of ${asked.meter}`}

@@ -6,16 +6,16 @@ import { Figure } from "../../components/Figure";
 import { Meterbar } from "../../components/Meterbar";
 import { Answered, Empty } from "../../components/States";
 import { Table } from "../../components/Table";
-import { Time } from "../../components/Times";
+import { Day } from "../../components/Times";
 import { client } from "../../session";
 
 const EVERY_MS = 15_000;
 
-export function LimitsOf({ customer }: { customer: string }) {
+export function LimitsOf({ customer, none = "No limits: use as much as you like" }: { customer: string; none?: string }) {
   const asked = useAsk(`limits ${customer}`, (signal) => client.call("GET /v1/customers/{key}/limits", { path: { key: customer }, signal }), EVERY_MS);
   return (
     <Answered of={asked}>
-      {(answer) => answer.items.length === 0 ? <Empty title="No limits: use as much as you like" /> : (
+      {(answer) => answer.items.length === 0 ? <Empty title={none} /> : (
         <Table
           caption="Limits"
           rows={answer.items}
@@ -27,7 +27,7 @@ export function LimitsOf({ customer }: { customer: string }) {
             { name: "Held", figure: true, wide: true, cell: (one) => <Figure value={one.held} /> },
             { name: "Left", figure: true, cell: (one) => <strong><Figure value={one.remaining} /></strong> },
             { name: "Of", figure: true, cell: (one) => <Figure value={one.limit} unit={one.currency} /> },
-            { name: "Begins anew", cell: (one) => <Time at={one.reset_at} /> },
+            { name: "Begins anew", cell: (one) => <Day at={one.reset_at} /> },
           ]}
         />
       )}
