@@ -7,7 +7,14 @@ from decimal import Decimal
 
 from tallystick.errors import Fault, Invalid
 from tallystick.flows.system import System
-from tallystick.flows.usage import UsageAnswer, UsageRequest, frozen, usage, wait_for_position
+from tallystick.flows.usage import (
+    UsageAnswer,
+    UsageRequest,
+    frozen,
+    usage,
+    wait_for_position,
+    wait_until_settled,
+)
 from tallystick.metering.formula import Formula, FormulaRangeError
 from tallystick.metering.meter import ZEROES
 from tallystick.metering.position import Vector, united
@@ -51,6 +58,7 @@ async def formula_usage(
     check_aligned(questions)
     positions = [asked.min_position for asked in questions.values() if asked.min_position is not None]
     await wait_for_position(system, united(*positions))
+    await wait_until_settled(system, next(iter(questions.values())).as_of_us)
     # One moment for all: what is recorded while they are answered counts in none of them.
     position, moment_us = system.recorder.position, system.recorder.recorded_at_us
     now_us = system.clock.now_us()

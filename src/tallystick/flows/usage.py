@@ -131,6 +131,7 @@ async def usage_of(system: System, request: UsageRequest, meter: Meter) -> Usage
 async def prepared(system: System, request: UsageRequest) -> tuple[Meter, UsageQuery, Vector]:
     """The question as the store understands it, as of a moment, and the position it counts up to. Raises as `usage`."""
     await wait_for_position(system, request.min_position)
+    await wait_until_settled(system, request.as_of_us)
     meter = await in_questions(system, lambda: definition(system, request))
     position = system.recorder.position
     query = _query(system, meter, request)
@@ -233,10 +234,20 @@ async def wait_for_position(system: System, position: Vector | None) -> None:
         )
 
 
+async def wait_until_settled(system: System, as_of_us: int | None) -> None:
+    """As of a moment just past, a batch under way may still count: what is acknowledged is waited for, so that the same
+    question gives the same answer later. A recorder that is far behind is not waited for longer than `wait_s_max`."""
+    if as_of_us is None or not system.recorder.recorded_at_us < as_of_us <= system.clock.now_us():
+        return
+    end = system.log.end
+    await system.recorder.wait_for((end,) if isinstance(end, int) else end, system.settings.wait_s_max)
+
+
 async def at_one_moment(system: System, request: UsageRequest) -> tuple[UsageRequest, Vector]:
     """The question with its range and its moment written out, so that several questions made of it see the same; and the
     position that they are answered at. Raises TimedOut."""
     await wait_for_position(system, request.min_position)
+    await wait_until_settled(system, request.as_of_us)
     position, moment_us = system.recorder.position, system.recorder.recorded_at_us
     return frozen(request, moment_us, system.clock.now_us()), position
 

@@ -81,3 +81,17 @@ def test_children_are_those_of_that_moment(live: Live, changing: Tenant) -> None
     figures = {at: asked(changing, **below, as_of=at) for at in (start, one, both, moved, merged)}
     assert list(figures.values()) == [None, "1", "3", "2", "3"]
     assert asked(changing, **below) is None
+
+
+def test_a_moment_just_past_is_answered_the_same_later(live: Live, tenant: Tenant) -> None:
+    tenant.meter(key="n", event_type="t", aggregation="count")
+    answers: dict[str, Any] = {}
+    for number in range(5):
+        moment(live)
+        sent = tenant.post(
+            "/v1/events", {"id": str(number), "type": "t", "subject": "a", "time": RANGE["from"]}
+        )
+        assert sent.status_code == 202
+        at = instant_text(live.clock.now_us())
+        answers[at] = asked(tenant, as_of=at)
+    assert {at: asked(tenant, as_of=at) for at in answers} == answers
