@@ -39,6 +39,7 @@ _LONG = (
     "flows/test_model.py",
     "web/",
     "bench/",
+    "traces/",
     "sdk/",
     "cluster/",
     "cli/",
@@ -66,6 +67,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     # Modules and tests stay to the end: nobody looks for cycles among them.
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries that find their own objects still there at the end say so, after the summary
 
 
 def _place(item: pytest.Item) -> int:
