@@ -81,6 +81,7 @@ def test_a_reservation_is_held_settled_and_billed_once(tenant: Tenant) -> None:
     settled = tenant.post(f"/v1/reservations/{held['id']}/settle", {"amount": 50})
     assert settled.status_code == 200, settled.text
     receipt = settled.json()
+    assert receipt["enforce"] == "hard"
     assert (receipt["used"], receipt["held"], receipt["remaining"]) == ("50", "0", "50")
     again = tenant.post(f"/v1/reservations/{held['id']}/settle", {"amount": "50.0"})
     assert again.json() | {"counted": None} == receipt | {"counted": None}

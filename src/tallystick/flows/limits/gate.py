@@ -450,7 +450,12 @@ class LimitGate:
             ]
         decision = decide(standings)
         if decision.allowed:
-            return decision, _rule_of(rules, decision)
+            rule = _rule_of(rules, decision)
+            if rule is not None and decision.standing is not None:
+                # The receipt names the limit as it is, also where it was taken for a soft one.
+                named = changed(decision.standing.limit, enforce=rule.limit.enforce)
+                decision = replace(decision, standing=replace(decision.standing, limit=named))
+            return decision, rule
         receipt = receipt_of(
             ask,
             decision,
