@@ -19,6 +19,11 @@ import { LimitsOf } from "./limits/LimitsOf";
 
 type Limit = ItemOf<"GET /v1/limits">;
 
+/** `rolling:PT5H` is a period that moves along. */
+function eachText(period: string): string {
+  return period.startsWith("rolling:") ? `in any ${period.slice("rolling:".length)}` : period === "billing" ? "each billing period" : `each ${period}`;
+}
+
 export function Limits() {
   const [query, setQuery] = useQuery();
   const [turn, setTurn] = useState(0);
@@ -44,8 +49,7 @@ export function Limits() {
             { name: "Limit", cell: (limit) => <>{limit.name || <code>{limit.key}</code>} <Badge state={limit.enforce ?? "hard"} /></> },
             { name: "For", cell: (limit) => limit.plan !== null ? `plan ${limit.plan}` : limit.customer === "*" ? "each customer" : limit.customer === null ? "–" : <button type="button" class="link" onClick={() => setQuery({ customer: limit.customer })}>{limit.customer}</button> },
             { name: "Of", cell: (limit) => limit.meter ?? "cost" },
-            { name: "Each", cell: (limit) => limit.period },
-            { name: "Amount", figure: true, cell: (limit) => <Figure value={limit.amount} /> },
+            { name: "Amount", figure: true, cell: (limit) => <><Figure value={limit.amount} /><small class="group reached"> {eachText(limit.period)}</small></> },
             { name: "Since", wide: true, cell: (limit) => <Time at={limit.created_at} /> },
             ...(write ? [{
               name: "", figure: true, cell: (limit: Limit) => (

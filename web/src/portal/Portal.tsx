@@ -113,7 +113,7 @@ function Opened({ me, customer }: { me: Me; customer: string }) {
       )}
       <nav class="portal-nav" aria-label="Sections">
         <ul>
-          {allowed.map((one) => <li key={one.path}><a href={within(one.path)} aria-current={one === found ? "page" : undefined}>{one.title}</a></li>)}
+          {allowed.map((one) => <li key={one.path}><a href={within(one.path)} aria-current={one === found ? "page" : undefined} ref={one === found ? inSight : null}>{one.title}</a></li>)}
         </ul>
       </nav>
       <main id="main" class="page">
@@ -122,6 +122,12 @@ function Opened({ me, customer }: { me: Me; customer: string }) {
       {me.expires_at !== null && <Expiry at={me.expires_at} />}
     </div>
   );
+}
+
+/** Where sections do not fit the screen, the one that is open is not out of it. */
+function inSight(link: HTMLAnchorElement | null): void {
+  const bar = link?.closest("nav");
+  if (link && bar && bar.scrollWidth > bar.clientWidth) bar.scrollLeft = link.offsetLeft - bar.clientWidth / 2;
 }
 
 /** A token that ends takes its pages with it. */

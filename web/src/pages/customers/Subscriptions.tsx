@@ -82,14 +82,14 @@ function PlanForm({ title, verb, customer, of, close }: { title: string; verb: s
   const offered = (plans.answer?.items ?? []).filter((plan) => plan.status !== "archived" && plan.key !== of?.plan);
   const [plan, setPlan] = useState("");
   const [start, setStart] = useState("");
-  const [trial, setTrial] = useState("");
+  const [trialDays, setTrialDays] = useState<number | null>(null);
   const [effective, setEffective] = useState<string>("period_end");
   const [failure, setFailure] = useState<Error | null>(null);
   const [busy, setBusy] = useState(false);
   const work = (): Promise<unknown> => {
     if (of !== undefined) return client.call("POST /v1/subscriptions/{id}/change", { path: { id: of.id }, body: { plan, effective } });
     const at = start === "" ? null : fromInput(start, zone);
-    return client.call("POST /v1/subscriptions", { body: { customer, plan, ...(at === null ? {} : { start: at }), ...(trial === "" ? {} : { trial_days: Number(trial) }) } });
+    return client.call("POST /v1/subscriptions", { body: { customer, plan, ...(at === null ? {} : { start: at }), ...(trialDays === null ? {} : { trial_days: trialDays }) } });
   };
   const send = (event: Event): void => {
     event.preventDefault();
@@ -109,7 +109,7 @@ function PlanForm({ title, verb, customer, of, close }: { title: string; verb: s
         {of === undefined ? (
           <>
             <Field label={`From (${zone})`} hint="Empty: from now on" fault={faultOf(failure, "start")}><input type="datetime-local" value={start} onInput={(event) => setStart(event.currentTarget.value)} /></Field>
-            <Field label="Days of trial" hint="Empty: as the plan has it" fault={faultOf(failure, "trial_days")}><input type="number" min={0} max={3650} value={trial} onInput={(event) => setTrial(event.currentTarget.value)} /></Field>
+            <Field label="Days of trial" hint="Empty: as the plan has it" fault={faultOf(failure, "trial_days")}><input type="number" min={0} max={3650} value={trialDays ?? ""} onInput={(event) => setTrialDays(Number.isNaN(event.currentTarget.valueAsNumber) ? null : event.currentTarget.valueAsNumber)} /></Field>
           </>
         ) : <Field label="From" fault={faultOf(failure, "effective")}><Select value={effective} change={setEffective} options={WHEN} /></Field>}
         {plans.error && <Failed error={plans.error} again={plans.again} />}
