@@ -86,7 +86,7 @@ class Matrix:
                 said = ", ".join(f"{name} {others[0].dimension(name)!r}"[:160] for name in self.dimensions)
                 raise no_answer(
                     "no_matching_cell",
-                    f"No cell of the matrix is for {said}, and it has no default.",
+                    f"No cell of the matrix is for {said}, and it has no default. Add the cell, or a default.",
                 )
             steps += labelled(self.default.rate(others).steps, "default")
         return Rated.of(steps)

@@ -168,7 +168,9 @@ def change_subscription(
             last = turn_at(made, plans, kept.timezone, closed_us - 1)
             if last is None or last.part.to_us != closed_us:
                 raise Conflict(
-                    "The period is invoiced already: its end cannot be moved any more.", code="period_closed"
+                    "The period is invoiced already: its end cannot be moved any more. Choose a moment after it, and give"
+                    " back by a credit note what was billed too much.",
+                    code="period_closed",
                 )
         if kept.closed_us is None:
             due_us = first_boundary(made, plans, kept.timezone)
