@@ -146,12 +146,15 @@ def test_what_is_no_utf_8_is_refused_and_not_altered(tmp_path: Path) -> None:
     path.write_bytes(b'{"subject":"a"}\n{"subject":"b\xff"}\n{"subject":"c"}\n')
     made = events_of(path, Mapping(type="t"))
     assert (made.numbers, [(one.row, one.code) for one in made.refused]) == ([1, 3], [(2, "invalid_json")])
+    path.write_text(made.refused[0].content)  # as it is tried again
+    assert [one.code for one in events_of(path, Mapping(type="t")).refused] == ["invalid_json"]
     path = tmp_path / "a.csv"
     path.write_bytes(b"subject,note\na,\nb,caf\xe9\nc,\n")
     made = events_of(path, Mapping(type="t"))
     assert made.numbers == [2, 4]
     assert [(one.row, one.code) for one in made.refused] == [(3, "invalid_row")]
     assert "iconv" in made.refused[0].detail
+    assert made.refused[0].content == "b,caf\\xe9"
     path.write_bytes("subject,note\na,b\n".encode("utf-16"))
     with pytest.raises(TallystickError, match=r"a\.csv: The first line is not UTF-8"):
         events_of(path, Mapping(type="t"))

@@ -252,8 +252,7 @@ def _csv_lines(reader: Any, lines: _Lines, width: int) -> Iterator[list[str] | R
 
 
 def _refused_row(number: int, detail: str, content: str) -> Refused:
-    kept = content[:CONTENT_CHARACTERS_MAX].encode(errors="surrogateescape").decode(errors="replace")
-    return Refused(number, "invalid_row", detail, kept)
+    return Refused(number, "invalid_row", detail, _kept(content.encode(errors="surrogateescape")))
 
 
 def _csv_rows(
@@ -351,7 +350,8 @@ def _members(number: int, text: bytes) -> dict[str, msgspec.Raw] | Refused:
 
 
 def _kept(text: bytes) -> str:
-    return text[:CONTENT_CHARACTERS_MAX].decode(errors="replace")
+    """Bytes that are no UTF-8 as `\\xe9`: they can be mended, and cannot be taken for other text when a row is tried again."""
+    return text[:CONTENT_CHARACTERS_MAX].decode(errors="backslashreplace")
 
 
 def _add_members(rows: Rows, number: int, members: dict[str, msgspec.Raw]) -> None:
