@@ -61,7 +61,7 @@ def reading_value(given: Contribution) -> str | None:
 
 
 def found_document(found: Found, status: Status) -> dict[str, Any]:
-    document = event_document(found.event) | {"status": status}
+    document = event_document(found.event) | {"status": "retracted" if found.event.retracted else status}
     if found.faulty:
         document["excluded"] = [
             {"meter": given.meter.key, "excluded": str(given.reading)} for given in found.faulty
@@ -192,7 +192,8 @@ _KNOWN = objects(
         "operation": operation(
             summary="Search events",
             tag="Events",
-            description="Newest first, in the order of recording. A page of `status=invalid` may hold fewer events than "
+            description="Newest first, in the order of recording, found and shown as they were sent (`unmetered` and `invalid`: "
+            "as they count now); what corrections made of one is in its look-up. A page of `status=invalid` may hold fewer events than "
             "asked for and still go on: follow `next_cursor` until it is null.",
             parameters=[
                 query("source", "The event's source."),

@@ -162,6 +162,8 @@ def test_search_finds_what_was_retracted(metered: Tenant) -> None:
     corrected(metered, replace=[event(3, n=4)])
     found = metered.answer("/v1/events?status=retracted")["items"]
     assert [one["id"] for one in found] == ["2"]
+    statuses = {one["id"]: one["status"] for one in metered.answer("/v1/events")["items"]}
+    assert (statuses["2"], statuses["3"]) == ("retracted", "recorded")
 
 
 def test_the_default_source(tenant: Tenant) -> None:
