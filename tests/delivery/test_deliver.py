@@ -95,7 +95,7 @@ def test_what_is_no_success(
     tmp_path: Path, receiver: Receiver, answer: Answer, error: str, status: int | None
 ) -> None:
     async def work() -> None:
-        async with rigged(tmp_path, time_s_max=0.5) as rig:
+        async with rigged(tmp_path, time_s_max=1.0) as rig:
             receiver.answers["/"] = answer
             rig.add("hook", receiver.url())
             name = rig.tell("a", "hook")
