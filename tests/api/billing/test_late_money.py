@@ -8,6 +8,9 @@ from tests.api.billing.test_invoices import event, invoices, preview, run
 from tests.api.billing.test_plans import FEE, USAGE, plan, prepared, subscribed
 from tests.api.questions.live import Tenant
 
+from tallystick.flows.billing import gather
+from tallystick.flows.usage import usage
+
 D = Decimal
 
 
@@ -136,6 +139,29 @@ def test_money_that_is_late_for_an_ended_subscription_has_an_invoice(tenant: Ten
     verified(tenant)
     tenant.record(event("c", 20))
     assert run(tenant, "2027-12-01T00:00:00Z")["closed"] == 0
+
+
+def test_periods_closed_at_once_are_asked_for_once(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is recorded between them, so none can have changed; what is recorded afterwards is billed all the same."""
+    asked = 0
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await usage(*arguments)
+
+    prepared(tenant)
+    plan(tenant, billing_period="day", charges=[USAGE])
+    subscribed(tenant, end="2026-07-09T00:00:00Z")
+    tenant.record(event("a", 100))
+    monkeypatch.setattr(gather, "usage", counted)
+    assert run(tenant, "2026-07-09T02:00:00Z")["finalized"] == 8
+    assert asked == 8
+    tenant.record(event("b", 20), event("c", 5, "2026-07-08T00:00:00Z"))
+    run(tenant, "2026-07-10T00:00:00Z")
+    late = [line["rounded"] for line in invoices(tenant)[-1]["lines"]]
+    assert sorted(late) == ["0.05", "0.20"]
+    verified(tenant)
 
 
 def test_channels_are_told_of_invoices(tenant: Tenant) -> None:
