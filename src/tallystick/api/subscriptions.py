@@ -167,7 +167,7 @@ async def _answer(request: Connection, name: str) -> dict[str, Any]:
             body_example={"customer": "acme", "plan": "pro", "start": "2026-07-01T00:00:00Z"},
             answer=_SUBSCRIPTION,
             status=201,
-            errors=(409,),
+            errors=(404, 409),
             creates=True,
         )
     },

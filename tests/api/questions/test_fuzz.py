@@ -10,6 +10,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import FlakyFailure as Flaky
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
@@ -83,12 +84,19 @@ class Fuzz:
         def ask(case: Any) -> None:
             self.case(operation, case)
 
-        try:
-            ask()
-        except Exception as error:
-            # Some operations have nothing that could be wrong.
-            if type(error).__name__ not in ("Unsatisfiable", "SkipTest"):
-                self.wrong[operation.label, "cannot be asked"] = f"{type(error).__name__}: {error}"[:500]
+        for is_last in (False, True):
+            try:
+                ask()
+            except Flaky as error:
+                # What fails in asking is noted below. This is drawing a case that failed once, and not when it was repeated.
+                if is_last:
+                    self.wrong[operation.label, "cannot be drawn"] = f"{error}: {error.exceptions!r}"[:1500]
+                continue
+            except Exception as error:
+                # Some operations have nothing that could be wrong.
+                if type(error).__name__ not in ("Unsatisfiable", "SkipTest"):
+                    self.wrong[operation.label, "cannot be asked"] = f"{type(error).__name__}: {error}"[:500]
+            return
 
     def case(self, operation: Any, case: Any) -> None:
         who, caller = next(self.turns)
@@ -98,6 +106,9 @@ class Fuzz:
             answer = send(self.world, caller, case)
         except (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, httpx.InvalidURL):
             return  # no client could send that
+        except Exception as error:
+            self.wrong.setdefault((operation.label, f"no answer to {who}"), repr(error)[:1500])
+            return
         self.asked += 1
         if who not in self.may_see and SECRET in answer.text:
             self.wrong[operation.label, f"leak to {who}"] = answer.text[:300]
