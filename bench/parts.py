@@ -41,7 +41,7 @@ class Sizes:
     question_s_max: float = 30.0
     identities: int = 5_000_000
     derived_events: int = 100_000
-    rebuilt_events: int = 5_000_000
+    rebuilt_events: int = 20_000_000  # fewer, and the start is a good part of it
     rolled_up_events: int = 1_000_000  # all of their rows are held in memory
     rolled_up_runs: int = 2
     rolled_up_settle_s: float = 15.0  # longer than the pause between two steps
