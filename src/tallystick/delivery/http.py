@@ -58,10 +58,9 @@ class Poster:
             "accept-encoding": "identity",
             **headers,
         }
-        client = await self._client()
         try:
             async with asyncio.timeout(self._time_s_max):
-                return await self._post(client, url, target, asked, body, now_s)
+                return await self._post(url, target, asked, body, now_s)
         except UnusableURL as error:
             return Sent(target, asked, error=error.code, detail=f"The URL {error.detail}")
         except (TimeoutError, httpx.TimeoutException):
@@ -79,15 +78,8 @@ class Poster:
                 detail=(str(error) or type(error).__name__)[:ANSWER_BYTES_MAX],
             )
 
-    async def _post(
-        self,
-        client: httpx.AsyncClient,
-        url: str,
-        target: str,
-        headers: dict[str, str],
-        body: bytes,
-        now_s: int,
-    ) -> Sent:
+    async def _post(self, url: str, target: str, headers: dict[str, str], body: bytes, now_s: int) -> Sent:
+        client = await self._client()
         whole = parsed(url)
         addresses = (await self._guard.addresses(whole))[:ADDRESSES_MAX]
         for place, address in enumerate(addresses):
