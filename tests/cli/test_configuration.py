@@ -1,9 +1,11 @@
 """Configuration as code against a real server: apply, export, apply again; and others who change things meanwhile."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tallystick.cli import apply as command
 from tallystick.cli.client import Api
@@ -34,6 +36,14 @@ api_keys:
     scopes: [events:write]
     expires_at: 2090-01-01T00:00:00Z
 """
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of its own: all that a server holds goes in and out here, and what the documents' commands make is no part of it."""
+    running = Server(tmp_path_factory.mktemp("configuration") / "data").start()
+    yield running
+    running.stop()
 
 
 def ok(done: Any) -> str:

@@ -432,8 +432,13 @@ def test_every_figure_is_one_of_the_apis(at_trace: Desk) -> None:
         "/status",
     ):
         page = at_trace.open(path)
-        for closed in page.locator("details.panel:not([open]) > summary").all():
-            closed.click()  # long tables are drawn only then
+        # Long tables are drawn only when they are opened, and then not at once.
+        page.evaluate(
+            "() => document.querySelectorAll('details.panel:not([open]) > summary').forEach(one => one.click())"
+        )
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('details.panel')].every(one => one.open && one.querySelector('td'))"
+        )
         whole += at_trace.check_figures()
     assert whole > 100
 
