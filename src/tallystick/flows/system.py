@@ -20,6 +20,7 @@ from tallystick.flows.rollup import Rollups
 from tallystick.flows.sources.state import SourceFigures
 from tallystick.flows.tails import Tails
 from tallystick.log.interface import EventLog
+from tallystick.metering.position import Vector
 from tallystick.metrics import Metrics
 from tallystick.store.interface import Store
 from tallystick.taxes.interface import TaxService
@@ -64,3 +65,9 @@ class System:
     """Whose usage a metric is (setting telemetry_mapping)."""
     open_elsewhere: OpenElsewhere | None = None
     """A cluster to move to, by its URLs; None: this process has nothing that could move."""
+
+    @property
+    def acknowledged(self) -> Vector:
+        """Everything acknowledged up to now lies at or before it."""
+        end = self.log.end
+        return (end,) if isinstance(end, int) else end

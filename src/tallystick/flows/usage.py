@@ -239,8 +239,7 @@ async def wait_until_settled(system: System, as_of_us: int | None) -> None:
     question gives the same answer later. A recorder that is far behind is not waited for longer than `wait_s_max`."""
     if as_of_us is None or not system.recorder.recorded_at_us < as_of_us <= system.clock.now_us():
         return
-    end = system.log.end
-    await system.recorder.wait_for((end,) if isinstance(end, int) else end, system.settings.wait_s_max)
+    await system.recorder.wait_for(system.acknowledged, system.settings.wait_s_max)
 
 
 async def at_one_moment(system: System, request: UsageRequest) -> tuple[UsageRequest, Vector]:

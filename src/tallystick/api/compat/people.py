@@ -28,34 +28,26 @@ def saved(
     """Make a customer, or change it where it is there: with `upsert` always, otherwise only one that its events made.
 
     A subject that nobody but its own events has claimed, or only a customer that is deleted, moves here. Raises Conflict (customer_exists, subject_taken)."""
+
+    def attempt() -> Customer:
+        reassign = _may_take(catalog, tenant, key, change.subjects)
+        present = _present(catalog, tenant, key)
+        if present is None or present.archived_at_us is not None:
+            return catalog.create_customer(tenant, key, change, reassign=reassign, actor=actor, now_us=now_us)
+        if not upsert and not made_by_events(present):
+            raise Conflict(f"There is a customer {key!r} already.", code="customer_exists")
+        whole = change
+        if not isinstance(change.external_ids, UnsetType):
+            whole = replace(change, external_ids={**present.external_ids, **change.external_ids})
+        return catalog.change_customer(tenant, key, whole, reassign=reassign, actor=actor, now_us=now_us)
+
     for _ in range(_TRIES - 1):
         try:
-            return _saved(catalog, tenant, key, change, upsert=upsert, actor=actor, now_us=now_us)
+            return attempt()
         except Conflict as refused:
             if refused.code not in _MADE_MEANWHILE:
                 raise
-    return _saved(catalog, tenant, key, change, upsert=upsert, actor=actor, now_us=now_us)
-
-
-def _saved(
-    catalog: Catalog,
-    tenant: str,
-    key: str,
-    change: CustomerChange,
-    *,
-    upsert: bool,
-    actor: Actor,
-    now_us: int,
-) -> Customer:
-    reassign = _may_take(catalog, tenant, key, change.subjects)
-    present = _present(catalog, tenant, key)
-    if present is None or present.archived_at_us is not None:
-        return catalog.create_customer(tenant, key, change, reassign=reassign, actor=actor, now_us=now_us)
-    if not upsert and not made_by_events(present):
-        raise Conflict(f"There is a customer {key!r} already.", code="customer_exists")
-    if not isinstance(change.external_ids, UnsetType):
-        change = replace(change, external_ids={**present.external_ids, **change.external_ids})
-    return catalog.change_customer(tenant, key, change, reassign=reassign, actor=actor, now_us=now_us)
+    return attempt()
 
 
 def made_by_events(customer: Customer) -> bool:

@@ -12,7 +12,7 @@ from tallystick.flows import customers
 from tallystick.flows.recording import Outcome
 from tallystick.flows.system import System
 from tallystick.metering.decode import Decoded
-from tallystick.metering.position import Positions, Vector
+from tallystick.metering.position import Positions
 
 Connection = Request[Any, Any, Any]
 
@@ -64,7 +64,6 @@ async def outcome_of(system: System, positions: Positions) -> Outcome | None:
 async def caught_up(system: System) -> None:
     """Wait until what was acknowledged before now counts, so that a client that reads right after it wrote sees what it
     wrote, as it did at its vendor. When the recorder is far behind, the answer is of what is recorded."""
-    end = system.log.end
-    vector: Vector = (end,) if isinstance(end, int) else end
+    vector = system.acknowledged
     if vector and any(vector):
         await system.recorder.wait_for(vector, system.settings.wait_s_max)

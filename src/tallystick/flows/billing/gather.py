@@ -46,8 +46,7 @@ async def settle(system: System) -> Settled:
     What is acknowledged now is waited for: a batch under way may have an earlier moment than now. What is recorded after
     that has a later one than the last published, and not an earlier one than now."""
     now_us = system.clock.now_us()
-    end = system.log.end
-    await wait_for_position(system, (end,) if isinstance(end, int) else end)
+    await wait_for_position(system, system.acknowledged)
     recorded_at_us = system.recorder.recorded_at_us
     if isinstance(system.recorder, Recorder):
         # One recorder, by this very clock. (With several, only what they have published is sure.)
