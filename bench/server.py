@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ class Counted:
 class Server:
     """One server process, from its start until `stop` or `kill`. Use `serving`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: by the names of their environment variables, beside those every benchmark has."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -67,6 +68,7 @@ class Server:
             "TALLYSTICK_ADMIN_KEY": KEY,
             "TALLYSTICK_LOG_LEVEL": "warning",
             "TALLYSTICK_LOG_FORMAT": "json",
+            **(settings or {}),
         }
         self.started = time.perf_counter()
         with self._log_path.open("ab") as log:
@@ -145,8 +147,12 @@ class Server:
             time.sleep(0.1)
 
     def cpu_s(self) -> float:
-        times = self._watched.cpu_times()
-        return times.user + times.system
+        """Of the server and of what it has started."""
+        total = 0.0
+        for process in (self._watched, *self._watched.children()):
+            times = process.cpu_times()
+            total += times.user + times.system
+        return total
 
     def resident_bytes(self) -> tuple[int, int]:
         """Resident memory, and of it what is not backed by files (the system can drop the rest at any time)."""
@@ -198,9 +204,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(directory: Path) -> Generator[Server]:
+def serving(directory: Path, settings: Mapping[str, str] | None = None) -> Generator[Server]:
     """A server that is ready, and is stopped at the end whatever happens."""
-    server = Server(directory)
+    server = Server(directory, settings)
     try:
         server.wait_until_ready()
         yield server

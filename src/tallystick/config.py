@@ -235,6 +235,12 @@ class Settings:
         "Whether webhooks may lead to private, loopback and link-local addresses.",
         choices=("false", "true"),
     )
+    gate_process: str = _setting(
+        "off",
+        "Whether checks and reservations are decided in a process of their own, which this one starts: they are then answered "
+        "in a few milliseconds beside many events too. It takes some 150 MB of memory; in a cluster it is never needed.",
+        choices=("off", "on"),
+    )
     delivery_retry_s: str = _setting(
         "5,30,300,1800,7200,18000,36000,86400,86400,86400",
         "Seconds after which a failed delivery is tried again, attempt by attempt; after the last it is given up.",

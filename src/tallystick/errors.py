@@ -21,7 +21,7 @@ remedy. `api/problem.py` turns it into RFC 9457; `cli` prints the sentence. No o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,22 @@ class TallystickError(Exception):
         self.faults = tuple(faults)
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by its constructor, which of some errors takes more than their text.
+        return _put_together, (type(self), self.args, self.__dict__)
+
     @classmethod
     def title(cls) -> str:
         return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+
+def _put_together(
+    made: type[TallystickError], arguments: tuple[Any, ...], state: dict[str, Any]
+) -> TallystickError:
+    error = made.__new__(made)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
 
 
 class BadRequest(TallystickError):

@@ -1,6 +1,7 @@
 """Settings → parts, by URL scheme. The only module that names a backend."""
 
 import asyncio
+import contextlib
 import importlib
 import os
 import threading
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 import yaml
@@ -51,7 +53,11 @@ from tallystick.flows.feed import EventFeed
 from tallystick.flows.gate import MOVED, Gate
 from tallystick.flows.journal import Journal
 from tallystick.flows.lease import RENEW_S, Held, JobKeeper, PartitionKeeper, new_owner
+from tallystick.flows.limits.board import Board
+from tallystick.flows.limits.far import FarLog, FarQuestions, FarRecording
+from tallystick.flows.limits.link import Link
 from tallystick.flows.limits.owner import JOB, Limiting
+from tallystick.flows.limits.process import NICE, GateProcess
 from tallystick.flows.move_target import Elsewhere
 from tallystick.flows.node import RecorderNode
 from tallystick.flows.outbox import Outbox
@@ -134,7 +140,26 @@ async def start(
 
     Does not wait for the store: when it is down, events are acknowledged and the recorder catches up later.
     """
-    clock = clock or SystemClock()
+    process = _gate_process(settings)
+    try:
+        return await _start(
+            settings, clock or SystemClock(), wrap_store, on_step, lease_s=lease_s, process=process
+        )
+    except BaseException:
+        if process is not None:
+            process.kill()
+        raise
+
+
+async def _start(
+    settings: Settings,
+    clock: Clock,
+    wrap_store: Callable[[Store], Store],
+    on_step: Callable[[str], None] | None,
+    *,
+    lease_s: float,
+    process: GateProcess | None,
+) -> Running:
     grace_us(settings)  # a fault of it is told at once
     delivery_retries(settings)
     directory = Path(settings.data_dir)
@@ -154,9 +179,57 @@ async def start(
         first_admin_key=first_admin_key,
         on_step=on_step or _kill_at_step(os.environ.get("TALLYSTICK_TEST_KILL_AT_STEP")),
     )
-    if settings.partitions > 1 or settings.log_url.startswith(_NATS):
+    if _is_of_many(settings):
         return await _start_of_many(parts, lease_s)
-    return await _start_alone(parts)
+    return await _start_alone(parts, process)
+
+
+def _is_of_many(settings: Settings) -> bool:
+    return settings.partitions > 1 or settings.log_url.startswith(_NATS)
+
+
+def _gate_process(settings: Settings) -> GateProcess | None:
+    """Already begun: it loads what it needs while this process does."""
+    if settings.gate_process != "on":
+        return None
+    if _is_of_many(settings):
+        raise Invalid(
+            "TALLYSTICK_GATE_PROCESS is for an installation of one process. In a cluster, let a process have the role api "
+            "alone: the gate then has it to itself.",
+            code="invalid_setting",
+        )
+    process = GateProcess()
+    process.begin()
+    with contextlib.suppress(OSError):
+        os.nice(NICE)  # of this thread and those it makes from now on; the gate's process has begun before
+    return process
+
+
+async def start_gate(settings: Settings, link: Link, board: Board) -> tuple[System, FarRecording]:
+    """The parts of the gate's own process (cli/gate_process.py). `system.limits` is still to be run; no store, no log and
+    no recorder are in it but those across the link."""
+    directory = Path(settings.data_dir)
+    catalog = _catalog(settings, directory)
+    recording = FarRecording(link, board)
+    questions = FarQuestions(link)
+    limits = Limiting(catalog, make_ledger=lambda held: _own_ledger(directory), questions=questions)
+    absent: Any = None
+    far: Any = recording
+    system = System(
+        settings=settings,
+        clock=SystemClock(),
+        log=FarLog(link, board),
+        store=absent,
+        catalog=catalog,
+        recorder=far,
+        rollups=absent,
+        metrics=Metrics(),
+        questions=ThreadPoolExecutor(_QUESTION_THREADS, thread_name_prefix="question"),
+        billing=catalog if settings.billing == "on" else None,
+        limits=limits,
+    )
+    limits.serve(system)
+    return system, recording
 
 
 @dataclass(frozen=True)
@@ -419,7 +492,7 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
-async def _start_alone(parts: _Parts) -> Running:
+async def _start_alone(parts: _Parts, process: GateProcess | None) -> Running:
     """One recorder in this process, which needs nobody's leave."""
     settings, directory, store, clock = parts.settings, parts.directory, parts.store, parts.clock
     journal = Journal(SqliteCheckpoint(directory / "recorder.sqlite"))
@@ -465,7 +538,7 @@ async def _start_alone(parts: _Parts) -> Running:
         clock=clock,
         needed_since=parts.needed_since,
     )
-    limits = Limiting(parts.catalog, make_ledger=lambda held: _own_ledger(directory))
+    limits = Limiting(parts.catalog, make_ledger=lambda held: _own_ledger(directory), process=process)
     system = parts.system(log, recorder, rollups, quarantine, limits=limits)
     billing = BillingKeeper(
         system, sweep_s=settings.billing_sweep_s, receiver=_receiver(settings, parts.directory)

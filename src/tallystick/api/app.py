@@ -103,6 +103,8 @@ BILLING_ROUTES = (
 def create_app(system: System, *, routes: Sequence[ControllerRouterHandler] | None = None) -> ASGIApp:
     """The ASGI application of a running system. `routes` replaces the standard ones (tests)."""
     authenticator = Authenticator(system.catalog, now_us=system.clock.now_us, rates=Rates(system.settings))
+    if system.limits is not None and system.limits.process is not None:
+        authenticator.on_forgotten = system.limits.process.changed
     ingest = Ingest(system, authenticator)
     system.metrics.watch_recorder(totals=partial(_totals, system), lag=partial(_lag, system))
     system.metrics.watch_alerts(partial(_alert_figures, system))

@@ -146,6 +146,8 @@ class Authenticator:
         self._answered_at = time.monotonic()
         self._checked_at = float("-inf")
         self._checking: asyncio.Task[None] | None = None
+        self.on_forgotten: Callable[[], None] = lambda: None
+        """Called when keys have been changed by this process."""
 
     def kept(self, header: bytes) -> Caller | None:
         """The caller of a header value when it is kept and in force, without waiting; None: ask `authenticate`.
@@ -212,6 +214,7 @@ class Authenticator:
         self._revision = None
         self._checked_at = float("-inf")
         self._checking = None
+        self.on_forgotten()
 
     async def note_used(self) -> None:
         """Write down which keys were used since the last time. What cannot be written is written the next time."""

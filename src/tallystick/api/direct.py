@@ -13,8 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tallystick.api.hand_over import HandOver
 from tallystick.api.quick import BODY_BYTES_MAX, CHECK_PATH, Answer, Quick, Waiting, is_special
 from tallystick.flows.gate import Gate
+from tallystick.flows.limits.process import GateProcess
 
 HEAD_BYTES_MAX = 4096
 URGENCY_S = 0.5
@@ -79,10 +81,13 @@ class Direct:
         gate: Gate,
         new_request_id: Callable[[], bytes],
         headers: list[tuple[bytes, bytes]],
+        process: GateProcess | None = None,
     ) -> None:
-        """`gate`: whether anything is taken in. `headers`: of every answer."""
+        """`gate`: whether anything is taken in. `headers`: of every answer. `process`: connections on which calls to the gate
+        come go there."""
         self.quick = quick
         self.urgency = Urgency()
+        self.hand_over = None if process is None else HandOver(process, quick)
         self._gate = gate
         self._new_request_id = new_request_id
         self._headers = headers
@@ -166,6 +171,12 @@ class DirectConnection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self.first = b""
+        """Of a connection that has come back from the gate's process: what was read of it there."""
+        self.returns = 0
+        """How often in a row it came back with a call that could not be answered there."""
+        self.kept_calls = 0
+        """So many calls are answered here, before it is handed over again."""
         self._within = False
         """The parser has begun a message and not ended it: what comes next is no request of its own."""
         self._raw_head = b""
@@ -174,6 +185,12 @@ class DirectConnection(HttpToolsProtocol):
         self._later = b""
         self._ends = False
         self._answered_s = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self.first:
+            first, self.first = self.first, b""
+            self.data_received(first)
 
     def data_received(self, data: bytes) -> None:
         if self._is_waiting:
@@ -193,7 +210,11 @@ class DirectConnection(HttpToolsProtocol):
         if raw != self._raw_head:
             self._raw_head, self._head = raw, read_head(raw)
         head = self._head
-        if head is None or len(data) - end - 4 != head.length:
+        if head is None or len(data) - end - 4 > head.length:
+            return False
+        if self.direct.hand_over is not None:
+            return self.direct.hand_over.is_taken(self, head.authorization, data)
+        if len(data) - end - 4 < head.length:
             return False
         decided = self.direct.decided(head, data[end + 4 :])
         if decided is None:

@@ -9,7 +9,7 @@ from litestar import Request, Response
 
 from tallystick.api import wire
 from tallystick.errors import BadRequest, Unavailable
-from tallystick.flows.limits.gate import LimitGate
+from tallystick.flows.limits.asked import AskedGate
 from tallystick.flows.limits.owner import Elsewhere, Limiting
 
 Connection = Request[Any, Any, Any]
@@ -40,12 +40,12 @@ def limiting_of(request: Connection) -> Limiting:
 
 
 async def at_owner(
-    request: Connection, local: Callable[[LimitGate], Awaitable[Response[Any]]]
+    request: Connection, local: Callable[[AskedGate], Awaitable[Response[Any]]]
 ) -> Response[Any]:
     """The answer of the gate, here or wherever it is. Raises Unavailable (gate_not_ready)."""
     limiting = limiting_of(request)
     found = await limiting.gate()
-    if isinstance(found, LimitGate):
+    if not isinstance(found, Elsewhere):
         return await local(found)
     if FORWARDED in request.headers:
         raise _not_here()

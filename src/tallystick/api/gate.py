@@ -31,7 +31,7 @@ from tallystick.api.problem import PROBLEM_TYPE, problem_body, problem_headers
 from tallystick.document import Document
 from tallystick.errors import NotFound, TallystickError, Unavailable
 from tallystick.flows.customers import narrowed, visible
-from tallystick.flows.limits.gate import LimitGate, Reserved
+from tallystick.flows.limits.asked import AskedGate, Reserved
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown, reservation_document
 from tallystick.flows.limits.rules import Ask
 from tallystick.flows.position import position_of
@@ -173,7 +173,7 @@ def _problem(error: TallystickError) -> dict[str, Any]:
     return msgspec.json.decode(problem_body(error, extra=receipt))
 
 
-def document_of(gate: LimitGate, made: Reserved) -> dict[str, Any]:
+def document_of(gate: AskedGate, made: Reserved) -> dict[str, Any]:
     """A reservation with its receipt, on the wire."""
     one = made.reservation
     document = reservation_document(one, position=gate.position_of(one))
@@ -213,7 +213,7 @@ async def check(request: Connection) -> Response[Any]:
     await _allowed(request, tenant, (ask.customer,))
     await wait_for_position(system, position)
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         return Response(await gate.check(ask))
 
     try:
@@ -247,7 +247,7 @@ async def check_batch(request: Connection) -> Response[Any]:
     asks = [_item_ask(item, place, tenant) for place, item in enumerate(items)]
     await _allowed(request, tenant, sorted({ask.customer for ask in asks}))
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         made: list[dict[str, Any]] = []
         for ask in asks:
             try:
@@ -305,7 +305,7 @@ async def reserve(request: Connection) -> Response[Any]:
     ask, ttl_s = _read_ask(document, tenant), _read_ttl(document)
     document.finish()
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         try:
             made = await gate.reserve(ask, ttl_s)
         except (LimitExceeded, LimitUnknown) as error:
@@ -343,7 +343,7 @@ async def reserve_batch(request: Connection) -> Response[Any]:
         asks.append((_read_ask(document, tenant), _read_ttl(document)))
         document.finish()
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         made = await gate.reserve_each(asks)
         answers = [document_of(gate, one) if isinstance(one, Reserved) else _problem(one) for one in made]
         return Response({"items": answers})
@@ -385,7 +385,7 @@ async def list_reservations(request: Connection) -> Response[Any]:
     asked = None if customer is None else (customer,)
     customers = await in_questions(system, lambda: narrowed(system.catalog, who.tenant, who.customer, asked))
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         page = await gate.page(who.tenant, customers=customers, state=state, cursor=cursor, limit=limit)
         items = [reservation_document(one, position=gate.position_of(one)) for one in page.items]
         return Response(wire.page_answer(items, page.next_cursor))
@@ -408,7 +408,7 @@ async def get_reservation(request: Connection) -> Response[Any]:
     who = caller(request)
     name: str = request.path_params["id"]
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         one = await gate.get(who.tenant, name)
         system = wire.system_of(request)
         if who.customer is not None:
@@ -462,7 +462,7 @@ async def settle(request: Connection) -> Response[Any]:
     event = cast("dict[str, Any] | None", raw)
     name: str = request.path_params["id"]
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         try:
             made = await gate.settle(tenant, name, amount, event)
         except (LimitExceeded, LimitUnknown) as error:
@@ -495,7 +495,7 @@ async def release(request: Connection) -> Response[Any]:
         Document(wire.parse_json(body)).finish()
     name: str = request.path_params["id"]
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         return Response(document_of(gate, await gate.release(tenant, name)))
 
     return await at_owner(request, local)

@@ -25,7 +25,7 @@ from tallystick.catalog.alerting import AlertCatalog
 from tallystick.errors import Fault, Invalid, NotFound, Unavailable
 from tallystick.flows.customers import narrowed
 from tallystick.flows.forecast import ForecastRequest, Reach, forecast, reach
-from tallystick.flows.limits.gate import LimitGate
+from tallystick.flows.limits.asked import AskedGate
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.limits.limit import conditions_of
@@ -86,7 +86,7 @@ async def forecast_of_limit(request: Connection) -> Response[Any]:
     key: str = request.path_params["key"]
     await in_questions(system, lambda: narrowed(system.catalog, who.tenant, who.customer, (customer,)))
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         standings = await gate.standings(who.tenant, customer)
         standing = next((one for one in standings if one.limit.key == key), None)
         if standing is None:

@@ -30,7 +30,7 @@ from tallystick.catalog.limiting import KeptLimit, LimitRaise
 from tallystick.document import Document
 from tallystick.errors import Conflict, Invalid
 from tallystick.flows.customers import narrowed, visible
-from tallystick.flows.limits.gate import LimitGate
+from tallystick.flows.limits.asked import AskedGate
 from tallystick.flows.limits.owner import Limiting
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -428,7 +428,7 @@ async def customer_limits(request: Connection) -> Response[Any]:
     key: str = request.path_params["key"]
     await in_questions(system, lambda: narrowed(system.catalog, who.tenant, who.customer, (key,)))
 
-    async def local(gate: LimitGate) -> Response[Any]:
+    async def local(gate: AskedGate) -> Response[Any]:
         found = await gate.standings(who.tenant, key)
         items = [_standing_document(one) for one in sorted(found, key=lambda one: one.limit.key)]
         return Response(wire.page_answer(items, None))

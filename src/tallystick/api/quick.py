@@ -5,6 +5,8 @@ is not known yet, a gate in another process) goes on to the framework's routes (
 """
 
 import asyncio
+import contextlib
+from collections import Counter as Counts
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -16,7 +18,10 @@ from tallystick.api.auth import Authenticator
 from tallystick.api.gate import DIMENSION_CHARACTERS_MAX, DIMENSIONS_MAX, document_of
 from tallystick.api.problem import PROBLEM_TYPE, problem_body, problem_headers, translated
 from tallystick.document import NotDecimal, decimal_of
-from tallystick.flows.limits.gate import LimitGate, Reserved
+from tallystick.errors import TallystickError
+from tallystick.flows.limits.asked import Reserved
+from tallystick.flows.limits.gate import LimitGate
+from tallystick.flows.limits.process import GateProcess
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown
 from tallystick.flows.limits.rules import Ask
 from tallystick.flows.system import System
@@ -72,6 +77,13 @@ class Quick:
         self._system = system
         self._authenticator = authenticator
         self._counters: dict[tuple[str, int], Counter] = {}
+        self._noted: Counts[tuple[str, int]] = Counts()
+
+    @property
+    def process(self) -> GateProcess | None:
+        """The gate's own, where this one has started one."""
+        limiting = self._system.limits
+        return None if limiting is None else limiting.process
 
     # -- deciding, without an await -------------------------------------------------------------------------------
     def tenant_of(self, authorization: bytes) -> str | None:
@@ -100,6 +112,15 @@ class Quick:
         except Exception as error:
             return self.refused(error, request_id)
 
+    async def prepare(self, tenant: str, body: bytes) -> None:
+        """Have asked for what a decision needs and is not known yet. What cannot be had is the framework's to say."""
+        limiting = self._system.limits
+        gate = None if limiting is None else limiting.here
+        read = None if gate is None else _read(body, tenant)
+        if gate is not None and read is not None:
+            with contextlib.suppress(TallystickError):
+                await gate.check(read[0])
+
     def reserved(self, waiting: Waiting, request_id: bytes) -> Answer:
         """Once it is written, or could not be."""
         error = waiting.written.exception()
@@ -124,8 +145,14 @@ class Quick:
             counter = self._system.metrics.http_requests.labels(path, "POST", status)
             self._counters[path, status] = counter
         counter.inc()
+        self._noted[path, status] += 1
         if status >= 400:
             _log.info("request", method="POST", route=path, status=status, request_id=request_id.decode())
+
+    def noted(self) -> Counts[tuple[str, int]]:
+        """How many requests were answered since this was last asked, by route and status."""
+        noted, self._noted = self._noted, Counts()
+        return noted
 
     # -- over ASGI ------------------------------------------------------------------------------------------------
     async def handled(

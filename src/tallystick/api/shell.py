@@ -112,7 +112,13 @@ class Shell:
         """For a server whose connections can use it (app.server_config); None: every request is to come through here."""
         if self._quick is None or self._cors.on:
             return None
-        return Direct(self._quick, gate=self._gate, new_request_id=self._new_request_id, headers=_UNLESS_SET)
+        return Direct(
+            self._quick,
+            gate=self._gate,
+            new_request_id=self._new_request_id,
+            headers=_UNLESS_SET,
+            process=self._quick.process,
+        )
 
     async def _other(self, outer: Any, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -181,6 +187,14 @@ class Shell:
                 seconds=round(perf_counter() - started, 6),
                 request_id=request_id.decode(),
             )
+
+
+def gate_direct(gate_quick: quick.Quick, gate: Gate) -> Direct:
+    """For the gate's own process, which has no framework and no shell around it."""
+    prefix, numbers = secrets.token_hex(6).encode(), itertools.count(1)
+    return Direct(
+        gate_quick, gate=gate, new_request_id=lambda: b"%b-%x" % (prefix, next(numbers)), headers=_UNLESS_SET
+    )
 
 
 def _with_headers(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:

@@ -5,8 +5,11 @@ of SQLite takes). Entries lie one behind the other. Each carries its round: what
 is not read. A torn entry was never acknowledged, and ends the reading.
 """
 
+import errno
+import fcntl
 import os
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -14,6 +17,8 @@ _HEADER = struct.Struct("<IIQ")
 """Length of the entry, CRC-32 of the length, the round and the entry, the round."""
 _SPAN = struct.Struct("<IQ")
 _NOTHING = bytes(_HEADER.size)
+_TAKEN_S_MAX = 10.0
+"""A process whose parent was killed lets go of it within milliseconds."""
 
 
 class Journal:
@@ -29,6 +34,7 @@ class Journal:
         # wait for the interpreter once more.
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_DSYNC, 0o600)
         try:
+            _take(self._file)
             size = os.fstat(self._file).st_size
             if size < bytes_max:
                 self._write(size, bytes(bytes_max - size))
@@ -96,6 +102,20 @@ class Journal:
             pieces.append(piece)
             at += len(piece)
         return b"".join(pieces)
+
+
+def _take(file: int) -> None:
+    """Nobody else may have it open. Raises OSError where somebody does for too long."""
+    until_s = time.monotonic() + _TAKEN_S_MAX
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                raise OSError(errno.EBUSY, "another process has the gate's journal open") from None
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _checksum(length: int, round_: int, entry: bytes) -> int:

@@ -21,7 +21,10 @@ from tallystick.errors import Invalid, TallystickError
 if TYPE_CHECKING:
     import uvicorn
 
+    from tallystick.api.direct import Direct
     from tallystick.wiring import Running
+
+_GATE_OPEN_S_MAX = 15.0
 
 _console = Console(stderr=True)
 
@@ -68,6 +71,7 @@ async def run_server(
         server = _ending(
             uvicorn.Server(server_config(served, host=host, port=port)), running.system.tails.close
         )
+        await _join_gate(running, server)
         if when_ready is not None:
             beside = asyncio.create_task(_coroutine(when_ready(running, url)))
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -79,6 +83,20 @@ async def run_server(
             with contextlib.suppress(asyncio.CancelledError, TallystickError):
                 await beside
         await running.stop()
+
+
+async def _join_gate(running: "Running", server: "uvicorn.Server") -> None:
+    """Where the gate has a process of its own: it has the processors first, and is given connections."""
+    limits = running.system.limits
+    process = None if limits is None else limits.process
+    if process is None:
+        return
+    if not await process.wait_until_open(_GATE_OPEN_S_MAX):
+        _console.print("The gate is not open yet; until it is, each limit's `fail` decides.")
+    server.config.load()
+    direct: Direct | None = getattr(server.config.http_protocol_class, "direct", None)
+    if direct is not None and direct.hand_over is not None:
+        direct.hand_over.serve(server)
 
 
 def _ending(server: "uvicorn.Server", end_streams: Callable[[], None]) -> "uvicorn.Server":

@@ -4,9 +4,22 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 MOVED = "moved"
 """A file of this name in a data directory: the installation has moved to where it says, and only answers questions."""
+
+
+class Outside(Protocol):
+    """Another process of this installation that takes things in: told before this one closes, and asked behind it."""
+
+    def close(self) -> None: ...
+
+    def open(self) -> None: ...
+
+    async def quiet(self) -> None:
+        """Until nothing that it has let in is under way."""
+        ...
 
 
 class Gate:
@@ -18,6 +31,7 @@ class Gate:
         self._inside = 0
         self.tell: Callable[[str], None] = lambda moved_to: None
         """Lets the other processes of a cluster know where it has moved to, for good."""
+        self.outside: Outside | None = None
         self.reason: str | None = None
         """In words, why nothing is taken in; None: it is open."""
         if file is not None and file.exists():
@@ -32,16 +46,21 @@ class Gate:
     async def close(self, reason: str, *, wait_s_max: float) -> bool:
         """Let nobody in any more, and wait until those inside are out. False, and open again: they took too long."""
         self.reason = reason
+        if self.outside is not None:
+            self.outside.close()
+            await self.outside.quiet()
         until = time.monotonic() + wait_s_max
         while self._inside:
             if time.monotonic() > until:
-                self.reason = None
+                self.open()
                 return False
             await asyncio.sleep(0.01)
         return True
 
     def open(self) -> None:
         self.reason = None
+        if self.outside is not None:
+            self.outside.open()
 
     def has_moved(self, moved_to: str) -> None:
         """Another process of this installation has closed it for good."""

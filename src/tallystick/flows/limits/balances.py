@@ -15,8 +15,9 @@ from decimal import Decimal
 from msgspec import Struct
 
 from tallystick.flows.fresh import News
+from tallystick.flows.limits.questions import Questions
 from tallystick.flows.system import System
-from tallystick.flows.usage import UsageRequest, usage
+from tallystick.flows.usage import UsageRequest
 from tallystick.limits.limit import Window, conditions_of
 from tallystick.limits.standing import ADDED_UP
 from tallystick.metering.meter import SERIES, Meter
@@ -108,6 +109,7 @@ class Balances:
     """One event loop uses it."""
 
     system: System
+    questions: Questions
     moment_us: int
     _known: dict[Key, _Balance] = field(default_factory=dict[Key, _Balance])
     _by_series: dict[Series, set[Key]] = field(default_factory=dict[Series, set[Key]])
@@ -243,8 +245,7 @@ class Balances:
         window, meter = asked.window, asked.meter
         added_up = meter.aggregation in ADDED_UP and meter.of is None
         rolling = window.bucket_us if added_up else None
-        answer = await usage(
-            self.system,
+        answer = await self.questions.usage(
             UsageRequest(
                 tenant=asked.tenant,
                 meter=meter.key,

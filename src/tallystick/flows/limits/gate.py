@@ -10,7 +10,6 @@ of it was settled here stands here no longer. So nothing is counted twice, and n
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from dataclasses import replace as changed
 from decimal import Decimal
 from typing import Any
@@ -24,8 +23,10 @@ from tallystick.catalog.interface import Page
 from tallystick.catalog.limiting import Ledger
 from tallystick.catalog.secret import new_ordered_id
 from tallystick.errors import Fault, Invalid, NotFound, TallystickError, Unavailable
+from tallystick.flows.limits.asked import Reserved
 from tallystick.flows.limits.balances import Balances
 from tallystick.flows.limits.events import columns_of, contributed, given_event, made_events
+from tallystick.flows.limits.questions import Questions
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown, receipt_of, sentence
 from tallystick.flows.limits.rules import Ask, Rule, RuleBook
 from tallystick.flows.limits.stand import Stands
@@ -41,7 +42,7 @@ from tallystick.limits.reservation import Reservation, State
 from tallystick.limits.standing import ADDED_UP, UNKNOWN_CLOSED, Decision, Standing, decide
 from tallystick.metering.event import EventColumns
 from tallystick.metering.meter import Aggregation, Meter
-from tallystick.metering.position import Vector, vector_of
+from tallystick.metering.position import vector_of
 from tallystick.metering.verdict import Limits
 from tallystick.money import ZERO, plain
 
@@ -51,18 +52,12 @@ KEPT_US = 90 * 86_400 * 1_000_000
 _logger = structlog.get_logger("limits")
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A reservation with its receipt."""
-
-    reservation: Reservation
-    receipt: dict[str, Any]
-
-
 class LimitGate:
     """Made by its owner (owner.py) under one ledger; everything is called in the event loop."""
 
-    def __init__(self, system: System, rules: RuleBook, ledger: Ledger, limits: Limits) -> None:
+    def __init__(
+        self, system: System, questions: Questions, rules: RuleBook, ledger: Ledger, limits: Limits
+    ) -> None:
         self._system = system
         self._rules = rules
         self._ledger = ledger
@@ -71,8 +66,8 @@ class LimitGate:
         """Set when the ledger could not be written: whoever owns the gate opens it anew."""
         self._writer = Writer(ledger, on_failure=lambda error: self.failed.set())
         self._book = Book()
-        self._balances = Balances(system, system.recorder.recorded_at_us)
-        self._stands = Stands(system, self._book, self._balances)
+        self._balances = Balances(system, questions, system.recorder.recorded_at_us)
+        self._stands = Stands(system, questions, self._book, self._balances)
         self._tide = Tide(system, self._book, self._balances, self._stands, self._writer)
         self._settling: dict[str, asyncio.Future[None]] = {}
         self._again: set[str] = set()
@@ -390,7 +385,7 @@ class LimitGate:
 
     def position_of(self, one: Reservation) -> str | None:
         """The token of what it was settled with."""
-        return token_of(_vector(one.positions)) if one.positions else None
+        return position_token(one)
 
     # -- deciding -------------------------------------------------------------------------------------------------
     def _concerned(self, rules: Sequence[Rule], ask: Ask, meter: Meter) -> list[Rule]:
@@ -519,8 +514,9 @@ def _rule_of(rules: Sequence[Rule], decision: Decision) -> Rule | None:
     return next(rule for rule in rules if rule.limit.key == named.limit.key)
 
 
-def _vector(positions: Sequence[int]) -> Vector:
-    return vector_of(np.array(positions, np.uint64))
+def position_token(one: Reservation) -> str | None:
+    """The token of what a reservation was settled with; None: it was not, or has no place yet."""
+    return token_of(vector_of(np.array(one.positions, np.uint64))) if one.positions else None
 
 
 def check_additive(meter: Meter, amount: Decimal) -> None:

@@ -1,4 +1,5 @@
-"""Who owns the gate: this process when it is alone, and in a cluster the one that holds the lease `job/gate`.
+"""Who owns the gate: this process when it is alone, or the one it starts for it (process.py), and in a cluster the one that
+holds the lease `job/gate`.
 
 The owner writes its address down with the lease; whoever else is asked hands the request on to it (api/forward.py). A gate
 whose ledger could not be written is thrown away and opened anew: it then knows what is durable, and nothing else.
@@ -17,7 +18,10 @@ from tallystick.catalog.leases import LeaseLostError, Leases
 from tallystick.catalog.limiting import Ledger, LimitCatalog
 from tallystick.errors import Invalid, NotFound, Unavailable
 from tallystick.flows.lease import Held
+from tallystick.flows.limits.asked import AskedGate
 from tallystick.flows.limits.gate import LimitGate
+from tallystick.flows.limits.process import GateProcess
+from tallystick.flows.limits.questions import OwnQuestions, Questions
 from tallystick.flows.limits.receipt import receipt_of
 from tallystick.flows.limits.rules import Ask, RuleBook
 from tallystick.flows.system import System
@@ -53,9 +57,14 @@ class Limiting:
         make_ledger: Callable[[Held[str] | None], Ledger],
         leases: Leases | None = None,
         address: str = "",
+        process: GateProcess | None = None,
+        questions: Questions | None = None,
     ) -> None:
-        """`leases` None: nobody else could own the gate. `address`: where the other processes reach this one."""
+        """`leases` None: nobody else could own the gate. `address`: where the other processes reach this one. `process`: it
+        has a process of its own, which this one starts. `questions`: who answers the gate's; None: this process."""
         self.catalog = catalog
+        self.process = process
+        self._questions = questions
         self._make_ledger = make_ledger
         self._leases = leases
         self._address = address
@@ -79,11 +88,16 @@ class Limiting:
             future_tolerance_us=settings.future_tolerance_s * 1_000_000,
         )
         self._rules = RuleBook(system, self.catalog)
+        self._questions = self._questions or OwnQuestions(system)
 
     # -- owning ---------------------------------------------------------------------------------------------------
     async def run(self) -> None:
-        """Own it until `stop`: this process is alone."""
-        await self._own(None, self._stopping)
+        """Own it, or keep the process going that does, until `stop`: this process is alone."""
+        if self.process is None:
+            await self._own(None, self._stopping)
+        else:
+            assert self._system is not None
+            await self.process.run(self._system, self._stopping)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -99,12 +113,13 @@ class Limiting:
         assert self._system is not None
         assert self._events is not None
         assert self._rules is not None
+        assert self._questions is not None
         while not leaving.is_set():
             ledger: Ledger | None = None
             gate: LimitGate | None = None
             try:
                 ledger = await asyncio.to_thread(self._make_ledger, held)
-                gate = LimitGate(self._system, self._rules, ledger, self._events)
+                gate = LimitGate(self._system, self._questions, self._rules, ledger, self._events)
                 await gate.open()
                 self._gate, self._held = gate, held
                 self._opened.set()
@@ -137,8 +152,12 @@ class Limiting:
             return None
         return self._gate
 
-    async def gate(self) -> LimitGate | Elsewhere:
+    async def gate(self) -> AskedGate | Elsewhere:
         """The gate, or where it is. Raises Unavailable (gate_not_ready) while nobody has it open."""
+        if self.process is not None:
+            if await self.process.wait_until_open(READY_S_MAX):
+                return self.process.gate
+            raise _not_open()
         deadline_s = time.monotonic() + READY_S_MAX
         while True:
             here = self.here
@@ -149,11 +168,7 @@ class Limiting:
                 return Elsewhere(url)
             left_s = deadline_s - time.monotonic()
             if left_s <= 0:
-                raise Unavailable(
-                    "The gate is not open yet: its ledger is being read. Try again shortly.",
-                    code="gate_not_ready",
-                    retry_after_s=1,
-                )
+                raise _not_open()
             if self._gate is not None:
                 await asyncio.sleep(min(left_s, 0.1))  # open, and not in force
                 continue
@@ -185,7 +200,9 @@ class Limiting:
     def flush_ledger(self) -> None:
         """Before its file is copied, from a thread. Raises StorageFull, Unavailable."""
         gate = self._gate
-        if gate is not None:
+        if self.process is not None:
+            self.process.flush()
+        elif gate is not None:
             gate.flush_ledger()
 
     def lost_sight(self) -> None:
@@ -196,6 +213,8 @@ class Limiting:
         """A limit has been changed by this process."""
         if self._rules is not None:
             self._rules.forget()
+        if self.process is not None:
+            self.process.changed()
 
     async def unknown(self, ask: Ask) -> dict[str, Any]:
         """The receipt while nobody has the gate open: each limit's `fail` decides. Raises NotFound."""
@@ -239,3 +258,11 @@ class Limiting:
                 f"The meter {key!r} has no dimension {unknown[0]!r}; it has {', '.join(sorted(declared))}.",
                 code="unknown_dimension",
             )
+
+
+def _not_open() -> Unavailable:
+    return Unavailable(
+        "The gate is not open yet: its ledger is being read. Try again shortly.",
+        code="gate_not_ready",
+        retry_after_s=1,
+    )

@@ -10,7 +10,8 @@ import structlog
 from tallystick.errors import TallystickError
 from tallystick.flows.fresh import News
 from tallystick.flows.limits.balances import IDLE_S, Asked, Balances
-from tallystick.flows.limits.cost import MINUTE_US, More, Priced, price
+from tallystick.flows.limits.cost import MINUTE_US, More, Priced
+from tallystick.flows.limits.questions import Questions
 from tallystick.flows.limits.rules import Ask, Rule
 from tallystick.flows.system import System
 from tallystick.limits.book import Book
@@ -41,6 +42,7 @@ class Stands:
     """One event loop uses it."""
 
     system: System
+    questions: Questions
     book: Book
     balances: Balances
     is_behind: bool = False
@@ -147,11 +149,11 @@ class Stands:
         for attempt in range(4):
             moment_us = self.balances.moment_us
             if attempt < 3:
-                priced = await price(self.system, ask.tenant, subscribed, window, moment_us)
+                priced = await self.questions.price(ask.tenant, subscribed, window, moment_us)
             else:
                 async with self.balances.tide:
                     moment_us = self.balances.moment_us
-                    priced = await price(self.system, ask.tenant, subscribed, window, moment_us)
+                    priced = await self.questions.price(ask.tenant, subscribed, window, moment_us)
             if moment_us == self.balances.moment_us:
                 key = self._cost_key(rule, ask, window)
                 self._costs[key] = _Cost(priced, moment_us, time.monotonic())

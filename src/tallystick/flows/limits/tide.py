@@ -9,7 +9,6 @@ from tallystick.flows.fresh import Followed, News
 from tallystick.flows.limits.balances import Balances
 from tallystick.flows.limits.stand import Stands
 from tallystick.flows.limits.writer import Writer
-from tallystick.flows.recent import recorded_between
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.limits import reservation as life
@@ -41,6 +40,7 @@ class Tide:
         writer: Writer,
     ) -> None:
         self._system = system
+        self._questions = balances.questions
         self._book = book
         self._balances = balances
         self._stands = stands
@@ -118,7 +118,7 @@ class Tide:
         self._follow_fresh()
         news = None
         if meters:
-            news = await recorded_between(self._system, before_us, until_us, meters=meters.values())
+            news = await self._questions.recorded_between(before_us, until_us, tuple(meters.values()))
         covered = await self._covered(until_us, exact)
         self._move(until_us, news, frozenset(meters), covered)
 
@@ -201,7 +201,7 @@ class Tide:
         if not placed:
             return []
         positions = sorted({position for one in placed for position in one.positions})
-        moments = await in_questions(self._system, lambda: self._system.store.moments_of(positions))
+        moments = await self._questions.moments_of(positions)
         never = moment_us + 1
         return [
             one
