@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tallystick.errors import Invalid, TallystickError
 from tallystick.metering.content import same_content
 from tallystick.metering.instant import instant_us
+from tallystick.sources.files import FileFormat, format_of, open_rows
 from tallystick.sources.mapping import EventMaker, Events, Mapping, columns_of, read_mapping, template_of
-from tallystick.sources.rows import FileFormat, format_of, open_rows
 
 
 def events_of(path: Path, mapping: Mapping | None = None) -> Events:
@@ -103,6 +103,15 @@ def test_a_csv_number_keeps_its_digits(tmp_path: Path) -> None:
     assert line.endswith('"data":{"a":0.1000000000000000055511151231257827,"b":1e400,"c":"007","d":-0}}')
 
 
+def test_a_parquet_column_that_json_has_nothing_for_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"id": ["a"], "took": pa.array([5], pa.duration("s"))}), path)
+    with open_rows(str(path), None) as found, pytest.raises(TallystickError) as refused:
+        list(found.blocks)
+    assert "'took' has the type duration[s]" in str(refused.value)
+    assert str(refused.value).endswith("write it as numbers or texts.")
+
+
 def test_parquet_floats_are_the_shortest_digits(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"subject": ["s"], "a": [0.1], "b": pa.array([0.1], pa.float32())}), path)
@@ -163,7 +172,7 @@ def test_what_is_no_utf_8_is_refused_and_not_altered(tmp_path: Path) -> None:
 def test_one_line_that_cannot_be_read_does_not_stop_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tallystick.sources.rows.LINE_BYTES_MAX", 40)
+    monkeypatch.setattr("tallystick.sources.files.LINE_BYTES_MAX", 40)
     lines = [
         '{"subject":"a"}',
         f'{{"subject":"{"x" * 200}"}}',

@@ -66,7 +66,7 @@ def test_what_counts_is_what_the_objects_say(
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         if large:  # every object is taken block by block
             patch.setattr(objects, "SMALL_BYTES", -1)
-            patch.setattr("tallystick.sources.rows.ROWS_PER_BLOCK", 3)
+            patch.setattr("tallystick.sources.files.ROWS_PER_BLOCK", 3)
         directory = Path(name)
         for time, (one, rows, bad, cut_at) in enumerate(story, 1):
             # Objects of their own rows: two that say the same row are another matter.

@@ -91,7 +91,7 @@ def _searched(fields: Fields) -> AuditSearch:
         request_id=fields.text("request_id"),
         from_us=fields.time_us("from"),
         to_us=fields.time_us("to"),
-        text=fields.text("q"),
+        text=fields.part("q"),
     )
     if search.from_us is not None and search.to_us is not None and search.from_us >= search.to_us:
         fields.fault("to", "empty_range", "The range [from, to) is empty: from must be earlier than to.")

@@ -29,7 +29,7 @@ from tallystick.errors import BadRequest, Conflict, TimedOut
 from tallystick.flows import correct
 from tallystick.flows.customers import check_unbound
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.definition import KEY_PATTERN
 from tallystick.observe import logger
 
@@ -207,7 +207,7 @@ async def list_backfills(request: Connection) -> dict[str, Any]:
         page = system.catalog.backfills(who.tenant, state=state, cursor=cursor, limit=limit)
         return wire.page_answer([_document(system, one) for one in page.items], page.next_cursor)
 
-    return await in_questions(system, work)
+    return await in_store(system, work)
 
 
 @get(
@@ -221,7 +221,7 @@ async def get_backfill(request: Connection) -> dict[str, Any]:
     check_unbound(who.customer)
     wire.check_parameters(request, ())
     key = request.path_params["key"]
-    return await in_questions(system, lambda: _document(system, system.catalog.backfill(who.tenant, key)))
+    return await in_store(system, lambda: _document(system, system.catalog.backfill(who.tenant, key)))
 
 
 def _staging_operation() -> dict[str, Any]:
@@ -357,7 +357,7 @@ async def _step(request: Connection, work: Coroutine[Any, Any, Backfill]) -> Res
     if found is None:
         found = await in_questions(system, lambda: system.catalog.backfill(who.tenant, key))
     status = 200 if found.state in _PERMANENT else 202
-    return Response(await in_questions(system, lambda: _document(system, found)), status_code=status)
+    return Response(await in_store(system, lambda: _document(system, found)), status_code=status)
 
 
 def _done(task: asyncio.Task[Backfill]) -> None:

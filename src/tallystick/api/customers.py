@@ -208,7 +208,7 @@ async def list_customers(request: Connection) -> dict[str, Any]:
         stage=fields.choice("stage", STAGES),
         parent=fields.text("parent"),
         external_id=_external_id(fields),
-        text=fields.text("q"),
+        text=fields.part("q"),
     )
     fields.finish()
     found = await in_questions(

@@ -170,7 +170,7 @@ async def list_dimension_values(request: Connection) -> dict[str, Any]:
     system, who = wire.system_of(request), caller(request)
     key, name = request.path_params["key"], request.path_params["name"]
     fields = Fields.of_query(request)
-    prefix = fields.text("prefix", characters_max=PREFIX_CHARACTERS_MAX) or ""
+    prefix = fields.part("prefix", characters_max=PREFIX_CHARACTERS_MAX) or ""
     page = fields.page((int,))
     # The most frequent come first, so a page begins after so many, and not after a value.
     begin = int(page.after[0]) if page.after else 0

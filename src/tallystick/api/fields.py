@@ -108,6 +108,12 @@ class Fields:
             return None
         return value
 
+    def part(self, name: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str | None:
+        """A part of texts to look for. An empty one is part of all of them, so it is as if it were not there."""
+        if self.take(name) in ("", [""]):
+            return None
+        return self.text(name, characters_max=characters_max)
+
     def required_text(self, name: str, *, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
         """As `text`; a missing one is a fault. Answers "" then: whoever reads it raises the faults first."""
         if self.take(name) is None:

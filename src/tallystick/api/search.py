@@ -220,24 +220,25 @@ async def search_events(request: Connection) -> Response[bytes]:
     system, who = wire.system_of(request), caller(request)
     fields = Fields.of_query(request)
     status = cast("Status", fields.choice("status", STATUSES) or "recorded")
-    page = fields.page((int,))
+    limit, cursor = fields.catalog_page()
+    before = None if cursor is None else fields.faults.attempt(lambda: wire.read_place_cursor(cursor), None)
+    subject = fields.text("subject")
     wanted = EventSearch(
         tenant=who.tenant,
         source=fields.text("source"),
         id=fields.text("id"),
         types=fields.texts("type"),
         customers=fields.texts("customer"),
-        subject=fields.text("subject"),
+        subjects=None if subject is None else (subject,),
         from_us=fields.time_us("from"),
         to_us=fields.time_us("to"),
-        before_position=page.after[0] if page.after and isinstance(page.after[0], int) else None,
-        limit=page.limit,
+        limit=limit,
     )
     if wanted.from_us is not None and wanted.to_us is not None and wanted.from_us >= wanted.to_us:
         fields.fault("to", "empty_range", "The range [from, to) is empty: from must be earlier than to.")
     fields.finish()
-    found = await search(system, wanted, status, bound=who.customer)
-    next_cursor = None if found.next_before is None else wire.make_cursor(found.next_before)
+    found = await search(system, wanted, status, bound=who.customer, before=before)
+    next_cursor = wire.make_place_cursor(found.next_before)
     return encoded(wire.page_answer((found_document(one, status) for one in found.items), next_cursor))
 
 

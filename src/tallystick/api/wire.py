@@ -26,6 +26,7 @@ from litestar import Request
 
 from tallystick.errors import BadRequest, Fault, Invalid, TooLarge, UnsupportedMediaType
 from tallystick.metering.instant import instant_text
+from tallystick.metering.position import Vector, partition_of
 
 if TYPE_CHECKING:
     from tallystick.flows.system import System
@@ -340,16 +341,40 @@ def make_cursor(*values: str | int) -> str:
 
 def read_cursor(cursor: str, shape: tuple[type[str] | type[int], ...]) -> list[str | int]:
     """The values a cursor was made of. Raises Invalid (invalid_cursor)."""
+    values = _values(cursor)
+    if values is None or tuple(type(value) for value in values) != shape:
+        raise _not_ours()
+    return cast("list[str | int]", values)
+
+
+def _values(cursor: str) -> list[Any] | None:
     values: Any = None
     if len(cursor) <= CURSOR_LENGTH_MAX:
         with contextlib.suppress(ValueError, RecursionError):
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
             values = json.loads(raw)
-    if not isinstance(values, list) or tuple(type(value) for value in cast("list[Any]", values)) != shape:
-        raise invalid(
-            "cursor", "invalid_cursor", "cursor: not one of ours; send back next_cursor as it was answered."
-        )
-    return cast("list[str | int]", values)
+    return cast("list[Any]", values) if isinstance(values, list) else None
+
+
+def _not_ours() -> Invalid:
+    return invalid(
+        "cursor", "invalid_cursor", "cursor: not one of ours; send back next_cursor as it was answered."
+    )
+
+
+def make_place_cursor(place: Vector | None) -> str | None:
+    """A cursor of a place among the newest events (flows/newest.py); None of None."""
+    return None if place is None else make_cursor(*place)
+
+
+def read_place_cursor(cursor: str) -> Vector:
+    """The place a cursor was made of. Raises Invalid (invalid_cursor)."""
+    values = _values(cursor)
+    place = tuple(value for value in values or () if type(value) is int and 0 <= value < 1 << 64)
+    partitions = [partition_of(position) for position in place]
+    if not place or len(place) != len(values or ()) or partitions != sorted(set(partitions)):
+        raise _not_ours()
+    return place
 
 
 def page_answer(items: Iterable[Any], next_cursor: str | None) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from tallystick.cli.collected import Journal, Taken, sha256_of, write_identity
 from tallystick.cli.ingest import IN_FLIGHT_DEFAULT, IN_FLIGHT_MAX, Outcome, Sender, with_file
 from tallystick.cli.show import say
 from tallystick.errors import TallystickError
+from tallystick.sources.files import format_of, open_rows
 from tallystick.sources.mapping import EventMaker, Events, Mapping
-from tallystick.sources.rows import Refused, format_of, open_rows
+from tallystick.sources.rows import Refused
 from tallystick.sources.sent import RETRACTED, Identity, sift, some
 
 REJECTS = ".rejects.ndjson"

@@ -25,8 +25,9 @@ from rich.text import Text
 from tallystick.cli.client import URL_DEFAULT, Api, ApiError, Key, Url
 from tallystick.cli.show import TableOrJson, err, print_json, print_table, say
 from tallystick.errors import TallystickError
+from tallystick.sources.files import FileFormat, RowSource, open_rows
 from tallystick.sources.mapping import EventMaker, Events, Mapping, columns_of, read_mapping
-from tallystick.sources.rows import FileFormat, Refused, RowSource, open_rows
+from tallystick.sources.rows import Refused
 
 IN_FLIGHT_DEFAULT = 4
 IN_FLIGHT_MAX = 64

@@ -14,7 +14,7 @@ from tallystick.flows import actions
 from tallystick.flows.actions import BackfillNote, CorrectionNote, Replaced
 from tallystick.flows.bare import bare_rows
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.event import EventColumns
 from tallystick.metering.position import Positions, Vector, united, vector_of
 
@@ -100,12 +100,12 @@ async def close_backfill(system: System, tenant: str, key: str, *, actor: Actor)
     backfill = await in_questions(system, lambda: system.catalog.backfill(tenant, key))
     if backfill.state != "closed":
         await _begin(system, backfill, actor, before="open", during="closing")
-    elif not await in_questions(system, lambda: system.store.staged_count(tenant, key)):
+    elif not await in_store(system, lambda: system.store.staged_count(tenant, key)):
         return backfill
     # Also when it is closed already and something is still laid aside: the recorder says that it is closed before it has
     # written down that it is done, and until then it may need what is laid aside once more.
     if await _carry_out(system, backfill, actor, actions.CLOSE):
-        await in_questions(system, lambda: system.store.delete_staged(tenant, key))
+        await in_store(system, lambda: system.store.delete_staged(tenant, key))
     return await in_questions(system, lambda: system.catalog.backfill(tenant, key))
 
 

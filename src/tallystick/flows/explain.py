@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from tallystick.errors import Invalid, NotFound
 from tallystick.flows.customers import narrowed
 from tallystick.flows.lookup import FILTERED, active_meters, reading_of, scan
+from tallystick.flows.newest import newest
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import DAYS_30_US, in_questions, why_not_kept
+from tallystick.flows.usage import DAYS_30_US, in_store, why_not_kept
 from tallystick.metering.meter import Meter
 from tallystick.metering.reading import Exclusion, Reading
 from tallystick.store.interface import EventSearch, StoredEvent, TypeTotals
@@ -134,7 +135,7 @@ async def explain(
         inquiry.hint(bound=bound)
         return told
 
-    return await in_questions(system, work)
+    return await in_store(system, work)
 
 
 class _Inquiry:
@@ -247,9 +248,8 @@ class _Inquiry:
 
     def _hint_type(self) -> None:
         event_type = self._told.meter.event_type
-        latest = self._system.store.search(
-            EventSearch(self._tenant, as_of_us=self._moment_us, limit=NEARBY_EVENTS_MAX)
-        )
+        lately = EventSearch(self._tenant, as_of_us=self._moment_us, limit=NEARBY_EVENTS_MAX)
+        latest = newest(self._system, lately).events
         seen = {event.type for event in latest}
         near = _similar(event_type, (seen | active_meters(self._system, self._tenant).keys()) - {event_type})
         words = f" Types with a similar name: {near}." if near else ""
@@ -271,18 +271,17 @@ class _Inquiry:
 
     def _hint_conflicts(self) -> None:
         told = self._told
-        conflicts = self._system.store.search(
-            EventSearch(
-                self._tenant,
-                types=(told.meter.event_type,),
-                customers=self._customers,
-                from_us=told.from_us,
-                to_us=told.to_us,
-                status="conflict",
-                as_of_us=self._moment_us,
-                limit=SAMPLES_MAX,
-            )
+        wanted = EventSearch(
+            self._tenant,
+            types=(told.meter.event_type,),
+            customers=self._customers,
+            from_us=told.from_us,
+            to_us=told.to_us,
+            status="conflict",
+            as_of_us=self._moment_us,
+            limit=SAMPLES_MAX,
         )
+        conflicts = newest(self._system, wanted).events
         if conflicts:
             self._note(
                 "conflicts",

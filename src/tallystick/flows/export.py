@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions, moment
+from tallystick.flows.usage import in_questions, moment, store_ready
 from tallystick.metering.event import TIMESTAMP
 from tallystick.metering.meter import Meter
 from tallystick.metering.position import LOCAL_BITS, PARTITIONS_MAX, Vector, partition_of
@@ -138,6 +138,7 @@ async def _resolved(
     system: System, request: ExportRequest, bound: str | None
 ) -> tuple[Meter | None, ExportRequest, int]:
     key, asked = request.meter, request.customers
+    await store_ready(system)
     if bound is not None:
         seen = await in_questions(system, lambda: narrowed(system.catalog, request.tenant, bound, asked))
         request = replace(request, customers=seen)

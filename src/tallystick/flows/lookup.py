@@ -12,9 +12,11 @@ from typing import Literal
 from tallystick.errors import NotFound
 from tallystick.flows.attribute import QUARANTINED
 from tallystick.flows.customers import narrowed, visible
+from tallystick.flows.newest import behind, newest
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store, store_ready
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import Vector
 from tallystick.metering.reading import Exclusion, Reading, read
 from tallystick.store.interface import Correction, EventSearch, Repeat, StoredEvent
 
@@ -47,11 +49,18 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class FoundPage:
-    """Newest first. `next_before`: the position to go on from, None at the end. A page may hold fewer than asked for,
+    """Newest first. `next_before`: the place to go on from (flows/newest.py), None at the end. A page may hold fewer than asked for,
     even none, and still go on."""
 
     items: list[Found]
-    next_before: int | None
+    next_before: Vector | None
+    place: Vector = ()
+
+    def behind(self, count: int) -> Vector | None:
+        """The place to go on from after so many of the items; None when nothing is behind them."""
+        if count == len(self.items):
+            return self.next_before
+        return behind(self.place, [one.event for one in self.items[:count]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +98,11 @@ def reading_of(meter: Meter, event: StoredEvent) -> Reading | Exclusion:
     return Exclusion.QUARANTINED if event.customer == QUARANTINED else read(meter, event)
 
 
-async def search(system: System, wanted: EventSearch, status: Status, *, bound: str | None) -> FoundPage:
-    """Events newest first, among what has been published. `wanted.status` and `wanted.as_of_us` are set here; `bound`
-    is the customer the caller is bound to (flows/customers.py).
+async def search(
+    system: System, wanted: EventSearch, status: Status, *, bound: str | None, before: Vector | None = None
+) -> FoundPage:
+    """Events newest first (flows/newest.py), among what has been published, behind the place `before`. `wanted.status` and
+    `wanted.as_of_us` are set here; `bound` is the customer the caller is bound to (flows/customers.py).
 
     - `unmetered`: no active meter has its type;
     - `invalid`: at least one active meter of its type cannot read it;
@@ -100,6 +111,7 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
 
     `unmetered` and `invalid` judge the version that counts now, and answer it; the others, the event as it was recorded.
     """
+    await store_ready(system)
     published = replace(wanted, as_of_us=system.recorder.recorded_at_us)
 
     def work() -> FoundPage:
@@ -109,31 +121,33 @@ async def search(system: System, wanted: EventSearch, status: Status, *, bound: 
             # They belong to nobody, so whoever asks for somebody's, or may see only somebody's, finds none.
             if customers is not None:
                 return FoundPage([], None)
-            return _page(system, replace(asked, status="current", customers=(QUARANTINED,)))
+            return _page(system, before, replace(asked, status="current", customers=(QUARANTINED,)))
         if status in ("recorded", "conflict", "retracted"):
-            return _page(system, replace(asked, status=status))
+            return _page(system, before, replace(asked, status=status))
         metered = active_meters(system, wanted.tenant)
         asked = replace(asked, status="current")
         if status == "unmetered":
             if asked.types is None:
-                return _page(system, replace(asked, types_excluded=tuple(sorted(metered))))
+                return _page(system, before, replace(asked, types_excluded=tuple(sorted(metered))))
             types = tuple(name for name in asked.types if name not in metered)
-            return _page(system, replace(asked, types=types)) if types else FoundPage([], None)
+            return _page(system, before, replace(asked, types=types)) if types else FoundPage([], None)
         types = tuple(sorted(metered if asked.types is None else metered.keys() & set(asked.types)))
-        return _invalid(system, replace(asked, types=types), metered) if types else FoundPage([], None)
+        return (
+            _invalid(system, before, replace(asked, types=types), metered) if types else FoundPage([], None)
+        )
 
     return await in_questions(system, work)
 
 
-def _page(system: System, wanted: EventSearch) -> FoundPage:
-    events = system.store.search(replace(wanted, limit=wanted.limit + 1))
-    shown = events[: wanted.limit]
-    return FoundPage(
-        [Found(event) for event in shown], shown[-1].position if len(events) > len(shown) else None
-    )
+def _page(system: System, before: Vector | None, wanted: EventSearch) -> FoundPage:
+    found = newest(system, wanted, before)
+    items = [Found(event) for event in found.events]
+    return FoundPage(items, found.behind(len(items)) if found.more else None, found.place)
 
 
-def _invalid(system: System, wanted: EventSearch, metered: dict[str, list[Meter]]) -> FoundPage:
+def _invalid(
+    system: System, before: Vector | None, wanted: EventSearch, metered: dict[str, list[Meter]]
+) -> FoundPage:
     items: list[Found] = []
 
     def look(event: StoredEvent) -> bool:
@@ -146,27 +160,31 @@ def _invalid(system: System, wanted: EventSearch, metered: dict[str, list[Meter]
             items.append(Found(event, faulty))
         return len(items) < wanted.limit
 
-    return FoundPage(items, scan(system, wanted, look, events_max=SCAN_EVENTS_MAX))
+    return FoundPage(items, scan(system, wanted, look, events_max=SCAN_EVENTS_MAX, before=before))
 
 
 def scan(
-    system: System, wanted: EventSearch, look: Callable[[StoredEvent], bool], *, events_max: int
-) -> int | None:
-    """Show events newest first to `look` until it answers False or `events_max` have been shown. Answers the position
-    to go on from, None when there is nothing more."""
-    before = wanted.before_position
+    system: System,
+    wanted: EventSearch,
+    look: Callable[[StoredEvent], bool],
+    *,
+    events_max: int,
+    before: Vector | None = None,
+) -> Vector | None:
+    """Show events newest first, behind the place `before`, to `look` until it answers False or `events_max` have been
+    shown. Answers the place to go on from, None when there is nothing more."""
     shown = 0
     while True:
         size = min(SCAN_PAGE_EVENTS, events_max - shown)
         if size == 0:
             return before
-        events = system.store.search(replace(wanted, before_position=before, limit=size))
-        for event in events:
-            before = event.position
+        found = newest(system, replace(wanted, limit=size), before)
+        for count, event in enumerate(found.events, 1):
             if not look(event):
-                return before
-        if len(events) < size:
+                return found.behind(count)
+        if not found.more:
             return None
+        before = found.behind(size)
         shown += size
 
 
@@ -208,4 +226,4 @@ async def lookup(system: System, tenant: str, source: str, event_id: str, *, bou
             contributions=contributions(meters, event),
         )
 
-    return await in_questions(system, work)
+    return await in_store(system, work)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields, replace
 from typing import cast
 
 from tallystick.flows.lookup import Contribution, active_meters, contributions, reading_of
+from tallystick.flows.newest import newest
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_store
 from tallystick.metering.definition import MeterDefinition
 from tallystick.metering.event import EventColumns
 from tallystick.metering.meter import Meter
@@ -34,18 +35,17 @@ async def preview_meter(
     meter = Meter(id=0, tenant=tenant, version=1, **{name: getattr(definition, name) for name in _SHARED})
 
     def work() -> list[Previewed]:
-        events = system.store.search(
-            EventSearch(
-                tenant,
-                types=(meter.event_type,),
-                status="current",
-                as_of_us=moment_us,
-                limit=min(limit, EVENTS_MAX),
-            )
+        wanted = EventSearch(
+            tenant,
+            types=(meter.event_type,),
+            status="current",
+            as_of_us=moment_us,
+            limit=min(limit, EVENTS_MAX),
         )
+        events = newest(system, wanted).events
         return [Previewed(event, Contribution(meter, reading_of(meter, event))) for event in events]
 
-    return await in_questions(system, work)
+    return await in_store(system, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ async def preview_correction(
             )
         return effects
 
-    return await in_questions(system, work)
+    return await in_store(system, work)
 
 
 def _replaced(event: StoredEvent, columns: EventColumns, row: int) -> StoredEvent:

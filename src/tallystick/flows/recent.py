@@ -13,10 +13,9 @@ or backfilled, and in whichever partition. Works in any process of a cluster.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from tallystick.errors import Unavailable
 from tallystick.flows.fresh import ROWS_MAX, News
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store, store_ready
 from tallystick.metering.meter import Meter
 from tallystick.store.interface import DerivedMissing, TouchedFacts, TouchedUsage
 
@@ -44,8 +43,7 @@ async def recorded_between(
 ) -> News:
     """What these meters (None: all in service) got between two published moments. Raises Unavailable."""
     recorder = system.recorder
-    if not await recorder.wait_until_migrated(system.settings.wait_s_max):
-        raise Unavailable("The store is not ready yet.", retry_after_s=1)
+    await store_ready(system)
     generation, expected = recorder.generation, recorder.readings_expected
 
     def ask() -> tuple[Sequence[Meter], list[TouchedUsage] | None]:
@@ -86,9 +84,7 @@ async def unread_between(system: System, after_us: int, until_us: int, *, rows_m
         metered = frozenset((meter.tenant, meter.event_type) for meter in system.catalog.active_meters())
         return metered, system.store.facts_between(after_us, until_us, limit=rows_max)
 
-    if not await system.recorder.wait_until_migrated(system.settings.wait_s_max):
-        raise Unavailable("The store is not ready yet.", retry_after_s=1)
-    metered, rows = await in_questions(system, ask)
+    metered, rows = await in_store(system, ask)
     return Unread(
         after_us,
         until_us,

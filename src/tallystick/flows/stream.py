@@ -23,6 +23,7 @@ from tallystick.flows.usage import (
     check_kept,
     in_questions,
     prepared,
+    store_ready,
 )
 from tallystick.metering.query import UsageExtent, UsageQuery
 from tallystick.store.interface import DerivedMissing
@@ -93,8 +94,7 @@ async def usage_stream(system: System, request: UsageRequest) -> UsageStream:
     """Begin an answer. Raises as flows.usage.usage, too_many_rows past `usage_stream_rows_max`, and Unavailable while
     as many streams are under way as may be."""
     meter, query, position = await prepared(system, request)
-    if not await system.recorder.wait_until_migrated(system.settings.wait_s_max):
-        raise Unavailable("The store is not ready yet.", retry_after_s=1)
+    await store_ready(system)
     if not system.streams.acquire(blocking=False):
         raise Unavailable(
             "As many answers are being streamed as may be at a time (setting usage_streams_max). Ask again later.",

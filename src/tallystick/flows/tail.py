@@ -16,7 +16,7 @@ from tallystick.errors import Fault, Invalid, NotFound, Unavailable
 from tallystick.flows.customers import narrowed, visible
 from tallystick.flows.lookup import reading_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.meter import Meter
 from tallystick.metering.reading import Reading
 from tallystick.store.interface import StoredEvent
@@ -162,7 +162,7 @@ async def page_behind(
         wanted = rows if meter is None else [row for row in rows if _counts(meter, request.dimensions, row)]
         return tuple(wanted), reached, is_full
 
-    return await in_questions(system, read)
+    return await in_store(system, read)
 
 
 def _counts(meter: Meter, dimensions: Mapping[str, str], event: StoredEvent) -> bool:

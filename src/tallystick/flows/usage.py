@@ -104,8 +104,7 @@ async def usage_of(system: System, request: UsageRequest, meter: Meter) -> Usage
     """As `usage`, by a definition that nobody has made: a meter of the catalog with another aggregation or further
     dimensions. Read from the events, so slower. `request.meter` is not looked at."""
     await wait_for_position(system, request.min_position)
-    if not await system.recorder.wait_until_migrated(system.settings.wait_s_max):
-        raise Unavailable("The store is not ready yet.", retry_after_s=1)
+    await store_ready(system)
     position = system.recorder.position
     query = _query(system, meter, request)
     check_kept(system, meter, query.from_us)
@@ -266,8 +265,21 @@ def frozen(request: UsageRequest, moment_us: int, now_us: int) -> UsageRequest:
 
 
 async def in_questions(system: System, work: Callable[[], T]) -> T:
-    """Run a synchronous call to the store or the catalog in a thread for questions."""
+    """Run a synchronous call to the catalog in a thread for questions. What asks the store: `in_store`."""
     return await asyncio.get_running_loop().run_in_executor(system.questions, work)
+
+
+async def in_store(system: System, work: Callable[[], T]) -> T:
+    """As `in_questions`, for calls to the store. Raises Unavailable."""
+    await store_ready(system)
+    return await in_questions(system, work)
+
+
+async def store_ready(system: System) -> None:
+    """Wait until the store has the tables that questions ask, which in a new store's first moments it has not. Raises
+    Unavailable when that takes longer than a request may wait."""
+    if not await system.recorder.wait_until_migrated(system.settings.wait_s_max):
+        raise Unavailable("The store is not ready yet.", retry_after_s=1)
 
 
 def moment(system: System, meter: Meter, as_of_us: int | None) -> int:
@@ -287,8 +299,7 @@ async def from_readings_or_events(
     from events."""
     recorder = system.recorder
     assert query.as_of_us is not None
-    if not await recorder.wait_until_migrated(system.settings.wait_s_max):
-        raise Unavailable("The store is not ready yet.", retry_after_s=1)
+    await store_ready(system)
     if recorder.readings_complete(query.meter, query.as_of_us):
         generation, expected = recorder.generation, recorder.readings_expected
 

@@ -21,9 +21,10 @@ from typing import BinaryIO, Protocol
 import structlog
 
 from tallystick.errors import TallystickError
+from tallystick.sources.files import FileFormat, format_of, rows_of_stream
 from tallystick.sources.interface import Feed, Refusal, Reject, SourceFaultError, digest_of
 from tallystick.sources.mapping import EventMaker, Events
-from tallystick.sources.rows import FileFormat, Refused, Rows, format_of, rows_of_stream
+from tallystick.sources.rows import Refused, Rows
 from tallystick.sources.sent import RETRACTED, UNKNOWN, Identity, packed, sift, some, unpacked
 from tallystick.sources.source import Source
 

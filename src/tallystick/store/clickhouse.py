@@ -399,10 +399,10 @@ class ClickHouseStore:
 
     def search(self, search: EventSearch) -> list[StoredEvent]:
         if search.status == "conflict":
-            where, bound = self._searched(search)
+            where, bound = self._searched(search, "conflicts")
             return self._stored_events("conflicts", where, bound, search.limit)
         if search.status == "recorded":
-            where, bound = self._searched(search)
+            where, bound = self._searched(search, "events")
             found = self._stored_events("events", where, bound, search.limit)
             gone = self._retracted(search.tenant, [event.position for event in found], search.as_of_us)
             return [replace(event, retracted=event.position in gone) for event in found]
@@ -413,7 +413,7 @@ class ClickHouseStore:
         for within in reversed(list(ranges(self._connection, Scan(tenant=search.tenant, through=before)))):
             if not within.corrected:
                 continue
-            where, bound = self._searched(search)
+            where, bound = self._searched(search, "events")
             where.append(
                 f"position IN ({retracted_originals(bound, search.tenant, within, search.as_of_us)})"
             )
@@ -443,7 +443,7 @@ class ClickHouseStore:
             wanted = search.limit - len(found)
             some: list[StoredEvent] = []
             for table in ("events", "corrections") if within.corrected else ("events",):
-                where, bound = self._searched(search)
+                where, bound = self._searched(search, table)
                 where += positions_of(within, bound)
                 if within.corrected:
                     where.append(
@@ -470,16 +470,23 @@ class ClickHouseStore:
                 counts[tenant, subject] += events
         return [Quarantined(*key, events) for key, events in counts.most_common(limit)]
 
-    def _searched(self, search: EventSearch) -> tuple[list[str], question.Bound]:
+    def _searched(self, search: EventSearch, table: str) -> tuple[list[str], question.Bound]:
         bound = question.Bound()
         where = [f"tenant = {bound.text(search.tenant)}"]
+        if search.partition is not None:
+            where.append(Within(search.partition).of(table))
         if search.before_position is not None:
             where.append(f"position < {bound.value(search.before_position, 'UInt64')}")
-        for column, wanted in (("source", search.source), ("id", search.id), ("subject", search.subject)):
+        for column, wanted in (("source", search.source), ("id", search.id)):
             if wanted is not None:
                 where.append(f"{column} = {bound.text(wanted)}")
         if search.types is not None:
             where.append(f"type IN {bound.texts(search.types)}")
+        if search.subjects is not None:
+            where.append(f"subject IN {bound.texts(search.subjects)}")
+        if search.belonging is not None:
+            customers, subjects = search.belonging
+            where.append(f"(customer IN {bound.texts(customers)} OR subject IN {bound.texts(subjects)})")
         if search.types_excluded:
             where.append(f"type NOT IN {bound.texts(search.types_excluded)}")
         if search.customers is not None:

@@ -127,7 +127,7 @@ own position; `retracted`: events no version is left of."""
 
 @dataclass(frozen=True, slots=True)
 class EventSearch:
-    """Which events to list, newest (highest position) first. None: any. Times are half-open, in event time."""
+    """Which events to list, highest position first. None: any. Times are half-open, in event time."""
 
     tenant: str
     source: str | None = None
@@ -135,11 +135,15 @@ class EventSearch:
     types: tuple[str, ...] | None = None
     types_excluded: tuple[str, ...] = ()
     customers: tuple[str, ...] | None = None
-    subject: str | None = None
+    subjects: tuple[str, ...] | None = None
+    belonging: tuple[tuple[str, ...], tuple[str, ...]] | None = (
+        None  # of these customers, or about these subjects
+    )
     from_us: int | None = None
     to_us: int | None = None
     status: EventStatus = "recorded"
-    before_position: int | None = None  # cursor
+    partition: int | None = None
+    before_position: int | None = None
     as_of_us: int | None = None
     limit: int = 100
 

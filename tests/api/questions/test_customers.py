@@ -144,6 +144,7 @@ def test_customers_are_found_by_what_people_know_of_them(tenant: Tenant) -> None
     following = tenant.answer(f"/v1/customers?q=bright&cursor={page['next_cursor']}")
     assert [one["key"] for one in page["items"] + following["items"]] == ["c-1", "bright"]
     assert tenant.answer("/v1/customers?q=%25")["items"] == []
+    assert tenant.answer("/v1/customers?q=") == tenant.answer("/v1/customers")
 
 
 def test_a_customer_is_merged_only_as_it_was_read(tenant: Tenant) -> None:

@@ -214,6 +214,8 @@ def test_customers_and_subjects_are_values(filled: Tenant) -> None:
         assert filled.answer(f"/v1/meters/n/dimensions/{name}/values?prefix=b")["items"] == [
             {"value": "beta", "readings": 1}
         ]
+        empty = filled.answer(f"/v1/meters/n/dimensions/{name}/values?prefix=")
+        assert empty["items"] == document["items"]
         assert len(filled.answer(f"/v1/meters/peak/dimensions/{name}/values?limit=1")["items"]) == 1
     assert filled.answer("/v1/meters/n/dimensions/customer/values?customer=beta")["items"] == [
         {"value": "beta", "readings": 1}

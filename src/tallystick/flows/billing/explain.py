@@ -15,7 +15,7 @@ from tallystick.flows.billing.gather import Wanted, contributions, gather, named
 from tallystick.flows.billing.parts import billing_of
 from tallystick.flows.billing.verify import job_again
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.meter import Aggregation, Meter
 from tallystick.metering.reading import Reading
 from tallystick.rating.model import Usage
@@ -132,7 +132,7 @@ async def _asked(
         answer = answers[question, version]
         assert not isinstance(answer, Exception)  # usage_of has raised it
         usage = tuple(part for member in job.members for part in answer.get(member, ()) if belongs(part))
-        events, complete = await in_questions(
+        events, complete = await in_store(
             system,
             lambda question=question, meter=meter: _events(
                 system, meter, question, job.members, group=group, as_of_us=as_of_us

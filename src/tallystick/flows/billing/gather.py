@@ -14,11 +14,21 @@ from tallystick.errors import Invalid
 from tallystick.flows.billing.family import Family, by_meter, families, told_apart
 from tallystick.flows.billing.selection import filters_of
 from tallystick.flows.lookup import reading_of
+from tallystick.flows.newest import newest
 from tallystick.flows.position import token_of
 from tallystick.flows.record import Recorder
 from tallystick.flows.system import System
-from tallystick.flows.usage import UsageRequest, check_kept, in_questions, moment, usage, wait_for_position
+from tallystick.flows.usage import (
+    UsageRequest,
+    check_kept,
+    in_questions,
+    in_store,
+    moment,
+    usage,
+    wait_for_position,
+)
 from tallystick.metering.meter import Aggregation, Meter
+from tallystick.metering.position import Vector
 from tallystick.metering.query import UsageRow
 from tallystick.metering.reading import Reading
 from tallystick.rating.model import Usage
@@ -174,7 +184,7 @@ async def _transactions(
             made.setdefault(customer, []).append(replace(one, dimensions=dimensions, at_us=question.from_us))
         return made
 
-    return await in_questions(system, read)
+    return await in_store(system, read)
 
 
 def contributions(
@@ -201,11 +211,10 @@ def contributions(
         as_of_us=moment(system, meter, as_of_us),
         limit=_PAGE_EVENTS,
     )
-    before: int | None = None
+    before: Vector | None = None
     while True:
-        page = system.store.search(replace(wanted, before_position=before))
-        for event in page:
-            before = event.position
+        page = newest(system, wanted, before)
+        for event in page.events:
             reading = reading_of(meter, event)
             if (
                 isinstance(reading, Reading)
@@ -213,8 +222,9 @@ def contributions(
                 and keep(event, reading)
             ):
                 yield event, reading
-        if len(page) < _PAGE_EVENTS:
+        if not page.more:
             return
+        before = page.behind(len(page.events))
 
 
 def named(meter: Meter, name: str, event: StoredEvent, reading: Reading) -> str | None:

@@ -152,7 +152,7 @@ async def list_customers(request: Connection) -> dict[str, Any]:
     system, who = wire.system_of(request), caller(request)
     fields = Fields.of_query(request)
     page, size = page_of(fields)
-    part = (fields.text("search_term") or "").casefold()
+    part = (fields.part("search_term") or "").casefold()
     currencies = fields.texts("currencies[]") or ()
     fields.faults.raise_any()
 

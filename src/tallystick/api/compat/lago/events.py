@@ -36,8 +36,9 @@ from tallystick.errors import BadRequest, NotFound
 from tallystick.flows import lookup
 from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.instant import instant_text
+from tallystick.metering.position import Vector
 from tallystick.store.interface import EventSearch, StoredEvent
 
 Connection = Request[Any, Any, Any]
@@ -187,7 +188,7 @@ async def _take(request: Connection, events: list[_Sent], *, batch: bool) -> Res
         faults[rejection.index] = {field: [code]}
     if batch and not faults:
         await taking.caught_up(system)
-        known = await in_questions(system, lambda: _known(system, tenant, events))
+        known = await in_store(system, lambda: _known(system, tenant, events))
         faults = {index: {"transaction_id": ["value_already_exist"]} for index in known}
     if faults:
         return refused({str(index): one for index, one in sorted(faults.items())} if batch else faults[0])
@@ -355,12 +356,13 @@ async def _search(request: Connection, wanted: EventSearch, most: int) -> list[S
     system, who = wire.system_of(request), caller(request)
     await taking.caught_up(system)
     found: list[StoredEvent] = []
+    before: Vector | None = None
     while len(found) < most:
-        page = await lookup.search(system, wanted, "recorded", bound=who.customer)
+        page = await lookup.search(system, wanted, "recorded", bound=who.customer, before=before)
         found += [one.event for one in page.items]
         if page.next_before is None:
             break
-        wanted = replace(wanted, before_position=page.next_before)
+        before = page.next_before
     return found[:most]
 
 
@@ -428,7 +430,7 @@ async def list_events(request: Connection) -> Response[bytes]:
     wanted = EventSearch(
         tenant=caller(request).tenant,
         types=None if code is None else (code,),
-        subject=subscription,
+        subjects=None if subscription is None else (subscription,),
         from_us=fields.time_us("timestamp_from"),
         to_us=fields.time_us("timestamp_to"),
         limit=1000,

@@ -194,7 +194,7 @@ async def list_customers(request: Connection) -> dict[str, Any]:
     size = fields.integer("pageSize", least=1, most=1000) or 100
     descending = fields.choice("order", ("ASC", "DESC")) == "DESC"
     order = fields.choice("orderBy", ("id", "name", "createdAt")) or "name"
-    wanted = {name: fields.text(name) for name in ("key", "name", "primaryEmail", "subject")}
+    wanted = {name: fields.part(name) for name in ("key", "name", "primaryEmail", "subject")}
     fields.finish()
 
     def work() -> list[Customer]:

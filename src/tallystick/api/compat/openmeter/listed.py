@@ -25,27 +25,27 @@ from tallystick.api.openapi import STRING, TIME, array, nullable, objects, query
 from tallystick.api.search import encoded
 from tallystick.catalog.interface import Customer
 from tallystick.flows import lookup
+from tallystick.flows.customers import narrowed
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.metering.meter import Meter
+from tallystick.metering.position import Vector
 from tallystick.metering.reading import Exclusion
 from tallystick.store.interface import EventSearch, StoredEvent
 
 Connection = Request[Any, Any, Any]
 
 LIMIT_MAX = 100
-SEARCHES_MAX = 20
-"""Searches one list is put together from; with more subjects than that all events are looked through."""
-
 _Looks = Callable[[StoredEvent], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to list: the searches whose results belong to it, and what each event must be besides."""
+    """What to list: events of a search, and what each must be besides. `customers`: whose they are, where that was asked."""
 
-    searches: tuple[EventSearch, ...]
+    search: EventSearch
     looks: tuple[_Looks, ...] = ()
+    customers: tuple[str, ...] | None = None
 
 
 _INGESTED = objects(
@@ -95,7 +95,7 @@ async def list_events(request: Connection) -> Response[bytes]:
     plain = EventSearch(
         tenant=who.tenant, from_us=fields.time_us("from"), to_us=fields.time_us("to"), limit=limit
     )
-    part = fields.text("id")
+    part = fields.part("id")
     received_from_us, received_to_us = fields.time_us("ingestedAtFrom"), fields.time_us("ingestedAtTo")
     fields.finish()
     looks: list[_Looks] = []
@@ -109,11 +109,14 @@ async def list_events(request: Connection) -> Response[bytes]:
     if part is None:
         events, _ = await _found(system, who.customer, wanted, limit)
     else:
-        exact = replace(wanted, searches=tuple(replace(one, id=part) for one in wanted.searches))
+        # The one that is called so is answered however old it is.
+        exact = replace(wanted, search=replace(wanted.search, id=part))
         has_part: _Looks = lambda event: part in event.id  # noqa: E731  # typed so
         within = replace(wanted, looks=(*wanted.looks, has_part))
-        events, _ = await _found(system, who.customer, exact, limit)
-        events = _merged([*events, *(await _found(system, who.customer, within, limit))[0]])[:limit]
+        events, _ = await _found(system, who.customer, within, limit)
+        seen = {event.position for event in events}
+        called, _ = await _found(system, who.customer, exact, limit)
+        events = [*events, *(event for event in called if event.position not in seen)][:limit]
     return encoded(await _documents(system, who.tenant, events))
 
 
@@ -146,22 +149,16 @@ async def page_events(request: Connection) -> Response[bytes]:
     fields.know("clientId")
     limit = fields.integer("limit", least=1, most=LIMIT_MAX) or LIMIT_MAX
     cursor = fields.text("cursor")
-    after = None
-    if cursor is not None:
-        after = fields.faults.attempt(lambda: wire.read_cursor(cursor, (int,)), None)
+    before = None if cursor is None else fields.faults.attempt(lambda: wire.read_place_cursor(cursor), None)
     asked = _asked(fields)
     fields.finish()
-    plain = EventSearch(
-        tenant=who.tenant,
-        **asked.members,
-        before_position=cast("int", after[0]) if after else None,
-        limit=limit,
-    )
+    plain = EventSearch(tenant=who.tenant, **asked.members, limit=limit)
     people = None if asked.owners is None else await customers_of(system, who.tenant, asked.owners)
     await taking.caught_up(system)
-    events, before = await _found(system, who.customer, _of(plain, (), people, asked.looks), limit)
-    next_cursor = None if before is None else wire.make_cursor(before)
-    return encoded({"items": await _documents(system, who.tenant, events), "nextCursor": next_cursor})
+    wanted = _of(plain, (), people, asked.looks)
+    events, end = await _found(system, who.customer, wanted, limit, before)
+    items = await _documents(system, who.tenant, events)
+    return encoded({"items": items, "nextCursor": wire.make_place_cursor(end)})
 
 
 @dataclass(slots=True)
@@ -232,73 +229,51 @@ def _narrowed(made: _Asked, name: str, condition: object) -> bool:
         equal = among.get("$eq") if len(among) == 1 else None
     if not isinstance(equal, str) or not equal:
         return False
-    made.members["types" if name == "type" else name] = (equal,) if name == "type" else equal
+    member = {"type": "types", "subject": "subjects"}.get(name)
+    if member is None:
+        made.members[name] = equal
+    else:
+        made.members[member] = (equal,)
     return True
 
 
 def _of(
     plain: EventSearch, subjects: Sequence[str], people: Sequence[Customer] | None, looks: Sequence[_Looks]
 ) -> Wanted:
-    """The searches for these subjects, and of them those of these customers."""
-    if people is not None:
-        keys = tuple(one.key for one in people)
-        theirs = frozenset(keys) | {subject for one in people for subject in one.subjects}
-        if not subjects and plain.subject is None and len(theirs) < SEARCHES_MAX:
-            each = (replace(plain, subject=subject) for subject in sorted(theirs))
-            return Wanted((replace(plain, customers=keys), *each), tuple(looks))
-        looks = (*looks, lambda event: event.customer in keys or event.subject in theirs)
-    if not subjects:
-        return Wanted((plain,), tuple(looks))
-    if len(subjects) > SEARCHES_MAX:
-        among = frozenset(subjects)
-        return Wanted((plain,), (*looks, lambda event: event.subject in among))
-    return Wanted(tuple(replace(plain, subject=subject) for subject in subjects), tuple(looks))
+    """The search for these subjects, and of them those of these customers."""
+    if subjects:
+        plain = replace(plain, subjects=tuple(subjects))
+    if people is None:
+        return Wanted(plain, tuple(looks))
+    keys = tuple(one.key for one in people)
+    theirs = frozenset(keys) | {subject for one in people for subject in one.subjects}
+    return Wanted(replace(plain, belonging=(keys, tuple(sorted(theirs)))), tuple(looks), keys)
 
 
 async def _found(
-    system: System, bound: str | None, wanted: Wanted, limit: int
-) -> tuple[list[StoredEvent], int | None]:
-    """At most so many events, newest first, and the position to go on from; None: there are no more."""
-    events: list[StoredEvent] = []
-    ends: list[int] = []
-    for one in wanted.searches:
-        found, end = await _scanned(system, bound, one, wanted.looks, limit)
-        events += found
-        if end is not None:
-            ends.append(end)
-    # What lies behind the place where one search ended may have events of that search among it.
-    floor = max(ends, default=None)
-    shown = [event for event in _merged(events) if floor is None or event.position >= floor]
-    if len(shown) > limit:
-        return shown[:limit], shown[limit - 1].position
-    return shown, floor
-
-
-async def _scanned(
-    system: System, bound: str | None, wanted: EventSearch, looks: Sequence[_Looks], limit: int
-) -> tuple[list[StoredEvent], int | None]:
+    system: System, bound: str | None, wanted: Wanted, limit: int, before: Vector | None = None
+) -> tuple[list[StoredEvent], Vector | None]:
+    """At most so many events, newest first, and the place to go on from; None: there are no more. Raises Forbidden."""
     found: list[StoredEvent] = []
-    before, seen = wanted.before_position, 0
-    size = lookup.SCAN_PAGE_EVENTS if looks else limit
+    seen = 0
+    size = lookup.SCAN_PAGE_EVENTS if wanted.looks else limit
+    asked = wanted.customers
+    if asked is not None:
+        await in_questions(system, lambda: narrowed(system.catalog, wanted.search.tenant, bound, asked))
     while seen < lookup.SCAN_EVENTS_MAX:
-        asked = replace(wanted, before_position=before, limit=size)
-        page = await lookup.search(system, asked, "recorded", bound=bound)
+        page = await lookup.search(
+            system, replace(wanted.search, limit=size), "recorded", bound=bound, before=before
+        )
         for number, one in enumerate(page.items, 1):
-            if all(accepts(one.event) for accepts in looks):
+            if all(accepts(one.event) for accepts in wanted.looks):
                 found.append(one.event)
             if len(found) == limit:
-                last = number == len(page.items) and page.next_before is None
-                return found, None if last else one.event.position
+                return found, page.behind(number)
         before = page.next_before
         if before is None:
             return found, None
         seen += len(page.items)
     return found, before
-
-
-def _merged(events: Sequence[StoredEvent]) -> list[StoredEvent]:
-    """Each once, newest first."""
-    return [event for _, event in sorted({one.position: one for one in events}.items(), reverse=True)]
 
 
 async def _documents(system: System, tenant: str, events: list[StoredEvent]) -> list[dict[str, Any]]:

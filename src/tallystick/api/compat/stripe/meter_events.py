@@ -34,7 +34,7 @@ from tallystick.api.wire import Faults, parse_time, system_of
 from tallystick.catalog.interface import Catalog, CustomerSearch
 from tallystick.errors import BadRequest, Invalid, NotFound
 from tallystick.flows.system import System
-from tallystick.flows.usage import in_questions
+from tallystick.flows.usage import in_questions, in_store
 from tallystick.metering.content import same_content
 from tallystick.metering.instant import instant_text
 from tallystick.metering.meter import Meter
@@ -191,7 +191,7 @@ async def _repeated(
     system: System, tenant: str, event: MeterEvent, given: dict[str, Any], key: str | None
 ) -> int:
     """When the event was received first, if this is the same request again. Raises BadRequest."""
-    present = await in_questions(
+    present = await in_store(
         system,
         lambda: system.store.lookup(tenant, source_of(event.event_name), event.identifier, as_sent=True),
     )
