@@ -19,6 +19,7 @@ from tallystick.flows.gate import Gate
 from tallystick.flows.limits.process import GateProcess
 
 HEAD_BYTES_MAX = 4096
+HEADS_MAX = 2_000
 URGENCY_S = 0.5
 URGENT_CALLS_MIN = 100
 """So many within URGENCY_S are many."""
@@ -93,6 +94,18 @@ class Direct:
         self._headers = headers
         self._of_now: list[tuple[bytes, bytes]] = []
         self._starts: dict[tuple[int, bytes], bytes] = {}
+        self._heads: dict[bytes, Head] = {}
+
+    def head(self, raw: bytes) -> Head | None:
+        """`read_head`; a caller's head mostly differs in nothing but its length, so it is read once."""
+        found = self._heads.get(raw)
+        if found is None:
+            found = read_head(raw)
+            if found is not None and found.request_id is None:
+                if len(self._heads) >= HEADS_MAX:
+                    self._heads.clear()
+                self._heads[raw] = found
+        return found
 
     def protocol(self) -> type[asyncio.Protocol]:
         """For uvicorn's setting `http`."""
@@ -208,7 +221,7 @@ class DirectConnection(HttpToolsProtocol):
             return False
         raw = data[: end + 2]
         if raw != self._raw_head:
-            self._raw_head, self._head = raw, read_head(raw)
+            self._raw_head, self._head = raw, self.direct.head(raw)
         head = self._head
         if head is None or len(data) - end - 4 > head.length:
             return False
@@ -224,10 +237,7 @@ class DirectConnection(HttpToolsProtocol):
         if isinstance(found, Waiting):
             self._is_waiting = True
 
-            def on_written(_: object) -> None:
-                self._written(head, found, request_id)
-
-            found.written.add_done_callback(on_written)
+            found.written.then(lambda: self._written(head, found, request_id))
         else:
             self._send(head, found, request_id)
         return True

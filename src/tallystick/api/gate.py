@@ -32,7 +32,12 @@ from tallystick.document import Document
 from tallystick.errors import NotFound, TallystickError, Unavailable
 from tallystick.flows.customers import narrowed, visible
 from tallystick.flows.limits.asked import AskedGate, Reserved
-from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown, reservation_document
+from tallystick.flows.limits.receipt import (
+    LimitExceeded,
+    LimitUnknown,
+    reservation_document,
+    reserved_document,
+)
 from tallystick.flows.limits.rules import Ask
 from tallystick.flows.position import position_of
 from tallystick.flows.usage import in_questions, wait_for_position
@@ -176,9 +181,7 @@ def _problem(error: TallystickError) -> dict[str, Any]:
 def document_of(gate: AskedGate, made: Reserved) -> dict[str, Any]:
     """A reservation with its receipt, on the wire."""
     one = made.reservation
-    document = reservation_document(one, position=gate.position_of(one))
-    amount = {} if one.settled_amount is None else {"settled_amount": document["settled_amount"]}
-    return {**made.receipt, **document, **amount}
+    return reserved_document(one, made.receipt, position=gate.position_of(one))
 
 
 # -- check ----------------------------------------------------------------------------------------------------------

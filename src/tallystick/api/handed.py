@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import cast
 
 from tallystick.api.auth import Authenticator
-from tallystick.api.direct import Direct, Head, read_head
+from tallystick.api.direct import Direct, Head
 from tallystick.api.quick import Waiting
 from tallystick.errors import TallystickError
 from tallystick.flows.limits.far import FarRecording
@@ -160,7 +160,7 @@ class HandedConnection(asyncio.Protocol):
             return False
         raw = data[: end + 2]
         if raw != self._raw_head:
-            self._raw_head, self._head = raw, read_head(raw)
+            self._raw_head, self._head = raw, handed.direct.head(raw)
         head = self._head
         if head is None or len(data) - end - 4 > head.length:
             return False
@@ -184,11 +184,7 @@ class HandedConnection(asyncio.Protocol):
         if isinstance(found, Waiting):
             self._is_waiting = True
             handed.deciding += 1
-
-            def on_written(_: object) -> None:
-                self._written(head, found, request_id)
-
-            found.written.add_done_callback(on_written)
+            found.written.then(lambda: self._written(head, found, request_id))
         else:
             handed.direct.quick.note(head.path, found.status, request_id)
             self._send(handed.direct.encoded(found, request_id, handed.headers))

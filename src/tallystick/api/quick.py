@@ -15,15 +15,14 @@ from litestar.types import Receive, Scope, Send
 from prometheus_client import Counter
 
 from tallystick.api.auth import Authenticator
-from tallystick.api.gate import DIMENSION_CHARACTERS_MAX, DIMENSIONS_MAX, document_of
+from tallystick.api.gate import DIMENSION_CHARACTERS_MAX, DIMENSIONS_MAX
 from tallystick.api.problem import PROBLEM_TYPE, problem_body, problem_headers, translated
 from tallystick.document import NotDecimal, decimal_of
 from tallystick.errors import TallystickError
-from tallystick.flows.limits.asked import Reserved
-from tallystick.flows.limits.gate import LimitGate
 from tallystick.flows.limits.process import GateProcess
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown
 from tallystick.flows.limits.rules import Ask
+from tallystick.flows.limits.writer import Written
 from tallystick.flows.system import System
 from tallystick.limits.reservation import TTL_S_DEFAULT, TTL_S_MAX
 from tallystick.observe import logger
@@ -50,7 +49,6 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(_Asked)
-_encode = msgspec.json.Encoder().encode
 
 
 class Answer(NamedTuple):
@@ -65,9 +63,9 @@ class Answer(NamedTuple):
 class Waiting(NamedTuple):
     """A reservation that is decided: answer it (`Quick.reserved`) when it is written."""
 
-    written: "asyncio.Future[None]"
-    made: Reserved
-    gate: LimitGate
+    name: str
+    body: bytes
+    written: Written
 
 
 class Quick:
@@ -105,10 +103,10 @@ class Quick:
         ask, ttl_s = read
         try:
             if path == CHECK_PATH:
-                receipt = gate.check_now(ask)
-                return None if receipt is None else Answer(200, _encode(receipt))
-            found = gate.reserve_now(ask, TTL_S_DEFAULT if ttl_s is None else ttl_s)
-            return None if found is None else Waiting(found[1], found[0], gate)
+                receipt = gate.check_text(ask)
+                return None if receipt is None else Answer(200, receipt)
+            found = gate.reserve_text(ask, TTL_S_DEFAULT if ttl_s is None else ttl_s)
+            return None if found is None else Waiting(*found)
         except Exception as error:
             return self.refused(error, request_id)
 
@@ -123,12 +121,11 @@ class Quick:
 
     def reserved(self, waiting: Waiting, request_id: bytes) -> Answer:
         """Once it is written, or could not be."""
-        error = waiting.written.exception()
+        error = waiting.written.error
         if error is not None:
             return self.refused(error, request_id)
-        document = document_of(waiting.gate, waiting.made)
-        location = f"{RESERVE_PATH}/{waiting.made.reservation.id}".encode()
-        return Answer(201, _encode(document), more=((b"location", location),))
+        location = f"{RESERVE_PATH}/{waiting.name}".encode()
+        return Answer(201, waiting.body, more=((b"location", location),))
 
     def refused(self, error: BaseException, request_id: bytes) -> Answer:
         shown = translated(error)
@@ -182,7 +179,8 @@ class Quick:
         if found is None:
             return again
         if isinstance(found, Waiting):
-            await asyncio.wait((found.written,))
+            with contextlib.suppress(TallystickError):  # it is answered
+                await found.written
             found = self.reserved(found, request_id)
         self.note(path, found.status, request_id)
         await send(

@@ -25,6 +25,32 @@ class _Sums:
         self.held: dict[Dimensions, Decimal] = {}
         self.pending: dict[_Minute, Decimal] = {}
 
+    def sum_held(self, customer: str, conditions: tuple[Filter, ...]) -> Decimal:
+        if not conditions:
+            return sum(self.held.values(), ZERO)
+        return sum(
+            (
+                amount
+                for dimensions, amount in self.held.items()
+                if accepts(conditions, customer, dict(dimensions))
+            ),
+            ZERO,
+        )
+
+    def sum_pending(self, customer: str, window: Window, conditions: tuple[Filter, ...]) -> Decimal:
+        if not self.pending:
+            return ZERO
+        first, end = window.from_us // _MINUTE_US, -(-window.to_us // _MINUTE_US)
+        return sum(
+            (
+                amount
+                for (dimensions, minute), amount in self.pending.items()
+                if first <= minute < end
+                and (not conditions or accepts(conditions, customer, dict(dimensions)))
+            ),
+            ZERO,
+        )
+
 
 class Book:
     """Open reservations. `put` takes the next state of one; everything else follows from that."""
@@ -110,35 +136,24 @@ class Book:
     def held(self, account: Account, conditions: tuple[Filter, ...] = ()) -> Decimal:
         """What is held of it, where the conditions hold."""
         sums = self._sums.get(account)
-        if sums is None:
-            return ZERO
-        if not conditions:
-            return sum(sums.held.values(), ZERO)
-        return sum(
-            (
-                amount
-                for dimensions, amount in sums.held.items()
-                if accepts(conditions, account[1], dict(dimensions))
-            ),
-            ZERO,
-        )
+        return ZERO if sums is None else sums.sum_held(account[1], conditions)
 
     @exactly
     def pending(self, account: Account, window: Window, conditions: tuple[Filter, ...] = ()) -> Decimal:
         """What is settled of it within a window and not yet in usage."""
         sums = self._sums.get(account)
-        if sums is None or not sums.pending:
-            return ZERO
-        first, end = window.from_us // _MINUTE_US, -(-window.to_us // _MINUTE_US)
-        return sum(
-            (
-                amount
-                for (dimensions, minute), amount in sums.pending.items()
-                if first <= minute < end
-                and (not conditions or accepts(conditions, account[1], dict(dimensions)))
-            ),
-            ZERO,
-        )
+        return ZERO if sums is None else sums.sum_pending(account[1], window, conditions)
+
+    @exactly
+    def stands(
+        self, account: Account, window: Window, conditions: tuple[Filter, ...] = ()
+    ) -> tuple[Decimal, Decimal]:
+        """`held` and `pending` at once."""
+        sums = self._sums.get(account)
+        if sums is None:
+            return ZERO, ZERO
+        customer = account[1]
+        return sums.sum_held(customer, conditions), sums.sum_pending(customer, window, conditions)
 
     def parts(self, tenant: str, customer: str) -> list[tuple[str, Dimensions, Decimal, int | None]]:
         """Everything that stands open of a customer, one by one: meter, dimensions, amount, and the event time of what is

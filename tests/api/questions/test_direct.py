@@ -190,15 +190,18 @@ def test_a_body_that_comes_after_its_answer_is_no_request(
 
 def test_who_hangs_up_leaves_nothing_behind(live: Live, tenant: Tenant, port: int, taken: list[str]) -> None:
     reserve = request(tenant, "/v1/reservations", b'{"customer":"acme","meter":"tokens","amount":"1"}')
-    for _ in range(20):
-        wire = Wire(port)
-        wire.send(reserve)
-        wire.close()
-    until = time.monotonic() + _WAIT_S_MAX
     inside = lambda: live.system.gate._inside  # noqa: E731  # pyright: ignore[reportPrivateUsage]
-    while inside() or len(tenant.answer("/v1/reservations?state=held")["items"]) < 20:
+    until = time.monotonic() + _WAIT_S_MAX
+    made = 0
+    # One that is gone before it is let in (the framework looks for that) has reserved nothing.
+    while made < 20 or inside():
         assert time.monotonic() < until
+        if made < 20:
+            wire = Wire(port)
+            wire.send(reserve)
+            wire.close()
         time.sleep(0.01)
+        made = len(tenant.answer("/v1/reservations?state=held")["items"])
 
 
 def test_a_closed_installation_takes_no_reservation(

@@ -174,6 +174,21 @@ class Balances:
         )
 
     @exactly
+    def found(self, key: Key, from_us: int, now_us: int) -> tuple[Decimal, int | None] | None:
+        """`figure` and `first_bucket_us` at once, of a window that begins there; None: it is not ready."""
+        found = self._known.get(key)
+        if found is None or found.stale:
+            return None
+        if found.good_until_us is not None and now_us >= found.good_until_us:
+            return None
+        found.used_s = time.monotonic()
+        if found.buckets is None:
+            return found.value, None
+        within = [(start, value) for start, value in found.buckets.items() if start >= from_us]
+        total = sum((value for _, value in within), ZERO)
+        return total, min((start for start, value in within if value), default=None)
+
+    @exactly
     def figure(self, asked: Asked) -> Decimal:
         """Of one that is ready."""
         found = self._known[asked.key]

@@ -21,17 +21,24 @@ from msgspec.structs import replace
 
 from tallystick.catalog.interface import Page
 from tallystick.catalog.limiting import Ledger
-from tallystick.catalog.secret import new_ordered_id
+from tallystick.catalog.secret import OrderedIds
 from tallystick.errors import Fault, Invalid, NotFound, TallystickError, Unavailable
 from tallystick.flows.limits.asked import Reserved
 from tallystick.flows.limits.balances import Balances
 from tallystick.flows.limits.events import columns_of, contributed, given_event, made_events
 from tallystick.flows.limits.questions import Questions
-from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown, receipt_of, sentence
+from tallystick.flows.limits.receipt import (
+    LimitExceeded,
+    LimitUnknown,
+    receipt_of,
+    reserved_document,
+    sentence,
+)
 from tallystick.flows.limits.rules import Ask, Rule, RuleBook
 from tallystick.flows.limits.stand import Stands
 from tallystick.flows.limits.tide import Tide
-from tallystick.flows.limits.writer import Writer
+from tallystick.flows.limits.usual import Usual
+from tallystick.flows.limits.writer import Writer, Written
 from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
@@ -50,6 +57,7 @@ KEPT_US = 90 * 86_400 * 1_000_000
 """What is closed is kept so long, to be answered again."""
 
 _logger = structlog.get_logger("limits")
+_encode = msgspec.json.Encoder().encode
 
 
 class LimitGate:
@@ -69,6 +77,16 @@ class LimitGate:
         self._balances = Balances(system, questions, system.recorder.recorded_at_us)
         self._stands = Stands(system, questions, self._book, self._balances)
         self._tide = Tide(system, self._book, self._balances, self._stands, self._writer)
+        self._new_id = OrderedIds("rsv").new
+        self._usual = Usual(
+            rules,
+            self._stands,
+            self._balances,
+            self._book,
+            now_us=system.clock.now_us,
+            advance_now=self._tide.advance_now,
+            expire=self._expire,
+        )
         self._settling: dict[str, asyncio.Future[None]] = {}
         self._again: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -145,6 +163,14 @@ class LimitGate:
         self._rules.forget()
 
     # -- asking ---------------------------------------------------------------------------------------------------
+    def check_text(self, ask: Ask) -> bytes | None:
+        """As `check_now`, as JSON."""
+        found = self._usual.check(ask)
+        if found is None:
+            receipt = self.check_now(ask)
+            found = None if receipt is None else _encode(receipt)
+        return found
+
     def check_now(self, ask: Ask) -> dict[str, Any] | None:
         """As `check`, without waiting; None: something has to be asked for first."""
         found = self._known(ask)
@@ -180,7 +206,7 @@ class LimitGate:
     async def reserve_each(self, asks: Sequence[tuple[Ask, int]]) -> list[Reserved | TallystickError]:
         """Decided in their order, each by itself; durable together."""
         made: list[Reserved | TallystickError] = []
-        writing: list[asyncio.Future[None]] = []
+        writing: list[Written] = []
         for ask, ttl_s in asks:
             try:
                 one, written = await self._reserve(ask, ttl_s)
@@ -189,12 +215,11 @@ class LimitGate:
             else:
                 made.append(one)
                 writing.append(written)
-        for written in await asyncio.gather(*writing, return_exceptions=True):
-            if isinstance(written, BaseException):
-                raise written
+        for written in writing:
+            await written
         return made
 
-    async def _reserve(self, ask: Ask, ttl_s: int) -> tuple[Reserved, "asyncio.Future[None]"]:
+    async def _reserve(self, ask: Ask, ttl_s: int) -> tuple[Reserved, Written]:
         """Decided, and on its way into the ledger."""
         known = self.reserve_now(ask, ttl_s)
         if known is not None:
@@ -204,18 +229,31 @@ class LimitGate:
         rules = self._concerned(await self._rules.rules(ask.tenant, ask.customer), ask, meter)
         return self._reserved(ask, ttl_s, rules, await self._ready(ask, rules))
 
-    def reserve_now(self, ask: Ask, ttl_s: int) -> tuple[Reserved, "asyncio.Future[None]"] | None:
+    def reserve_text(self, ask: Ask, ttl_s: int) -> tuple[str, bytes, Written] | None:
+        """As `reserve_now`: the reservation's id, and its document with the receipt as JSON."""
+        found = self._usual.reserve(ask, ttl_s, self._new_id)
+        if found is not None:
+            one, text = found
+            written = self._writer.write(one)
+            self._book.put(one)
+            return one.id, text, written
+        known = self.reserve_now(ask, ttl_s)
+        if known is None:
+            return None
+        made, written = known
+        one = made.reservation
+        return one.id, _encode(reserved_document(one, made.receipt, position=None)), written
+
+    def reserve_now(self, ask: Ask, ttl_s: int) -> tuple[Reserved, Written] | None:
         """Decided without waiting, and on its way into the ledger: answer it when that is done. None: something has to be
         asked for first. Raises what `reserve` does."""
         found = self._known(ask, additive=True)
         return None if found is None else self._reserved(ask, ttl_s, *found)
 
-    def _reserved(
-        self, ask: Ask, ttl_s: int, rules: Sequence[Rule], now_us: int
-    ) -> tuple[Reserved, "asyncio.Future[None]"]:
+    def _reserved(self, ask: Ask, ttl_s: int, rules: Sequence[Rule], now_us: int) -> tuple[Reserved, Written]:
         decision, rule = self._decide(rules, ask, now_us, now_us, None)
         one = Reservation(
-            id=new_ordered_id("rsv", now_us),
+            id=self._new_id(now_us),
             tenant=ask.tenant,
             customer=ask.customer,
             meter=ask.meter,
@@ -285,7 +323,7 @@ class LimitGate:
         closing = replace(closing, dimensions=dimensions)
         self._book.put(closing)
         receipt = self._receipt(ask, decision, rule, now_us)
-        closing = replace(closing, receipt=msgspec.json.encode(receipt))
+        closing = replace(closing, receipt=_encode(receipt))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settling[one.id] = done
         try:
@@ -339,7 +377,7 @@ class LimitGate:
         self._book.put(closing)
         decision, rule = self._named(rules, ask, now_us)
         receipt = self._receipt(ask, decision, rule, now_us)
-        closing = replace(closing, receipt=msgspec.json.encode(receipt))
+        closing = replace(closing, receipt=_encode(receipt))
         await self._writer.write(closing)
         return Reserved(closing, receipt)
 
@@ -446,7 +484,7 @@ class LimitGate:
         decision = decide(standings)
         if decision.allowed:
             rule = _rule_of(rules, decision)
-            if rule is not None and decision.standing is not None:
+            if own is not None and rule is not None and decision.standing is not None:
                 # The receipt names the limit as it is, also where it was taken for a soft one.
                 named = changed(decision.standing.limit, enforce=rule.limit.enforce)
                 decision = replace(decision, standing=replace(decision.standing, limit=named))

@@ -113,3 +113,10 @@ def reservation_document(one: Reservation, *, position: str | None) -> dict[str,
         "counted": one.counted if one.settled_amount is not None else None,
         "position": position,
     }
+
+
+def reserved_document(one: Reservation, receipt: dict[str, Any], *, position: str | None) -> dict[str, Any]:
+    """A reservation with its receipt, on the wire."""
+    document = reservation_document(one, position=position)
+    amount = {} if one.settled_amount is None else {"settled_amount": document["settled_amount"]}
+    return {**receipt, **document, **amount}

@@ -116,6 +116,11 @@ class RuleBook:
         self._meters: dict[tuple[str, str], Meter] = {}
         self._owners: OrderedDict[tuple[str, str], str | None] = OrderedDict()
 
+    @property
+    def generation(self) -> int:
+        """Another one once the catalog has changed: what was made of the rules is to be made anew."""
+        return self._generation
+
     def forget(self) -> None:
         """The catalog has changed."""
         self._generation += 1

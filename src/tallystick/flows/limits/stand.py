@@ -119,7 +119,7 @@ class Stands:
         return (ask.tenant, ask.customer, rule.limit.key, begin, window.to_us)
 
     def is_ready(self, rule: Rule, ask: Ask, at_us: int, now_us: int) -> bool:
-        if self._is_unknown(rule, ask):
+        if self.is_unknown((rule.limit.key, ask.tenant, ask.customer)):
             return True
         if rule.meter is None:
             found = self._costs.get(self._cost_key(rule, ask, rule.window(at_us)))
@@ -159,10 +159,11 @@ class Stands:
                 self._costs[key] = _Cost(priced, moment_us, time.monotonic())
                 return
 
-    def _is_unknown(self, rule: Rule, ask: Ask) -> bool:
+    def is_unknown(self, place: tuple[str, str, str]) -> bool:
+        """Of a limit, for a tenant's customer: whether usage counts as unknown at the moment."""
         if self.is_behind:
             return True
-        until_s = self._unknown.get((rule.limit.key, ask.tenant, ask.customer))
+        until_s = self._unknown.get(place)
         return until_s is not None and time.monotonic() < until_s
 
     # -- standing -------------------------------------------------------------------------------------------------
@@ -177,7 +178,7 @@ class Stands:
     ) -> Standing:
         """As it is, and with the amount of `ask` used at `at_us`; `own` is held no longer then."""
         window = rule.window(at_us)
-        if self._is_unknown(rule, ask):
+        if self.is_unknown((rule.limit.key, ask.tenant, ask.customer)):
             return Standing(rule.limit, window, ZERO, ZERO, ZERO, ZERO, window.to_us, known=False)
         if rule.meter is None:
             return self._money(rule, ask, now_us, at_us, own)

@@ -1,8 +1,9 @@
 """Group commit for the ledger: everybody who waits shares one synced transaction."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,41 @@ BATCH_MAX = 2_000
 _logger = structlog.get_logger("limits")
 
 
+class Written:
+    """Whether a state is durable by now. Awaiting it raises what `error` is."""
+
+    __slots__ = ("_then", "error", "is_done")
+
+    def __init__(self) -> None:
+        self.is_done = False
+        self.error: Exception | None = None
+        """Why it could not be written: StorageFull, Unavailable."""
+        self._then: Callable[[], object] | None = None
+
+    def then(self, callback: Callable[[], object]) -> None:
+        """Call it when it is over: at once where it is. One callback, which must not raise."""
+        if self.is_done:
+            callback()
+        else:
+            assert self._then is None
+            self._then = callback
+
+    def over(self, error: Exception | None = None) -> None:
+        """It is durable, or cannot be."""
+        self.is_done, self.error = True, error
+        callback, self._then = self._then, None
+        if callback is not None:
+            callback()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self.is_done:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.then(lambda: future.done() or future.set_result(None))
+            yield from future
+        if self.error is not None:
+            raise self.error
+
+
 class Writer:
     """States go into the ledger in the order they are given: what was decided because of a state is never durable without
     it. After a failure nothing is written any more, and the owner reads the ledger again (`on_failure`)."""
@@ -22,26 +58,26 @@ class Writer:
     def __init__(self, ledger: Ledger, *, on_failure: Callable[[Exception], None]) -> None:
         self._ledger = ledger
         self._on_failure = on_failure
-        self._waiting: list[tuple[Reservation, asyncio.Future[None] | None]] = []
+        self._waiting: list[tuple[Reservation, Written | None]] = []
         self._wake = asyncio.Event()
         self._stopping = False
         self._failed: Exception | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
 
-    def write(self, state: Reservation) -> "asyncio.Future[None]":
-        """Done when it is durable; its place among the others is taken now. Raises StorageFull, Unavailable."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._put(state, future)
-        return future
+    def write(self, state: Reservation) -> Written:
+        """Over when it is durable; its place among the others is taken now. Raises Unavailable."""
+        written = Written()
+        self._put(state, written)
+        return written
 
     def later(self, state: Reservation) -> None:
         """It goes with the next commit; lost with a crash before."""
         self._put(state, None)
 
-    def _put(self, state: Reservation, future: asyncio.Future[None] | None) -> None:
+    def _put(self, state: Reservation, written: Written | None) -> None:
         if self._failed is not None or self._stopping:
             raise Unavailable("The gate is reading its ledger again; try again.", retry_after_s=1)
-        self._waiting.append((state, future))
+        self._waiting.append((state, written))
         self._wake.set()
 
     async def run(self) -> None:
@@ -59,20 +95,26 @@ class Writer:
             except Exception as error:
                 self._fail(error, batch + self._waiting)
                 break
-            for _, future in batch:
-                if future is not None and not future.done():
-                    future.set_result(None)
+            self._over(batch, None)
         self._thread.shutdown(wait=False)
 
-    def _fail(self, error: Exception, waiting: list[tuple[Reservation, asyncio.Future[None] | None]]) -> None:
+    def _over(self, batch: Sequence[tuple[Reservation, Written | None]], error: Exception | None) -> None:
+        for _, written in batch:
+            if written is None:
+                continue
+            try:
+                written.over(error)
+            except Exception as failed:  # one caller's answer is no other's
+                _logger.exception("answer_failed", error=repr(failed))
+
+    def _fail(self, error: Exception, waiting: Sequence[tuple[Reservation, Written | None]]) -> None:
         _logger.warning("ledger_not_written", error=repr(error))
         self._failed, self._waiting = error, []
         known = isinstance(error, TallystickError)
         shown = error if known else Unavailable("The gate's ledger cannot be written.", retry_after_s=1)
-        for _, future in waiting:
-            if future is not None and not future.done():
-                future.set_exception(shown)
+        # First the gate is thrown away, so that nobody who is told of it finds it open.
         self._on_failure(error)
+        self._over(waiting, shown)
 
     def stop(self) -> None:
         self._stopping = True
