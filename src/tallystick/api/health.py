@@ -174,5 +174,8 @@ async def ready(request: Request[Any, Any, Any]) -> Response[dict[str, Any]]:
     },
 )
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
-    text = await asyncio.to_thread(system_of(request).metrics.exposition)
+    system = system_of(request)
+    if system.limits is not None and system.limits.process is not None:
+        await system.limits.process.count()
+    text = await asyncio.to_thread(system.metrics.exposition)
     return Response(text, media_type=METRICS_TYPE)

@@ -41,7 +41,7 @@ async def _run(own: socket.socket, connections: socket.socket, board_descriptor:
     os.close(board_descriptor)
     process = _Process(board, connections)
     link = Link(
-        answers={"gate": process.asked, "flush": process.flush, "quiet": process.quiet},
+        answers={"gate": process.asked, "flush": process.flush, "quiet": process.quiet, "tell": process.tell},
         hear={
             "moment": process.came,
             "stop": process.stopping.set,
@@ -70,6 +70,7 @@ class _Process:
         self._system: Any = None
         self._recording: Any = None
         self._handed: Any = None
+        self._link: Link | None = None
         self._changes = -1
 
     async def work(self, link: Link) -> None:
@@ -86,6 +87,7 @@ class _Process:
         for moment in self._early:
             recording.came(moment)
         self._hand()
+        self._link = link
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
         gc.enable()
@@ -178,6 +180,11 @@ class _Process:
             self._handed.end()
 
     # -- telling --------------------------------------------------------------------------------------------------
+    async def tell(self) -> None:
+        """What was answered by now."""
+        if self._link is not None:
+            self._tell_answered(self._link)
+
     async def _tell(self, link: Link) -> None:
         was_open, told_s = False, 0.0
         while True:

@@ -47,6 +47,7 @@ _SEND_BUFFER_BYTES = 2 * CONNECTION_BYTES_MAX
 _AGAIN_S = 0.5
 _STOP_S_MAX = 15.0
 _FLUSH_S_MAX = 30.0
+_COUNT_S_MAX = 1.0
 
 _logger = structlog.get_logger("limits")
 
@@ -260,6 +261,12 @@ class GateProcess:
     def changed(self) -> None:
         """A key or a limit has been changed by this process: the gate sees it before it decides again."""
         self.board.changes += 1
+
+    async def count(self) -> None:
+        """Have the metrics of this process count what the gate's has answered by now."""
+        with contextlib.suppress(TallystickError, TimeoutError):
+            async with asyncio.timeout(_COUNT_S_MAX):
+                await self.ask("tell")
 
     def end_connections(self) -> None:
         """This process is about to stop."""
