@@ -587,6 +587,7 @@ def part_gate(bench: Bench) -> None:
             seconds=sizes.cell_s,
             per_s=sizes.gate_calls_per_s,
             events_per_s=int(sizes.countable_events_per_s),
+            figures=bench.figures,
         )
     )
 

@@ -127,6 +127,10 @@ GOALS = (
     Goal("on disk ≤ 40 bytes an event", lambda f: f["bytes_per_event"], lambda v: f"{v:.1f}", lambda v: v <= 40),
     Goal("resident memory at full load < 1.5 GB", lambda f: f["resident_bytes"], lambda v: f"{v / 1e9:.2f} GB", lambda v: v < 1.5e9),
     Goal("checking keys: < 5 % of the smallest request", lambda f: f["key_share"], lambda v: f"{v:.1%}", lambda v: v < 0.05),
+    Goal("5,000 checks/s, p99: < 5 ms", lambda f: f["gate_check"], lambda v: f"{ms(v)} ms", lambda v: v < 0.005),
+    Goal("  reservations: < 5 ms", lambda f: f["gate_reserve"], lambda v: f"{ms(v)} ms", lambda v: v < 0.005),
+    Goal("  checks beside what is taken in: < 20 ms", lambda f: f["gate_check_beside"], lambda v: f"{ms(v)} ms", lambda v: v < 0.02),
+    Goal("  reservations beside it: < 20 ms", lambda f: f["gate_reserve_beside"], lambda v: f"{ms(v)} ms", lambda v: v < 0.02),
     Goal("take-over in a cluster: < 10 s", lambda f: f["cluster_takeover_s"], lambda v: f"{v:.1f} s", lambda v: v < 10),
     Goal("ready after kill -9: < 3 s", lambda f: f["restart_ready_s"], lambda v: f"{v:.2f} s", lambda v: v < 3),
     Goal(

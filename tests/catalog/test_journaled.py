@@ -193,3 +193,12 @@ def test_a_copy_of_the_file_has_what_was_written_before_a_flush(tmp_path: Path) 
     copied = RelationalLedger(f"sqlite:///{tmp_path / 'copy'}")
     assert {one.id: one for one in copied.load_open()} == model
     copied.close()
+
+
+def test_a_journal_belongs_to_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tallystick.catalog.journal._TAKEN_S_MAX", 0.0)
+    first = Journal(tmp_path / "journal", bytes_max=4096)
+    with pytest.raises(OSError, match="another process has"):
+        Journal(tmp_path / "journal", bytes_max=4096)
+    first.close()
+    Journal(tmp_path / "journal", bytes_max=4096).close()
