@@ -1,6 +1,7 @@
 """Deciding against a slow and obvious model: each step by itself is a switch."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,4 +145,18 @@ def test_what_is_wrong_is_told_with_its_place(members: dict[str, object], pointe
 )
 def test_what_is_kept_is_read_as_it_was(members: dict[str, object]) -> None:
     rule = parse_rule({"key": "k", **members})
+    assert parse_rule(rule.to_wire()) == rule
+
+
+@pytest.mark.parametrize("condition", [
+    {"op": "silence", "for": "PT5S"},
+    {"op": "silence", "for": "PT1H"},
+    {"op": "gte", "steps": [1, 2], "hysteresis": "0.5"},
+    {"op": "rate", "value": 1, "per": "second"},
+    {"op": "percent_change", "value": 5, "direction": "either"},
+    {"op": "anomaly", "sensitivity": "low", "direction": "up"},
+    {"op": "percent_of_limit", "value": 5, "limit": "cap"},
+])  # fmt: skip
+def test_a_rule_is_read_as_it_was_written(condition: dict[str, Any]) -> None:
+    rule = parse_rule({"key": "a", "meter": "calls", "condition": condition})
     assert parse_rule(rule.to_wire()) == rule

@@ -2,6 +2,7 @@
 late and taken-back usage, changes of alerts and zones, restarts, and answers that are too large."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +21,23 @@ from tallystick.billing.kept import canonical
 from tallystick.billing.period import Period
 from tallystick.catalog.alerting import KeptAlert, KeptState, StatePlace
 from tallystick.flows.alerts import levels as levels_module
+from tallystick.flows.alerts import shared as shared_module
 from tallystick.flows.alerts.figures import Measured, Scopes, scope_of
 from tallystick.flows.alerts.finding import Armed, AsOf, Finding, decided, ended
 from tallystick.flows.alerts.levels import Levels
 from tallystick.flows.alerts.limits import WatchedLimit
+from tallystick.flows.alerts.parts import Row
 from tallystick.flows.alerts.tick import SETTLE_US, Tick
 from tallystick.flows.alerts.watched import Level
-from tallystick.metering.meter import Aggregation, Meter
+from tallystick.flows.billing.selection import filters_of
+from tallystick.flows.fresh import Part
+from tallystick.metering.meter import Aggregation, Dimension, Meter
 from tallystick.store.interface import TouchedUsage
 
 SECOND, HOUR = 1_000_000, 3_600_000_000
 BEGIN = 1_784_116_800 * SECOND  # 2026-07-15T12:00:00Z
-METER = Meter(1, "t", "calls", 1, "Calls", "call", Aggregation.SUM, "$.n")
+METER = Meter(1, "t", "calls", 1, "Calls", "call", Aggregation.SUM, "$.n", (Dimension("model", "$.model"),))
+GREATEST = replace(METER, id=2, key="greatest", aggregation=Aggregation.MAX)
 CUSTOMERS = ("one", "two", "three")
 ZONES = ("UTC", "Asia/Kolkata")
 NEVER_US = 50 * SECOND  # longer than a zone may be out of date
@@ -46,17 +52,35 @@ class World:
     zones: dict[str, str] = field(default_factory=lambda: {"one": "UTC", "two": "UTC", "three": ZONES[1]})
     is_narrow: bool = False
     """Whether an answer has no room for everybody."""
+    is_followed: bool = True
+    """Whether what is recorded is in memory by its parts."""
     states: dict[StatePlace, KeptState] = field(default_factory=dict[StatePlace, KeptState])
 
     def figures(
         self, measured: Measured, period: Period, customers: Collection[str] | None
     ) -> dict[str, Scopes]:
         made: defaultdict[str, Scopes] = defaultdict(dict)
+        conditions = filters_of(measured.filter)
         for customer, time_us, value, model in self.readings:
             if time_us in period and (customers is None or customer in customers):
+                if not all(one.accepts(model) for one in conditions):
+                    continue
                 scope = scope_of(measured.group_by, [model] if measured.group_by else [])
-                made[customer][scope] = (made[customer].get(scope) or Decimal(0)) + value
+                before = made[customer].get(scope)
+                if measured.meter.aggregation is Aggregation.MAX:
+                    made[customer][scope] = value if before is None else max(before, value)
+                else:
+                    made[customer][scope] = (before or Decimal(0)) + value
         return dict(made)
+
+    def parted(self, meter: Meter, columns: tuple[str, ...], period: Period, customers: Any) -> list[Row]:
+        """By the model, as it is the only column."""
+        found = self.figures(Measured(meter, None, columns), period, customers)
+        return [
+            (customer, tuple(json.loads(scope).values()) if scope else (), value)
+            for customer, scopes in found.items()
+            for scope, value in scopes.items()
+        ]
 
 
 class FakeCalendar:
@@ -78,13 +102,14 @@ class FakeCalendar:
 
 
 def armed(number: int, raw: dict[str, Any], edition: int, begun: bool) -> Armed:
+    meter = GREATEST if raw.get("meter") == "greatest" else METER
     rule = parse_rule({"key": f"a{number}", "meter": "calls", **raw})
     kept = KeptAlert(
         id=f"id{number}", tenant="t", owner=None, key=rule.key, customer=rule.customer,
         content=canonical(rule.to_wire()), edition=edition, begun=begun, judged_us=None, muted_until_us=None,
         created_at_us=0, changed_at_us=0,
     )  # fmt: skip
-    return Armed(kept, rule, METER)
+    return Armed(kept, rule, meter)
 
 
 DAY = parse_rule(
@@ -101,7 +126,8 @@ def slowly(world: World, alerts: list[Armed], tick: Tick, everybody: bool) -> No
         limit = LIMIT if alert.rule.condition.operation == "percent_of_limit" else None
         level, window = Level(alert, limit), LIMIT.window if limit is not None else alert.rule.window
         assert window is not None
-        measured = Measured(METER, None, alert.rule.group_by)
+        assert alert.meter is not None
+        measured = Measured(alert.meter, alert.rule.filter, alert.rule.group_by)
         for customer in CUSTOMERS:
             if not alert.concerns(customer):
                 continue
@@ -196,6 +222,8 @@ RULES = st.one_of(
             "customer": st.sampled_from(["*", "*", "one"]),
             "timezone": st.sampled_from([None, None, "Asia/Kolkata"]),
             "group_by": st.sampled_from([[], [], [], ["model"]]),
+            "filter": st.sampled_from([None, None, {"model": {"eq": "a"}}, {"model": {"ne": "a"}}]),
+            "meter": st.sampled_from(["calls", "calls", "greatest"]),
         }
     ),
     st.fixed_dictionaries(
@@ -229,6 +257,8 @@ OPS = st.one_of(
     st.tuples(st.just("edit"), st.integers(0, 4)),
     st.tuples(st.just("move"), st.sampled_from(CUSTOMERS)),
     st.tuples(st.just("narrow"), st.none()),
+    st.tuples(st.just("follow"), st.none()),
+    st.tuples(st.just("take back"), st.integers(0, 20)),
 )
 
 
@@ -267,12 +297,18 @@ def test_a_comparison_with_the_window_before_has_a_leeway_until_that_changes() -
         world = World()
 
         async def figures(
-            _: Any, measured: Measured, period: Period, customers: Collection[str] | None, as_of_us: int
+            _: Any,
+            measured: Measured,
+            period: Period,
+            customers: Collection[str] | None,
+            as_of_us: int,
+            *,
+            now_us: int,
         ) -> dict[str, Scopes]:
             return world.figures(measured, period, customers)
 
         async def every_figure(
-            _: Any, measured: Measured, period: Period, as_of_us: int
+            _: Any, measured: Measured, period: Period, as_of_us: int, *, now_us: int
         ) -> dict[str, Scopes] | None:
             return world.figures(measured, period, None)
 
@@ -294,7 +330,8 @@ def test_a_comparison_with_the_window_before_has_a_leeway_until_that_changes() -
 
         with (
             patch.object(levels_module, "figures", figures),
-            patch.object(levels_module, "every_figure", every_figure),
+            patch.object(shared_module, "figures", figures),
+            patch.object(shared_module, "every_figure", every_figure),
         ):
             await look(100, -3600)
             for _ in range(5):
@@ -319,14 +356,26 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
     moment_us = 1
 
     async def figures(
-        _: Any, measured: Measured, period: Period, customers: Collection[str] | None, as_of_us: int
+        _: Any,
+        measured: Measured,
+        period: Period,
+        customers: Collection[str] | None,
+        as_of_us: int,
+        *,
+        now_us: int,
     ) -> dict[str, Scopes]:
         return world.figures(measured, period, customers)
 
     async def every_figure(
-        _: Any, measured: Measured, period: Period, as_of_us: int
+        _: Any, measured: Measured, period: Period, as_of_us: int, *, now_us: int
     ) -> dict[str, Scopes] | None:
         return None if world.is_narrow else world.figures(measured, period, None)
+
+    async def take_back(index: int) -> None:
+        """A correction: what it touched is known, by how much only as a sum, and not by parts."""
+        if index < len(world.readings):
+            customer, time_us, value, model = world.readings.pop(index)
+            await look([], taken=[(customer, time_us, -value, model)])
 
     def alerts(begun: bool) -> list[Armed]:
         return [armed(number, rule, editions[f"id{number}"], begun) for number, rule in enumerate(rules)]
@@ -334,7 +383,11 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
     levels = Levels(FakeCalendar(world))  # pyright: ignore[reportArgumentType]
 
     async def look(
-        new: list[tuple[str, int, Decimal, str]], *, begun: bool = True, unsure: bool = False
+        new: list[tuple[str, int, Decimal, str]],
+        *,
+        begun: bool = True,
+        unsure: bool = False,
+        taken: list[tuple[str, int, Decimal, str]] | None = None,
     ) -> None:
         nonlocal moment_us
         after_us, moment_us = moment_us, moment_us + 1
@@ -344,8 +397,9 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
             system,
             as_of,
             world.now_us,
-            {METER.id: touched(new)},
-            frozenset({METER.id}) if unsure else frozenset(),
+            {one: touched(taken or new, one) for one in (METER.id, GREATEST.id)},
+            frozenset({METER.id, GREATEST.id}) if unsure else frozenset(),
+            parts_of(levels.shared.splits, new) if world.is_followed and taken is None else {},
         )
         del after_us
         levels.arm(alerts(begun), {"t": (LIMIT,)})
@@ -353,9 +407,16 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
         await fast(levels, world, alerts(begun), tick)
         assert shown(world) == shown(expected)
 
+    async def parted(
+        _: Any, meter: Meter, columns: tuple[str, ...], period: Period, customers: Any, **__: Any
+    ) -> list[Row] | None:
+        return None if world.is_narrow else world.parted(meter, columns, period, customers)
+
     with (
         patch.object(levels_module, "figures", figures),
-        patch.object(levels_module, "every_figure", every_figure),
+        patch.object(shared_module, "figures", figures),
+        patch.object(shared_module, "every_figure", every_figure),
+        patch.object(shared_module, "parted", parted),
     ):
         await look([], begun=False)
         for op, given_ in ops:
@@ -368,6 +429,10 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
                 levels = Levels(FakeCalendar(world))  # pyright: ignore[reportArgumentType]
             elif op == "unsure":
                 await look([], unsure=True)
+            elif op == "follow":
+                world.is_followed = not world.is_followed
+            elif op == "take back":
+                await take_back(given_)
             elif op == "narrow":
                 world.is_narrow = not world.is_narrow
             elif op == "move":
@@ -378,13 +443,24 @@ async def compare(rules: list[dict[str, Any]], ops: list[tuple[str, Any]], pool:
                 await look([], begun=False)
 
 
-def touched(new: list[tuple[str, int, Decimal, str]]) -> list[TouchedUsage]:
+def parts_of(splits: Any, new: list[tuple[str, int, Decimal, str]]) -> dict[int, list[Part]]:
+    made: dict[int, list[Part]] = {}
+    for meter, columns in splits:
+        assert columns in ((), ("d0",))
+        made[meter] = [
+            Part(customer, (model,) if columns else (), time_us, time_us, value, value)
+            for customer, time_us, value, model in new
+        ]
+    return made
+
+
+def touched(new: list[tuple[str, int, Decimal, str]], meter: int = METER.id) -> list[TouchedUsage]:
     by_customer: defaultdict[str, list[tuple[str, int, Decimal, str]]] = defaultdict(list)
     for one in new:
         by_customer[one[0]].append(one)
     return [
         TouchedUsage(
-            "t", METER.id, customer, min(r[1] for r in rows), max(r[1] for r in rows), len(rows),
+            "t", meter, customer, min(r[1] for r in rows), max(r[1] for r in rows), len(rows),
             sum((r[2] for r in rows), Decimal(0)),
         )
         for customer, rows in by_customer.items()

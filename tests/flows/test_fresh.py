@@ -154,3 +154,41 @@ def test_each_of_two_followers_is_told_of_its_meters() -> None:
     fresh.follow("alerts", Followed())
     fresh.put(20, 30, METERS, readings_of(rows))
     assert fresh.between(20, 30, alerts) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(_row, st.sampled_from((None, "a", "b"))), max_size=12), min_size=1, max_size=3
+    )
+)
+def test_parts_are_what_each_value_got(batches: list[list[tuple[Row, str | None]]]) -> None:
+    fresh = Fresh()
+    fresh.follow("somebody", Followed(frozenset({1, 2, 3})))
+    splits = {(1, ("d0",)), (2, ())}
+    fresh.split(splits)
+    for number, batch in enumerate(batches):
+        table = readings_of([row for row, _ in batch])
+        values = pa.array([value for _, value in batch], pa.string()).dictionary_encode()
+        fresh.put(
+            number, number + 1, METERS, table.set_column(table.schema.get_field_index("d0"), "d0", values)
+        )
+    found = fresh.parts_between(0, len(batches), splits)
+    assert found.keys() == {1, 2}
+    expected: dict[tuple[int, str, tuple[str | None, ...]], list[Row]] = defaultdict(list)
+    for row, value in (one for batch in batches for one in batch):
+        if row[0] in found:
+            expected[row[0], row[1], (value,) if row[0] == 1 else ()].append(row)
+    got: dict[Any, list[Any]] = defaultdict(list)
+    for meter, parts in found.items():
+        for part in parts:
+            got[meter, part.customer, part.values].append(part)
+    assert got.keys() == expected.keys()
+    for key, parts in got.items():
+        rows = expected[key]
+        assert sum((part.total for part in parts), Decimal(0)) == sum((row[3] for row in rows), Decimal(0))
+        assert max(part.greatest for part in parts) == max(row[3] for row in rows)
+        assert min(part.earliest_us for part in parts) == min(row[2] for row in rows)
+        assert max(part.latest_us for part in parts) == max(row[2] for row in rows)
+    assert fresh.parts_between(0, len(batches), {(1, ("d1",))}) == {}  # nobody asked for that before
+    assert fresh.parts_between(0, len(batches) + 1, splits) == {}

@@ -25,9 +25,9 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
-from tallystick.alerting.window import WINDOW_SENTENCE, AlertWindow, WindowKind, parse_window
+from tallystick.alerting.window import ROLLING_US_MIN, WINDOW_SENTENCE, AlertWindow, WindowKind, parse_window
 from tallystick.billing.grant import CreditUnit
 from tallystick.billing.kept import canonical
 from tallystick.billing.period import parse_duration_us
@@ -322,7 +322,8 @@ def _window(document: Document, subject: Subject) -> AlertWindow | None:
     text = document.text("window", characters_max=40)
     if text is None:
         return None
-    window = parse_window(text)
+    # Of silence the window says the same as `for`, which may be shorter than a window of use.
+    window = parse_window(text, least_us=SILENCE_US_MIN if _is_silence(document) else ROLLING_US_MIN)
     if window is None:
         document.fault("invalid_window", WINDOW_SENTENCE, "window")
     elif subject.kind is SubjectKind.CREDITS:
@@ -330,6 +331,11 @@ def _window(document: Document, subject: Subject) -> AlertWindow | None:
     elif subject.kind is SubjectKind.EVENTS and window.kind is WindowKind.BILLING:
         document.fault("invalid_window", "cannot be billing: these events are billed to nobody.", "window")
     return window
+
+
+def _is_silence(document: Document) -> bool:
+    raw = document.take("condition")
+    return isinstance(raw, dict) and cast("dict[str, Any]", raw).get("op") == Operation.SILENCE
 
 
 def _filter(document: Document, subject: Subject) -> str | None:

@@ -45,8 +45,8 @@ class AlertWindow:
         return Cadence(NAMES[self.text], timezone).before(period)
 
 
-def parse_window(text: str) -> AlertWindow | None:
-    """None when it is none."""
+def parse_window(text: str, *, least_us: int = ROLLING_US_MIN) -> AlertWindow | None:
+    """None when it is none. `least_us`: how short a rolling one may be."""
     if text in CALENDAR:
         return AlertWindow(WindowKind.CALENDAR, text)
     if text == WindowKind.BILLING:
@@ -54,6 +54,6 @@ def parse_window(text: str) -> AlertWindow | None:
     if not text.startswith(_ROLLING):
         return None
     length_us = parse_duration_us(text.removeprefix(_ROLLING))
-    if length_us is None or not ROLLING_US_MIN <= length_us <= ROLLING_US_MAX:
+    if length_us is None or not least_us <= length_us <= ROLLING_US_MAX:
         return None
     return AlertWindow(WindowKind.ROLLING, text, length_us)

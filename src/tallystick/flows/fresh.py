@@ -5,9 +5,10 @@ backfills, what other processes recorded, what is too long ago) the store knows:
 """
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +27,19 @@ _compute: Any = pc  # its functions are made at import and unknown to type check
 
 Name = tuple[str, str]
 """Tenant and key of a meter."""
+Columns = tuple[str, ...]
+"""Of readings: `subject`, `d0` …"""
+
+
+class Part(NamedTuple):
+    """What was recorded of a customer with these values in the columns."""
+
+    customer: str
+    values: tuple[str | None, ...]
+    earliest_us: int
+    latest_us: int
+    total: Decimal
+    greatest: Decimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,7 @@ class _Tile:
     followed: Followed
     derived: Mapping[Name, int]
     sums: pa.Table
+    parts: Mapping[tuple[int, Columns], Sequence["Part"]]
 
     def of(self, followed: Followed) -> frozenset[int]:
         """Which of the meters in it are followed."""
@@ -82,6 +97,7 @@ class Fresh:
     def __init__(self) -> None:
         self._followed: dict[str, Followed] = {}
         self._together = Followed()
+        self._splits: frozenset[tuple[int, Columns]] = frozenset()
         self._tiles: deque[_Tile] = deque(maxlen=TILES_MAX)
 
     def follow(self, who: str, followed: Followed) -> None:
@@ -94,6 +110,10 @@ class Fresh:
             frozenset[int]().union(*(one.ids for one in everybody)),
             frozenset[Name]().union(*(one.names for one in everybody)),
         )
+
+    def split(self, splits: Collection[tuple[int, Columns]]) -> None:
+        """These meters are summed up by columns, too, from the next batch on: for one follower."""
+        self._splits = frozenset(splits)
 
     def put(self, after_us: int, until_us: int, meters: Collection[Meter], readings: pa.Table) -> None:
         """What plain events recorded in (after_us, until_us] contribute to the meters in force: before that moment is
@@ -109,7 +129,27 @@ class Fresh:
         if self._tiles and self._tiles[-1].until_us >= until_us:
             self._tiles.pop()
         if sums.num_rows < ROWS_MAX:
-            self._tiles.append(_Tile(after_us, until_us, followed, derived, sums))
+            parts = _parts(readings, self._splits, frozenset(derived.values()))
+            self._tiles.append(_Tile(after_us, until_us, followed, derived, sums, parts))
+
+    def parts_between(
+        self, after_us: int, until_us: int, splits: Collection[tuple[int, Columns]]
+    ) -> dict[int, list[Part]]:
+        """What these meters got in (after_us, until_us], by columns; whose is not known here is absent. A customer with the same
+        values may come several times."""
+        found: list[_Tile] = []
+        reached_us = after_us
+        for tile in tuple(self._tiles):
+            if tile.after_us == reached_us and tile.until_us <= until_us:
+                found.append(tile)
+                reached_us = tile.until_us
+        if reached_us != until_us:
+            return {}
+        return {
+            split[0]: [part for tile in found for part in tile.parts[split]]
+            for split in splits
+            if all(split in tile.parts for tile in found)
+        }
 
     def between(self, after_us: int, until_us: int, followed: Followed) -> News | None:
         """What these meters got in (after_us, until_us], two published moments; None: not known here. Meters by name are
@@ -130,6 +170,39 @@ class Fresh:
         ]
         sums = parts[0] if len(parts) == 1 else _together(pa.concat_tables(parts))
         return News(after_us, until_us, tuple(_rows(sums)), unsure)
+
+
+def _parts(
+    readings: pa.Table, splits: Collection[tuple[int, Columns]], derived: frozenset[int]
+) -> dict[tuple[int, Columns], list[Part]]:
+    made: dict[tuple[int, Columns], list[Part]] = {}
+    if not splits:
+        return made
+    present = set(_compute.unique(readings["meter"]).to_pylist())
+    rows = 0
+    for meter, columns in splits:
+        if meter not in derived:
+            continue
+        made[meter, columns] = []
+        if meter not in present:
+            continue
+        names = ["customer", *columns]
+        mine = _of(readings.select(["meter", "time", "value", *names]), frozenset((meter,)))
+        plain = {name: mine[name].cast(pa.string()) for name in names}
+        plain |= {"time": mine["time"].cast(pa.int64()), "value": mine["value"].cast(_WIDE)}
+        grouped = (
+            pa.table(plain)
+            .group_by(names, use_threads=False)
+            .aggregate([("time", "min"), ("time", "max"), ("value", "sum"), ("value", "max")])
+        )
+        rows += grouped.num_rows
+        if rows > ROWS_MAX:
+            return {}
+        customers, *values = (grouped[name].to_pylist() for name in names)
+        groups = zip(*values, strict=True) if values else [()] * len(customers)
+        figures = (grouped[name].to_pylist() for name in ("time_min", "time_max", "value_sum", "value_max"))
+        made[meter, columns] = list(map(Part, customers, groups, *figures))
+    return made
 
 
 def touched_by(readings: pa.Table, meters: frozenset[int]) -> list[TouchedUsage]:

@@ -103,6 +103,13 @@ class Meter:
         """The aggregation that readings are made for: the inner one where there is one."""
         return self.aggregation if self.of is None else self.of.aggregation
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a figure may change while nothing is recorded: levels hold, and starts are closed by their timeout."""
+        if self.aggregation is Aggregation.DURATION:
+            return self.timeout_us is not None
+        return self.aggregation is Aggregation.TIME_WEIGHTED
+
     def slot(self, dimension: str) -> int | None:
         """Index of the reading's slot that holds this dimension, or None when it is not declared."""
         for index, declared in enumerate(self.dimensions):

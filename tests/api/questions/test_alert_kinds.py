@@ -1,6 +1,6 @@
 """Alerts of every kind on real history: unusual windows, events of nobody, billing periods, limits of a plan, rolling limits."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -76,6 +76,38 @@ def test_a_rolling_limit(ours: Tenant) -> None:
     live.clock.advance(seconds=3 * 3600 + 120)
     expected = [("recovered", "acme", "100"), ("recovered", "acme", "80")]
     until(lambda: transitions(ours)[2:] == expected, "it has left the window")
+
+
+def test_a_limit_that_is_lowered_and_a_raise_that_ends(ours: Tenant) -> None:
+    """Neither comes with an event."""
+    live = ours.live
+    assert ours.post("/v1/customers", {"key": "beta"}).status_code == 201
+    for key, period in (("day", "day"), ("five", "rolling:PT5H")):
+        limit(ours, key=key, customer="*", period=period, amount="100")
+        share = {"op": "percent_of_limit", "value": 100, "limit": key}
+        alert(ours, key=f"of-{key}", window=None, condition=share)
+        end = instant_text(live.clock.now_us() + HOUR_US)
+        made = ours.post(f"/v1/limits/{key}/raises", {"customer": "acme", "amount": "50", "until": end})
+        assert made.status_code == 201, made.text
+    use(ours, "a", 40, at=now(live), subject="beta")
+    use(ours, "b", 120, at=now(live))
+    assert transitions(ours) == []
+
+    def made_of(key: str, customer: str, count: int) -> Callable[[], bool]:
+        return lambda: len(transitions(ours, alert=f"of-{key}", customer=customer)) == count
+
+    for key in ("day", "five"):
+        response = ours.send("PATCH", f"/v1/limits/{key}", json={"amount": "40"})
+        assert response.status_code == 200, response.text
+        until(made_of(key, "beta", 1), "lowered")
+        until(made_of(key, "acme", 1), "lowered")
+        response = ours.send("PATCH", f"/v1/limits/{key}", json={"amount": "100"})
+        until(made_of(key, "beta", 2), "it recovers")
+        until(made_of(key, "acme", 2), "it recovers")
+    live.clock.advance(seconds=3600)
+    for key in ("day", "five"):
+        until(made_of(key, "acme", 3), "the raise has ended")
+        assert transitions(ours, alert=f"of-{key}", customer="acme")[2] == ("fired", "acme", "100")
 
 
 def test_subjects_of_nobody(ours: Tenant) -> None:

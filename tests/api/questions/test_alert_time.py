@@ -157,6 +157,28 @@ def test_a_preview_says_what_would_have_been(ours: Tenant) -> None:
     assert ours.post("/v1/alerts/preview", rule | turned).status_code == 422
 
 
+def test_an_average_rises_when_what_was_low_leaves_the_window_and_the_clock_is_put_back(ours: Tenant) -> None:
+    live = ours.live
+    ours.meter(key="mean", event_type="m", aggregation="average", value="$.n")
+    condition = {"op": "gte", "value": 8}
+    alert(ours, key="mean", meter="mean", window="rolling:PT1H", condition=condition)
+    alert(ours, key="calls", window="rolling:PT1H", condition={"op": "gte", "value": 5})
+    ours.record({"id": "low", "type": "m", "subject": "acme", "time": now(live), "data": {"n": 2}})
+    live.clock.advance(seconds=1800)
+    ours.record({"id": "high", "type": "m", "subject": "acme", "time": now(live), "data": {"n": 9}})
+    assert transitions(ours) == []
+    live.clock.advance(seconds=1801)
+    until(lambda: transitions(ours, alert="mean") == [("fired", "acme", "8")], "the low one has left")
+    at_us = live.clock.now_us()
+    live.clock.advance(seconds=90 * 86_400)
+    until(lambda: len(transitions(ours, alert="mean")) == 2, "all has")
+    live.clock.move_to(at_us)
+    use(ours, "c", 5, at=now(live))
+    until(lambda: transitions(ours, alert="calls") == [("fired", "acme", "5")], "fired")
+    live.clock.advance(seconds=3700)
+    until(lambda: len(transitions(ours, alert="calls")) == 2, "it does not wait for ninety days")
+
+
 def test_a_keeper_that_fails_leaves_the_rest_alone_and_catches_up(
     ours: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,16 @@ class Calendar:
         by_zone = {zone: window.at(at_us, zone) for zone in set(zones.values())}
         return {customer: by_zone[zone] for customer, zone in zones.items()}
 
+    async def billing_then(self, tenant: str, customers: Collection[str], at_us: int) -> dict[str, Period]:
+        """The billing period of each that held a moment that has passed."""
+        made: dict[str, Period] = {}
+        named = sorted(customers)
+        for start in range(0, len(named), 1000):
+            part, look = named[start : start + 1000], self._billing(tenant, at_us)
+            found = await in_questions(self._system, lambda part=part, look=look: look(part))
+            made |= {name: period for name, period in found.items() if period is not None}
+        return made
+
     def zone_kept(self, tenant: str, customer: str) -> str:
         """The zone of one who was just asked for."""
         found = self._kept.get(("zone", tenant, customer))

@@ -20,6 +20,7 @@ from tallystick.flows.alerts.tick import SETTLE_US, Tick
 from tallystick.flows.alerts.watched import change
 from tallystick.flows.usage import in_questions
 from tallystick.forecast.anomaly import DAYS, HOURS, Sensitivity, Verdict, baseline
+from tallystick.metering.meter import SERIES
 from tallystick.money import plain
 
 HISTORY_WINDOWS = {"hour": 28 * 24, "day": 56}
@@ -91,7 +92,8 @@ class Ended:
         late = {
             row.customer
             for row in tick.rows(meter.id, None if rule.customer == ANY else {rule.customer})
-            if row.earliest_us < last.to_us and row.latest_us >= last.from_us
+            if row.earliest_us < last.to_us
+            and (row.latest_us >= last.from_us or meter.aggregation in SERIES)  # what follows changes too
         }
         if late:
             made |= await self._judge(tick, one, last, late)
@@ -126,9 +128,9 @@ class Ended:
         asked = customers
         if asked is None and rule.customer != ANY:
             asked = {rule.customer}
-        system, moment_us = tick.system, tick.moment_us
-        now = await figures(system, measured, period, asked, moment_us)
-        earlier = await figures(system, measured, before, asked, moment_us)
+        system, moment_us, now_us = tick.system, tick.moment_us, tick.now_us
+        now = await figures(system, measured, period, asked, moment_us, now_us=now_us)
+        earlier = await figures(system, measured, before, asked, moment_us, now_us=now_us)
         if asked is None:
             asked = {*now, *earlier, *one.firing}
         if rule.condition.operation is Operation.ANOMALY:
@@ -165,7 +167,7 @@ class Ended:
             borders.append(at.from_us)
         borders.reverse()
         measured = Measured(meter, rule.filter, rule.group_by)
-        found = await series(tick.system, measured, borders, customers, tick.moment_us)
+        found = await series(tick.system, measured, borders, customers, tick.moment_us, now_us=tick.now_us)
         starts = borders[:-2]
         seasons = HOURS if one.window.text == "hour" else DAYS
         sensitivity = Sensitivity(rule.condition.sensitivity)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 
@@ -13,8 +13,8 @@ from tallystick.catalog.interface import Customer, Page
 from tallystick.errors import Invalid
 from tallystick.flows.billing.selection import filters_of
 from tallystick.flows.system import System
-from tallystick.flows.usage import UsageRequest, in_questions, usage
-from tallystick.metering.meter import ZEROES, Meter
+from tallystick.flows.usage import UsageAnswer, UsageRequest, in_questions, usage, usage_of
+from tallystick.metering.meter import ZEROES, Aggregation, Meter
 from tallystick.money import ZERO
 
 CUSTOMERS_AT_ONCE = 2_000
@@ -26,11 +26,12 @@ Scopes = dict[str, Decimal | None]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What of a meter: all of it, or a part, or each part."""
+    """What of a meter: all of it, or a part, or each part. `of_events`: how many events there were, instead of the figure."""
 
     meter: Meter
     filter: str | None = None
     group_by: tuple[str, ...] = ()
+    of_events: bool = False
 
     @property
     def nothing(self) -> Scopes:
@@ -44,30 +45,37 @@ class Measured:
 
 
 async def figures(
-    system: System, measured: Measured, period: Period, customers: Collection[str] | None, as_of_us: int
+    system: System,
+    measured: Measured,
+    period: Period,
+    customers: Collection[str] | None,
+    as_of_us: int,
+    *,
+    now_us: int,
 ) -> dict[str, Scopes]:
-    """Of these customers (None: of all who have any), by customer. Those without readings are absent."""
+    """Of these customers (None: of all who have any), by customer. Those without readings are absent. `as_of_us`: what was
+    recorded by then counts; `now_us`: levels hold up to then, which may be long after anything was recorded."""
     made: dict[str, Scopes] = {}
     if customers is None:
-        found = await every_figure(system, measured, period, as_of_us)
+        found = await every_figure(system, measured, period, as_of_us, now_us=now_us)
         if found is not None:
             return found
         async for part in _every_customer(system, measured.meter.tenant):
-            made |= await _ask(system, measured, period, part, as_of_us)
+            made |= await _ask(system, measured, period, part, (as_of_us, now_us))
         return made
     named = sorted(customers)
     for start in range(0, len(named), CUSTOMERS_AT_ONCE):
         part = tuple(named[start : start + CUSTOMERS_AT_ONCE])
-        made |= await _ask(system, measured, period, part, as_of_us)
+        made |= await _ask(system, measured, period, part, (as_of_us, now_us))
     return made
 
 
 async def every_figure(
-    system: System, measured: Measured, period: Period, as_of_us: int
+    system: System, measured: Measured, period: Period, as_of_us: int, *, now_us: int
 ) -> dict[str, Scopes] | None:
     """Of all customers who have any, in one answer; None: they are too many for one."""
     try:
-        return await _ask(system, measured, period, None, as_of_us)
+        return await _ask(system, measured, period, None, (as_of_us, now_us))
     except Invalid as error:
         if error.code != "too_many_rows":
             raise
@@ -75,10 +83,16 @@ async def every_figure(
 
 
 async def _ask(
-    system: System, measured: Measured, period: Period, customers: tuple[str, ...] | None, as_of_us: int
+    system: System,
+    measured: Measured,
+    period: Period,
+    customers: tuple[str, ...] | None,
+    moments_us: tuple[int, int],
 ) -> dict[str, Scopes]:
-    answer = await usage(
+    """`moments_us`: `as_of_us` and `now_us` as above."""
+    answer = await _usage(
         system,
+        measured,
         UsageRequest(
             tenant=measured.meter.tenant,
             meter=measured.meter.key,
@@ -89,7 +103,8 @@ async def _ask(
             customers=customers,
             group_by=("customer", *measured.group_by),
             filters=filters_of(measured.filter),
-            as_of_us=as_of_us,
+            as_of_us=moments_us[0],
+            now_us=moments_us[1],
         ),
     )
     made: dict[str, Scopes] = {}
@@ -99,12 +114,64 @@ async def _ask(
     return made
 
 
+async def parted(
+    system: System,
+    meter: Meter,
+    columns: tuple[str, ...],
+    period: Period,
+    customers: Collection[str] | None,
+    *,
+    as_of_us: int,
+    now_us: int,
+) -> list[tuple[str, tuple[str | None, ...], Decimal | None]] | None:
+    """A meter's figures by customer and columns; None: they are too many for one answer."""
+    named = None if customers is None else sorted(customers)
+    parts = (
+        [None]
+        if named is None
+        else [
+            tuple(named[start : start + CUSTOMERS_AT_ONCE])
+            for start in range(0, len(named), CUSTOMERS_AT_ONCE)
+        ]
+    )
+    made: list[tuple[str, tuple[str | None, ...], Decimal | None]] = []
+    for part in parts:
+        request = UsageRequest(
+            tenant=meter.tenant,
+            meter=meter.key,
+            version=meter.version,
+            from_us=period.from_us,
+            to_us=period.to_us,
+            edges_us=(period.from_us, period.to_us),
+            customers=part,
+            group_by=("customer", *columns),
+            as_of_us=as_of_us,
+            now_us=now_us,
+        )
+        try:
+            answer = await usage(system, request)
+        except Invalid as error:
+            if error.code != "too_many_rows":
+                raise
+            return None
+        made += [(row.group[0] or "", row.group[1:], row.value) for row in answer.rows]
+    return made
+
+
+async def _usage(system: System, measured: Measured, request: UsageRequest) -> UsageAnswer:
+    if not measured.of_events:
+        return await usage(system, request)
+    return await usage_of(system, request, replace(measured.meter, aggregation=Aggregation.COUNT, of=None))
+
+
 async def series(
     system: System,
     measured: Measured,
     borders_us: Sequence[int],
     customers: Collection[str],
     as_of_us: int,
+    *,
+    now_us: int,
 ) -> dict[tuple[str, str], dict[int, Decimal | None]]:
     """By customer and group: the figure of each window between the borders, by its begin. What has nothing is absent."""
     made: dict[tuple[str, str], dict[int, Decimal | None]] = {}
@@ -112,8 +179,9 @@ async def series(
     size = max(1, system.settings.usage_rows_max // (2 * max(len(borders_us), 1)))
     named = sorted(customers)
     for start in range(0, len(named), size):
-        answer = await usage(
+        answer = await _usage(
             system,
+            measured,
             UsageRequest(
                 tenant=measured.meter.tenant,
                 meter=measured.meter.key,
@@ -125,6 +193,7 @@ async def series(
                 group_by=("customer", *measured.group_by),
                 filters=filters_of(measured.filter),
                 as_of_us=as_of_us,
+                now_us=now_us,
             ),
         )
         for row in answer.rows:

@@ -121,7 +121,8 @@ def _transition(finding: Finding, before: KeptState, moved: Moved, as_of: AsOf) 
         if finding.window is None
         else {"from": instant_text(finding.window.from_us), "to": instant_text(finding.window.to_us)},
         "group": None,
-        "as_of": instant_text(as_of.moment_us),
+        # Asked as of then, levels hold up to then.
+        "as_of": instant_text(as_of.now_us if _goes_on(finding.alert) else as_of.moment_us),
         "position": as_of.position,
         **finding.evidence,
     }
@@ -133,6 +134,10 @@ def _transition(finding: Finding, before: KeptState, moved: Moved, as_of: AsOf) 
         summary=_summary(rule, place.customer, moved, content),
         content=content,
     )
+
+
+def _goes_on(alert: Armed) -> bool:
+    return alert.meter is not None and alert.meter.goes_on
 
 
 def _summary(rule: Rule, customer: str, moved: Moved, content: Mapping[str, Any]) -> str:

@@ -28,20 +28,20 @@ from tallystick.catalog.alerting import (
     Move,
     StatePlace,
 )
-from tallystick.errors import NotFound
+from tallystick.errors import Invalid, NotFound
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.definitions import alerts_of, rule_of
 from tallystick.flows.alerts.ended import Ended
 from tallystick.flows.alerts.finding import Armed, AsOf, Finding, decided, ended
 from tallystick.flows.alerts.levels import Levels
-from tallystick.flows.alerts.limits import WatchedLimit, limits_of
+from tallystick.flows.alerts.limits import WatchedLimit, limits_of, raises_end_us
 from tallystick.flows.alerts.owed import Owed
 from tallystick.flows.alerts.rolling import Rollings
 from tallystick.flows.alerts.silences import Silences
 from tallystick.flows.alerts.status import AlertStatus
 from tallystick.flows.alerts.tick import SETTLE_US, Tick
 from tallystick.flows.alerts.unread import UnreadEvents
-from tallystick.flows.fresh import Followed, News
+from tallystick.flows.fresh import Followed, News, Part
 from tallystick.flows.lease import Held
 from tallystick.flows.position import token_of
 from tallystick.flows.recent import recorded_between, unsure_between
@@ -86,6 +86,7 @@ class AlertKeeper:
         self._owed, self._unread = Owed(calendar), UnreadEvents()
         self._revisions: tuple[int, int] | None = None
         self._loaded: _Loaded | None = None
+        self._raises_end_us: int | None = None
         self._alerts: dict[str, Armed] = {}
         self._meters: dict[int, Meter] = {}
         self._states: dict[StatePlace, KeptState] = {}
@@ -94,6 +95,7 @@ class AlertKeeper:
         self._saved_us = 0
         self._version = 0
         self._mutes: dict[str, int] = {}
+        self._unreadable: dict[str, str] = {}
         self._is_new = True
 
     # -- its life -----------------------------------------------------------------------------------------------
@@ -172,6 +174,7 @@ class AlertKeeper:
         if not self._alerts:
             if recorder.fresh is not None:
                 recorder.fresh.follow("alerts", Followed())
+                recorder.fresh.split(())
             self._moment_us = recorder.recorded_at_us
             self.status.looked(recorder.recorded_at_us, 0, perf_counter() - started_s)
             return 0
@@ -192,7 +195,8 @@ class AlertKeeper:
 
     def _faults(self) -> dict[str, str]:
         watchers = (self._levels, self._rollings, self._silences, self._ended, self._owed)
-        return {name: detail for one in watchers for name, detail in one.faults.items()}
+        found = {name: detail for one in watchers for name, detail in one.faults.items()}
+        return {**self._unreadable, **found}
 
     async def _load(self) -> None:
         """Read the alerts again where any, or what they hang on, has been changed since."""
@@ -200,18 +204,20 @@ class AlertKeeper:
         revisions = await in_questions(
             self._system, lambda: (catalog.revision("alerts"), catalog.revision("meters"))
         )
-        if revisions == self._revisions:
+        now_us = self._system.clock.now_us()
+        if revisions == self._revisions and (self._raises_end_us is None or now_us < self._raises_end_us):
             return
 
-        def read() -> _Loaded:
+        def read() -> tuple[_Loaded, int | None]:
+            self._unreadable = {}
             armed = [self._armed(kept) for kept in self._catalog.every_alert()]
             alerts = [one for one in armed if one is not None]
             percents = [a for a in alerts if a.rule.condition.operation is Operation.PERCENT_OF_LIMIT]
             tenants = {alert.kept.tenant for alert in percents}
-            now_us = self._system.clock.now_us()
-            return alerts, {tenant: limits_of(self._system, tenant, now_us=now_us) for tenant in tenants}
+            limits = {tenant: limits_of(self._system, tenant, now_us=now_us) for tenant in tenants}
+            return (alerts, limits), raises_end_us(self._system, tenants, now_us=now_us)
 
-        loaded = await in_questions(self._system, read)
+        loaded, self._raises_end_us = await in_questions(self._system, read)
         if loaded != self._loaded:  # otherwise what is known of figures and states stays good
             await self._arm(*loaded)
             self._loaded = loaded
@@ -242,7 +248,11 @@ class AlertKeeper:
         self.status.alerts = len(alerts)
 
     def _armed(self, kept: KeptAlert) -> Armed | None:
-        rule = rule_of(kept.content)
+        try:
+            rule = rule_of(kept.content)
+        except Invalid as error:  # as no newer version would take it: the others go on
+            self._unreadable[kept.id] = error.detail
+            return None
         if not rule.enabled:
             return None
         if rule.subject.meter is None:
@@ -269,29 +279,35 @@ class AlertKeeper:
         as_of = AsOf(self._system.clock.now_us(), moment_us, position)
         touched: defaultdict[int, list[TouchedUsage]] = defaultdict(list)
         unsure: frozenset[int] = frozenset()
+        parts: Mapping[int, Sequence[Part]] = {}
+        splits = self._levels.shared.splits
         meters = self._meters
         if self._owed.watches_everything:
             active = await in_questions(self._system, self._system.catalog.active_meters)
             meters = meters | {meter.id: meter for meter in active}
         if recorder.fresh is not None:
             recorder.fresh.follow("alerts", Followed(frozenset(meters)))
+            recorder.fresh.split(splits)
         if moment_us > after_us and meters:
-            news = await self._news(after_us, moment_us, meters)
+            news, is_fresh = await self._news(after_us, moment_us, meters)
             for row in news.usage:
                 touched[row.meter].append(row)
             unsure = news.unsure
-        tick = Tick(self._system, as_of, after_us, touched, unsure)
+            if is_fresh and recorder.fresh is not None:
+                parts = recorder.fresh.parts_between(after_us, moment_us, splits)
+        tick = Tick(self._system, as_of, after_us, touched, unsure, parts)
         self._owed.touch(tick, {meter.id: meter.tenant for meter in meters.values()})
         return tick
 
-    async def _news(self, after_us: int, until_us: int, meters: Mapping[int, Meter]) -> News:
-        """From memory where this process has recorded it all, otherwise from the store."""
+    async def _news(self, after_us: int, until_us: int, meters: Mapping[int, Meter]) -> tuple[News, bool]:
+        """From memory where this process has recorded it all (True), otherwise from the store."""
         fresh = self._system.recorder.fresh
         news = None if fresh is None else fresh.between(after_us, until_us, Followed(frozenset(meters)))
         if news is None:
-            return await recorded_between(self._system, after_us, until_us, meters=meters.values())
+            news = await recorded_between(self._system, after_us, until_us, meters=meters.values())
+            return news, False
         unsure = unsure_between(self._system, after_us, until_us, meters.values())
-        return replace(news, unsure=news.unsure | unsure)
+        return replace(news, unsure=news.unsure | unsure), True
 
     async def _findings(self, tick: Tick) -> list[Finding]:
         found: list[Finding] = []
@@ -358,7 +374,7 @@ class AlertKeeper:
         judged = list(self._ended.judged.items())
         since_us = self._owed.since_us
         moment_us = tick.moment_us if since_us is None else min(tick.moment_us, since_us)
-        if not moves and not begun and not judged and tick.now_us - self._saved_us < _SAVE_US:
+        if not moves and not begun and not judged and abs(tick.now_us - self._saved_us) < _SAVE_US:
             return
         if not moves and not begun and not judged and tick.moment_us == tick.after_us:
             return

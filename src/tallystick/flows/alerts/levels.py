@@ -18,20 +18,26 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.definitions import alerts_of
-from tallystick.flows.alerts.figures import Measured, Scopes, every_figure, figures
+from tallystick.flows.alerts.drift import Drift, ended_windows
+from tallystick.flows.alerts.figures import Measured, Scopes, figures
 from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.leeway import Leeways, Stand
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for
+from tallystick.flows.alerts.parts import put_together
+from tallystick.flows.alerts.shared import Shared
 from tallystick.flows.alerts.tick import Tick
 from tallystick.flows.alerts.watched import Known, Level, Watch, Watched, total
+from tallystick.flows.fresh import Part
 from tallystick.flows.usage import in_questions
+from tallystick.metering.meter import Aggregation
 from tallystick.money import ZERO
 from tallystick.store.interface import TouchedUsage
 
 _DAY_US = 86_400_000_000
 _WINDOWS_MAX = 1000
 """Windows one customer may have been touched in between two looks; of more, the last ones."""
-_KEPT_MAX = 1_000_000
+_KEPT_MAX = 2_000_000
+"""Of a million customers in windows, with what is known of each: some 600 MB."""
 _REFRESH_US = 300_000_000
 """What is known is asked for again after so long, one window a look, so that nothing wrong stays."""
 
@@ -44,6 +50,8 @@ class Levels:
         self._watched: list[Watched] = []
         self._by_meter: dict[int, list[Watched]] = {}
         self._leeways = Leeways()
+        self._drifts: dict[Watch, Drift] = {}
+        self.shared = Shared()
         self._homes: defaultdict[str, dict[str, str]] = defaultdict(dict[str, str])
         self._movers: set[tuple[str, str]] = set()
         self._asked: dict[int, tuple[Finding, Watched, Known, str]] = {}
@@ -75,6 +83,12 @@ class Levels:
                 measured = Measured(meter, rule.filter, rule.group_by)
                 grouped[Watch(measured, rule.window, rule.timezone)].append(Level(alert))
         self._watched = [Watched(watch, levels, before.get(watch)) for watch, levels in grouped.items()]
+        drifts, self._drifts = self._drifts, {}
+        for one in self._watched:
+            if one.watch.measured.meter.goes_on:
+                drift = self._drifts[one.watch] = drifts.get(one.watch, Drift())
+                if one.is_changed:
+                    drift.sweep_us = 0
         changed = {one.watch.measured.meter.id for one in self._watched if one.is_changed}
         for meter_id in changed | {watch.measured.meter.id for watch in before.keys() - grouped.keys()}:
             self._leeways.end(meter_id)
@@ -83,6 +97,7 @@ class Levels:
             self._by_meter.setdefault(one.watch.measured.meter.id, []).append(one)
         for group in self._by_meter.values():
             group.sort(key=_width, reverse=True)  # who is in a long window is known of a shorter one
+        self.shared.arm(self._by_meter.values())
         self._asked = {}
         return rolling
 
@@ -90,6 +105,7 @@ class Levels:
         """What was known may not be true any more."""
         for one in self._watched:
             one.known.clear()
+        self._drifts = {watch: Drift() for watch in self._drifts}
         self._leeways.forget()
         self._homes.clear()
         self._movers.clear()
@@ -99,16 +115,26 @@ class Levels:
         """What has reached something, or fallen below it."""
         self._tidy(tick)
         self._asked = {}
+        self.shared.begin()
         self.faults = {}
         for meter, group in self._by_meter.items():
-            if tick.touched.get(meter) or meter in tick.unsure or not all(one.begun for one in group):
+            if (
+                tick.touched.get(meter)
+                or meter in tick.unsure
+                or not all(one.begun and not one.is_stale for one in group)
+                or any(self._is_due(one, tick.now_us) for one in group)
+            ):
                 await self._look_at_meter(tick, meter, group)
                 await asyncio.sleep(0)  # so that requests are not kept waiting by a long look
         return [finding for finding, *_ in self._asked.values()]
 
+    def _is_due(self, watched: Watched, now_us: int) -> bool:
+        drift = self._drifts.get(watched.watch)
+        return drift is not None and drift.is_due(now_us)
+
     async def _look_at_meter(self, tick: Tick, meter: int, group: Sequence[Watched]) -> None:
         """What was recorded of a meter; of most customers that is too little to change anything."""
-        if meter in tick.unsure or not all(one.begun for one in group):
+        if meter in tick.unsure or not all(one.begun and not one.is_stale for one in group):
             self._leeways.end(meter)
         rows = tick.touched.get(meter, ())
         left = self._leeways.take(meter, rows, tick.now_us)
@@ -130,6 +156,7 @@ class Levels:
                 continue
             if watched.adds_up:
                 periods.append((watched, found))
+            await asyncio.sleep(0)
         if has_failed:
             self._leeways.end(meter)
             return
@@ -177,11 +204,18 @@ class Levels:
         watch = watched.watch
         meter = watch.measured.meter
         names = watched.names
-        fresh = meter.id in tick.unsure or not watched.begun
-        if not rows and not fresh:
+        fresh = meter.id in tick.unsure or not watched.begun or watched.is_stale
+        drift = self._drifts.get(watch)
+        near = [] if drift is None else drift.take(tick.now_us)
+        is_sweep = drift is not None and (fresh or drift.sweeps(tick.now_us))
+        if not rows and not fresh and not near and not is_sweep:
             return {}
-        customers = {row.customer for row in rows}
-        if fresh:
+        parts = None if fresh else self.shared.taken(tick, watched)
+        if parts is not None:
+            rows = ()
+        customers = {part.customer for part, _ in parts or ()} | {row.customer for row in rows}
+        customers |= {customer for _, customer in near}
+        if fresh or is_sweep:
             customers |= await self._all_of(tick, watch, everybody) if names is None else names
         periods = await self._calendar.periods(
             meter.tenant, customers, watch.window, watch.timezone, tick.now_us
@@ -190,11 +224,24 @@ class Levels:
             self._note_homes(meter.tenant, customers)
         checks: defaultdict[Period, set[str]] = defaultdict(set)
         asks: defaultdict[Period, set[str]] = defaultdict(set)
+        for part, scope in parts or ():
+            self._touch_part(
+                tick, watched, (part, scope), periods.get(part.customer), checks=checks, asks=asks
+            )
         for row in rows:
             self._touch(tick, watched, row, periods.get(row.customer), checks=checks, asks=asks)
-        if fresh:
+        if fresh or is_sweep:
             for customer, period in periods.items():
                 asks[period].add(customer)
+        for period, customer in near:
+            asks[period].add(customer)
+        if drift is not None:
+            if is_sweep:
+                for period, customer in await self._ended(tick, watched, drift, customers):
+                    asks[period].add(customer)
+                lengths = (period.length_us for period in periods.values())
+                drift.begin_sweep(tick.now_us, min(lengths, default=0))
+            drift.reach(tick.now_us, periods.values())
         befores: dict[Period, Period] = {}
         if watched.compares:
             for period in {*checks, *asks}:
@@ -219,7 +266,55 @@ class Levels:
         plans = {plan: await self._calendar.on_plan(meter.tenant, plan, customers) for plan in watched.plans}
         for period, wanted in checks.items():
             await self._check(tick, watched, (period, befores.get(period)), customers=wanted, plans=plans)
+        if drift is not None:
+            for period in asks.keys() & present:
+                await self._look_ahead(tick, watched, drift, (period, befores.get(period)), asks[period])
+        watched.is_stale = False
         return periods
+
+    async def _ended(
+        self, tick: Tick, watched: Watched, drift: Drift, customers: set[str]
+    ) -> list[tuple[Period, str]]:
+        """The windows that are over since the last sweep, and whose they were."""
+        window, tenant = watched.watch.window, watched.watch.measured.meter.tenant
+        if drift.done_us is None:
+            drift.done_us = tick.after_us if watched.begun else tick.now_us
+        done_us, drift.done_us = drift.done_us, tick.now_us
+        made: list[tuple[Period, str]] = []
+        if window.kind is WindowKind.BILLING:
+            then = await self._calendar.billing_then(tenant, customers, done_us)
+            return [(period, one) for one, period in then.items() if period.to_us <= tick.now_us]
+        by_zone: defaultdict[str, list[str]] = defaultdict(list)
+        for customer in customers:
+            by_zone[watched.watch.timezone or self._calendar.zone_kept(tenant, customer)].append(customer)
+        for zone, whose in by_zone.items():
+            for period in ended_windows(window, zone, done_us, tick.now_us):
+                made += [(period, customer) for customer in whose]
+        return made
+
+    async def _look_ahead(
+        self,
+        tick: Tick,
+        watched: Watched,
+        drift: Drift,
+        periods: tuple[Period, Period | None],
+        customers: set[str],
+    ) -> None:
+        """Find out who of these will reach something before everybody is asked again."""
+        period, before = periods
+        until_us = min(drift.sweep_us, period.to_us)
+        known = watched.known[period]
+        earlier = None if before is None else watched.known.get(before)
+        measured = watched.watch.measured
+        then = await figures(tick.system, measured, period, customers, tick.moment_us, now_us=until_us)
+        # Of these it is known later between which figures nothing changes.
+        moving = {made.place.customer for made, one, *_ in self._asked.values() if one is watched}
+        for customer, scopes in then.items():
+            if customer in moving:
+                drift.near[period, customer] = tick.now_us
+                continue
+            base = None if earlier is None else earlier.by_customer.get(customer, {})
+            drift.look_ahead(tick.now_us, until_us, customer, known=known, then=scopes, base=base)
 
     def _note_homes(self, tenant: str, customers: Iterable[str]) -> None:
         """Who has gone to another zone is in other windows from now on, of which nothing is known that holds."""
@@ -253,12 +348,12 @@ class Levels:
                 return found
         measured = Measured(watch.measured.meter)
         try:
-            found = set(await figures(tick.system, measured, about, None, tick.moment_us))
+            found = set(await figures(tick.system, measured, about, None, tick.moment_us, now_us=tick.now_us))
         except Invalid as error:
             if error.code != "past_retention" or watch.window.kind is not WindowKind.BILLING:
                 raise
             near = Period(tick.now_us - _DAY_US, tick.now_us + _DAY_US)
-            found = set(await figures(tick.system, measured, near, None, tick.moment_us))
+            found = set(await figures(tick.system, measured, near, None, tick.moment_us, now_us=tick.now_us))
         everybody[about] = found
         return found
 
@@ -274,7 +369,9 @@ class Levels:
     ) -> None:
         """Note in which windows a customer's figure has changed."""
         watch = watched.watch
-        if present is not None and present.from_us <= row.earliest_us and row.latest_us < present.to_us:
+        # What comes late for a series changes what follows it, up to now.
+        latest_us = max(row.latest_us, tick.now_us) if watched.is_series else row.latest_us
+        if present is not None and present.from_us <= row.earliest_us and latest_us < present.to_us:
             known = watched.known.get(present)
             if known is not None and watched.adds_up and self._has(watched, known, row.customer):
                 scopes = known.by_customer.setdefault(row.customer, {"": ZERO})
@@ -284,15 +381,44 @@ class Levels:
                 asks[present].add(row.customer)
             return
         if watch.window.kind is WindowKind.BILLING:
-            if present is not None and row.latest_us >= present.from_us:
+            if present is not None and latest_us >= present.from_us:
                 asks[present].add(row.customer)
             return
         if present is None:
             return
-        for period in self._windows(tick, watch, row, present):
+        for period in self._windows(tick, watch, row, present, latest_us=latest_us):
             asks[period].add(row.customer)
 
-    def _windows(self, tick: Tick, watch: Watch, row: TouchedUsage, present: Period) -> Iterator[Period]:
+    def _touch_part(
+        self,
+        tick: Tick,
+        watched: Watched,
+        taken: tuple[Part, str],
+        present: Period | None,
+        *,
+        checks: defaultdict[Period, set[str]],
+        asks: defaultdict[Period, set[str]],
+    ) -> None:
+        """The same of a part, which goes on from what was known."""
+        part, scope = taken
+        measured = watched.watch.measured
+        if present is not None and present.from_us <= part.earliest_us and part.latest_us < present.to_us:
+            known = watched.known.get(present)
+            if known is not None and self._has(watched, known, part.customer):
+                scopes = known.by_customer.setdefault(part.customer, dict(measured.nothing))
+                more = part.greatest if measured.meter.aggregation is Aggregation.MAX else part.total
+                scopes[scope] = put_together(measured, scopes.get(scope), more)
+                checks[present].add(part.customer)
+                return
+        meter = measured.meter
+        row = TouchedUsage(
+            meter.tenant, meter.id, part.customer, part.earliest_us, part.latest_us, 1, part.total
+        )
+        self._touch(tick, watched, row, present, checks=checks, asks=asks)
+
+    def _windows(
+        self, tick: Tick, watch: Watch, row: TouchedUsage, present: Period, *, latest_us: int
+    ) -> Iterator[Period]:
         """Those that were touched and were not over for longer than themselves when it was recorded."""
         zone = watch.timezone
         if zone is None:
@@ -300,7 +426,7 @@ class Levels:
         earliest = max(row.earliest_us, tick.after_us - 2 * present.length_us)
         period = watch.window.at(earliest, zone)
         for _ in range(_WINDOWS_MAX):
-            if period.from_us > row.latest_us:
+            if period.from_us > latest_us:
                 return
             if period.to_us > tick.after_us - period.length_us:
                 yield period
@@ -314,7 +440,7 @@ class Levels:
         is_whole = watched.names is None and watch.window.kind is not WindowKind.BILLING
         found: dict[str, Scopes] | None = None
         if is_whole:
-            found = await every_figure(tick.system, watch.measured, period, tick.moment_us)
+            found = await self.shared.every_figure(tick, watch, period)
         if found is None:
             await self._ask(tick, watched, period, wanted)
             watched.known.setdefault(period, Known(period, tick.now_us)).asked_whole = True
@@ -333,8 +459,7 @@ class Levels:
 
     async def _ask(self, tick: Tick, watched: Watched, period: Period, customers: set[str]) -> None:
         if customers:
-            measured = watched.watch.measured
-            found = await figures(tick.system, measured, period, customers, tick.moment_us)
+            found = await self.shared.figures(tick, watched.watch, period, customers)
             self._know(tick, watched, period, customers, found)
 
     def _know(

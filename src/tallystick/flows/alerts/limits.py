@@ -1,6 +1,7 @@
 """The limits that alerts of percent_of_limit look at: which there are, and how much of each a customer may use."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
@@ -55,6 +56,13 @@ def limits_of(system: System, tenant: str, *, now_us: int) -> tuple[WatchedLimit
                 )
             )
     return tuple(made)
+
+
+def raises_end_us(system: System, tenants: Iterable[str], *, now_us: int) -> int | None:
+    """When the next one-off raise of these tenants ends; None: there is none. Synchronous."""
+    catalog = cast("LimitCatalog", system.catalog)
+    ends = [one.until_us for tenant in tenants for one in catalog.raises_of(tenant, now_us=now_us)]
+    return min(ends, default=None)
 
 
 def limits_for(rule: Rule, limits: tuple[WatchedLimit, ...]) -> tuple[WatchedLimit, ...]:

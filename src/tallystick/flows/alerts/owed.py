@@ -20,10 +20,11 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid, NotFound
 from tallystick.flows.alerts.calendar import Calendar
 from tallystick.flows.alerts.definitions import alerts_of
+from tallystick.flows.alerts.figures import Measured, figures
 from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for
 from tallystick.flows.alerts.rolling import changed
-from tallystick.flows.alerts.tick import Tick
+from tallystick.flows.alerts.tick import Tick, has_come
 from tallystick.flows.alerts.watched import change, of_amount, percent
 from tallystick.flows.billing.build import Built
 from tallystick.flows.billing.parts import billing_of
@@ -38,6 +39,8 @@ AGAIN_US = 5_000_000
 REFRESH_US = 60_000_000
 """Those that fire, and those that alerts name, are asked for this often although nothing was recorded of them: credits
 are granted and expire, and invoices are paid with them, without an event."""
+STANDING_US = 300_000_000
+"""Everybody whose usage goes on while nothing is recorded (levels that hold), is asked for this often."""
 AT_ONCE = 20
 _PERIODS_MAX = 40
 
@@ -53,6 +56,7 @@ class _Tenant:
     asked_us: dict[str, int] = field(default_factory=dict[str, int])
     firing: set[str] = field(default_factory=set[str])
     refresh_us: int = 0
+    standing_us: int = 0
     unsure: bool = False
     begun: set[tuple[str, int]] = field(default_factory=set[tuple[str, int]])
 
@@ -106,6 +110,8 @@ class Owed:
             if name in before:
                 known = before[name]
                 one.dirty, one.asked_us, one.begun = known.dirty, known.asked_us, known.begun
+                one.refresh_us, one.standing_us = known.refresh_us, known.standing_us
+                one.unsure = known.unsure or known.limits != one.limits
         for state in firing:
             if state.place.alert in owners:
                 self._tenants[owners[state.place.alert]].firing.add(state.place.customer)
@@ -132,7 +138,7 @@ class Owed:
             due = [
                 customer
                 for customer in one.dirty
-                if tick.now_us - one.asked_us.get(customer, -AGAIN_US) >= AGAIN_US
+                if abs(tick.now_us - one.asked_us.get(customer, -AGAIN_US)) >= AGAIN_US
             ][:AT_ONCE]
             for customer in due:
                 found += await self._look_at(tick, one, tenant, customer)
@@ -162,10 +168,15 @@ class Owed:
                 one.dirty.setdefault(customer, tick.after_us)
             one.begun |= {_edition(alert) for alert in one.alerts}
             one.unsure = False
-        if tick.now_us >= one.refresh_us:
+        if has_come(one.refresh_us, tick.now_us, REFRESH_US):
             one.refresh_us = tick.now_us + REFRESH_US
             for customer in one.firing | ({a.rule.customer for a in one.alerts} - {ANY}):
                 one.dirty.setdefault(customer, tick.after_us)
+        if has_come(one.standing_us, tick.now_us, STANDING_US):
+            one.standing_us = tick.now_us + STANDING_US
+            if any(alert.rule.customer == ANY for alert in one.alerts):
+                for customer in await _standing(tick, tenant):
+                    one.dirty.setdefault(customer, tick.after_us)
 
     async def _look_at(self, tick: Tick, one: _Tenant, tenant: str, customer: str) -> list[Finding]:
         made: list[Finding] = []
@@ -217,6 +228,23 @@ class Owed:
 
 def _edition(alert: Armed) -> tuple[str, int]:
     return alert.kept.id, alert.kept.edition
+
+
+async def _standing(tick: Tick, tenant: str) -> set[str]:
+    """Who will have used something of any meter a minute from now, if nothing more is recorded."""
+    system = tick.system
+    meters = await in_questions(system, system.catalog.active_meters)
+    soon = Period(tick.now_us, tick.now_us + REFRESH_US)
+    made: set[str] = set()
+    for meter in meters:
+        if meter.tenant == tenant and meter.goes_on:
+            found = await figures(system, Measured(meter), soon, None, tick.moment_us, now_us=soon.to_us)
+            made |= {customer for customer, scopes in found.items() if any(scopes.values())}
+    if not made:
+        return made
+    owing = await in_questions(system, partial(subscribers, system, tenant))
+    granted = await in_questions(system, partial(alerts_of(system).customers_with_grants, tenant))
+    return made & {*owing, *granted}
 
 
 def subscribers(system: System, tenant: str) -> set[str]:

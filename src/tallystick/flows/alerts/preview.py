@@ -23,7 +23,8 @@ from tallystick.flows.alerts.finding import Armed, AsOf, Finding, decided, ended
 from tallystick.flows.alerts.limits import WatchedLimit, limits_for, limits_of
 from tallystick.flows.alerts.past_events import past_events
 from tallystick.flows.alerts.past_money import past_costs, past_credits
-from tallystick.flows.alerts.rolling import Rolling, rolling_findings
+from tallystick.flows.alerts.rolling import Rolling, rolling_findings, stretch_findings
+from tallystick.flows.alerts.silences import heard_of
 from tallystick.flows.alerts.tick import Tick
 from tallystick.flows.alerts.watched import Level, level_finding
 from tallystick.flows.position import token_of
@@ -37,9 +38,19 @@ FIGURES_MAX = 3_000_000
 TRANSITIONS_MAX = 1_000
 _HOUR_US = 3_600_000_000
 _GRAINS_US = (60_000_000, 300_000_000, 900_000_000, _HOUR_US)
+_ASKED_MAX = 200
+"""Stretches of a rolling window that are asked for, where a figure does not follow from those of its parts."""
 _JUDGED_MAX = 20_000
 """Windows that an anomaly alert judges: each has a baseline of its own."""
-_RUNNING = (Aggregation.SUM, Aggregation.COUNT, Aggregation.MAX, Aggregation.MIN)
+_SUMS = (
+    Aggregation.SUM,
+    Aggregation.COUNT,
+    Aggregation.REGISTER,
+    Aggregation.DURATION,
+    Aggregation.TIME_WEIGHTED,
+)
+_RUNNING = (*_SUMS, Aggregation.MAX, Aggregation.MIN)
+"""Figures of a window that follow from those of its parts. (Areas are rounded to 18 digits each.)"""
 
 
 @dataclass(slots=True)
@@ -95,6 +106,7 @@ class _Past:
         self.rule = alert.rule
         self.replay = replay
         self.calendar = Calendar(system)
+        self.now_us = system.clock.now_us()
         self.moment_us = system.recorder.recorded_at_us
         self.position = token_of(system.recorder.position)
 
@@ -123,12 +135,16 @@ class _Past:
         assert self.alert.meter is not None
         filter_text = (limit.filter if limit is not None else None) or self.rule.filter
         measured = Measured(self.alert.meter, filter_text, self.rule.group_by)
+        if self.rule.condition.operation is Operation.SILENCE:
+            measured = heard_of(self.alert.meter, filter_text)
         replay = self.replay
         back_us = self._lookback_us(window)
         whole = Period(replay.from_us - back_us, replay.to_us)
         customers = {self.rule.customer}
         if self.rule.customer == ANY:
-            customers = set(await figures(self.system, measured, whole, None, self.moment_us))
+            customers = set(
+                await figures(self.system, measured, whole, None, self.moment_us, now_us=self.now_us)
+            )
         if limit is not None and limit.plan is not None:
             customers = await self.calendar.on_plan(self.alert.kept.tenant, limit.plan, customers)
         replay.customers = max(replay.customers, len(customers))
@@ -138,10 +154,15 @@ class _Past:
             if self.rule.judged_at_end and limit is None:
                 await self._judged(window, zone, members)
                 continue
+            if window.length_us is not None and not self._adds_up(measured):
+                await self._roll_asked(window, limit, measured, members)
+                continue
             windows = list(await self._windows(window, zone, members))
             for part, group in windows:
                 borders = _borders(whole, replay.grain_us, part, measured)
-                found = await series(self.system, measured, borders, group, self.moment_us)
+                found = await series(
+                    self.system, measured, borders, group, self.moment_us, now_us=self.now_us
+                )
                 for customer in sorted(group):
                     scopes = {scope for name, scope in found if name == customer}
                     for scope in sorted(scopes or ({""} if not self.rule.group_by else set())):
@@ -277,6 +298,32 @@ class _Past:
             before = Period(period.from_us - length_us, period.from_us)
             value, base = figures_by_time.within(period), figures_by_time.within(before)
             for finding in rolling_findings(rolling, customer, (scope, value, base), period):
+                self.replay.decide(finding, self.as_of(end_us))
+
+    def _adds_up(self, measured: Measured) -> bool:
+        return self.rule.condition.operation is Operation.SILENCE or _goes_on(measured)
+
+    async def _roll_asked(
+        self, window: AlertWindow, limit: WatchedLimit | None, measured: Measured, customers: set[str]
+    ) -> None:
+        """Of averages and their like each stretch is asked for, so fewer of them."""
+        replay, step_us = self.replay, self.replay.grain_us or _HOUR_US
+        assert window.length_us is not None
+        while (replay.to_us - replay.from_us) // step_us > _ASKED_MAX:
+            step_us *= 2
+        replay.grain_us = step_us
+        rolling = Rolling(measured, window, [(self.alert, limit)])
+        first_us = (replay.from_us // step_us + 1) * step_us
+        for end_us in (*range(first_us, replay.to_us, step_us), replay.to_us):
+            period = Period(end_us - window.length_us, end_us)
+            before = Period(period.from_us - window.length_us, period.from_us)
+            now, earlier = [
+                await figures(self.system, measured, one, customers, self.moment_us, now_us=self.now_us)
+                if one is period or rolling.looks_back
+                else {}
+                for one in (period, before)
+            ]
+            for finding in stretch_findings(rolling, customers, (now, earlier), period):
                 self.replay.decide(finding, self.as_of(end_us))
 
     def _silent(self, customer: str, borders: Sequence[int], values: dict[int, Decimal | None]) -> None:

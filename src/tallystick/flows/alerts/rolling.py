@@ -2,13 +2,15 @@
 
 They change when something is recorded, and with time alone, because what was used leaves the window. So those that fire
 are asked again every sixtieth of the window (a second at least, a minute at most); and so is everybody who was active,
-where low figures fire.
+where low figures fire, or where a figure may rise by itself: levels that hold, averages (of sums, from which something below
+zero may go, not more than once a minute).
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from tallystick.alerting.rule import PER_US, Condition, Direction, Operation, SubjectKind
@@ -20,14 +22,26 @@ from tallystick.errors import Invalid
 from tallystick.flows.alerts.figures import Measured, Scopes, figures, group_of
 from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.limits import WatchedLimit
-from tallystick.flows.alerts.tick import Tick, named_customers
+from tallystick.flows.alerts.tick import Tick, has_come, named_customers
 from tallystick.flows.alerts.watched import change, of_amount, percent, rounded
+from tallystick.metering.meter import Aggregation, Meter
 from tallystick.money import exactly, plain, product, quotient
 
 _SECOND_US = 1_000_000
 _MINUTE_US = 60_000_000
 _OF_STRETCHES = frozenset({Operation.LTE, Operation.PERCENT_CHANGE})
 """Those that are asked of everybody who was active in the stretch before, too."""
+_NEVER_RISE = frozenset(
+    {
+        Aggregation.COUNT,
+        Aggregation.UNIQUE_COUNT,
+        Aggregation.MAX,
+        Aggregation.LATEST,
+        Aggregation.REGISTER,
+        Aggregation.DURATION,
+    }
+)
+"""What leaves the window takes from these figures alone. (A duration with a timeout may rise all the same.)"""
 
 
 @dataclass(slots=True)
@@ -40,6 +54,8 @@ class Rolling:
         default_factory=list[tuple[Armed, WatchedLimit | None]]
     )
     due_us: int = 0
+    rises_us: int = 0
+    is_stale: bool = False
     firing: set[str] = field(default_factory=set[str])
 
     @property
@@ -93,6 +109,7 @@ class Rollings:
             assert alert.meter is not None
             measured = Measured(alert.meter, limit.filter or alert.rule.filter, alert.rule.group_by)
             add(alert, measured, limit.window, limit)
+            self._of_alert[alert.kept.id].is_stale = True  # it may be another limit than it was
         self._rollings = list(grouped.values())
         for state in firing:
             one = self._of_alert.get(state.place.alert)
@@ -119,33 +136,32 @@ class Rollings:
         period = Period(tick.now_us + 1 - one.length_us, tick.now_us + 1)
         before = Period(period.from_us - one.length_us, period.from_us)
         earlier: dict[str, Scopes] = {}
-        is_due = tick.now_us >= one.due_us
-        fresh = meter.id in tick.unsure or not all(alert.kept.begun for alert, _ in one.alerts)
+        ask = partial(_figures, tick, one.measured)
+        every_us = min(max(one.length_us // 60, _SECOND_US), _MINUTE_US)
+        is_due = has_come(one.due_us, tick.now_us, every_us)
+        fresh = meter.id in tick.unsure or one.is_stale or not all(a.kept.begun for a, _ in one.alerts)
         if is_due:
-            one.due_us = tick.now_us + min(max(one.length_us // 60, _SECOND_US), _MINUTE_US)
+            one.due_us = tick.now_us + every_us
             customers |= one.firing
-        if names is not None and (is_due or fresh) and (one.looks_back or fresh):
+        rises = is_due and has_come(one.rises_us, tick.now_us, _MINUTE_US)
+        if rises:
+            one.rises_us = tick.now_us + (_MINUTE_US if _is_sum(meter) else 0)
+            rises = may_rise(meter)
+        if names is not None and (fresh or rises or (is_due and one.looks_back)):
             customers |= names
         if one.looks_back and (is_due or fresh) and names is None:
-            earlier = await figures(tick.system, one.measured, before, None, tick.moment_us)
+            earlier = await ask(before, None)
             customers |= earlier.keys()
-        if fresh and names is None:
-            customers |= (await figures(tick.system, one.measured, period, None, tick.moment_us)).keys()
+        if (fresh or rises) and names is None:
+            customers |= (await ask(period, None)).keys()
+        one.is_stale = False
         if not customers:
             return []
-        now = await figures(tick.system, one.measured, period, customers, tick.moment_us)
+        now = await ask(period, customers)
         if one.looks_back:
             missing = customers - earlier.keys()
-            earlier |= (
-                await figures(tick.system, one.measured, before, missing, tick.moment_us) if missing else {}
-            )
-        made: list[Finding] = []
-        for customer in sorted(customers):
-            groups = {**one.measured.nothing, **dict.fromkeys(earlier.get(customer, {}), one.measured.zero)}
-            for scope, value in {**groups, **now.get(customer, {})}.items():
-                base = earlier.get(customer, {}).get(scope)
-                made += rolling_findings(one, customer, (scope, value, base), period)
-        return made
+            earlier |= await ask(before, missing) if missing else {}
+        return stretch_findings(one, customers, (now, earlier), period)
 
     def settled(self, results: Sequence[tuple[Finding, KeptState]]) -> None:
         """Remember who fires."""
@@ -158,6 +174,40 @@ class Rollings:
             for (which, customer), fires in by_customer.items():
                 if which == id(one):
                     (one.firing.add if fires else one.firing.discard)(customer)
+
+
+def stretch_findings(
+    one: Rolling,
+    customers: Collection[str],
+    found: tuple[dict[str, Scopes], dict[str, Scopes]],
+    period: Period,
+) -> list[Finding]:
+    """`found`: the figures of the stretch, and of the one before."""
+    now, earlier = found
+    made: list[Finding] = []
+    for customer in sorted(customers):
+        groups = {**one.measured.nothing, **dict.fromkeys(earlier.get(customer, {}), one.measured.zero)}
+        for scope, value in {**groups, **now.get(customer, {})}.items():
+            base = earlier.get(customer, {}).get(scope)
+            made += rolling_findings(one, customer, (scope, value, base), period)
+    return made
+
+
+async def _figures(
+    tick: Tick, measured: Measured, period: Period, customers: Collection[str] | None
+) -> dict[str, Scopes]:
+    return await figures(tick.system, measured, period, customers, tick.moment_us, now_us=tick.now_us)
+
+
+def may_rise(meter: Meter) -> bool:
+    """Whether time alone may lift a figure: a level holds, or what leaves the window was below the rest (or below zero)."""
+    if meter.goes_on or meter.of is not None:
+        return True
+    return meter.aggregation not in _NEVER_RISE
+
+
+def _is_sum(meter: Meter) -> bool:
+    return meter.of is None and meter.aggregation is Aggregation.SUM
 
 
 def rolling_findings(

@@ -14,8 +14,9 @@ from tallystick.catalog.alerting import KeptState
 from tallystick.errors import Invalid
 from tallystick.flows.alerts.figures import Measured, figures
 from tallystick.flows.alerts.finding import Armed, Finding
-from tallystick.flows.alerts.tick import Tick
+from tallystick.flows.alerts.tick import Tick, has_come
 from tallystick.metering.instant import instant_text
+from tallystick.metering.meter import Aggregation, Meter
 from tallystick.money import ZERO, plain
 
 _DAY_US = 86_400_000_000
@@ -76,16 +77,17 @@ class Silences:
     async def _listen(self, tick: Tick, one: _Listening) -> list[Finding]:
         rule, meter = one.alert.rule, one.alert.meter
         assert meter is not None
-        measured = Measured(meter, rule.filter)
+        measured = heard_of(meter, rule.filter)
         names = None if rule.customer == ANY else {rule.customer}
         made: list[Finding] = []
         if not one.alert.kept.begun:
             about = Period(tick.now_us + 1 - ACTIVE_DAYS * _DAY_US, tick.now_us + 1)
-            active = await figures(tick.system, measured, about, names, tick.moment_us)
+            active = await figures(tick.system, measured, about, names, tick.moment_us, now_us=tick.now_us)
             for customer in sorted({*active, *(names or ())}):
                 one.heard.setdefault(customer, None)
                 made.append(self._finding(tick, one, customer, ZERO))
-        is_due = tick.now_us >= one.due_us
+        every_us = min(max(one.length_us // 60, 1_000_000), 60_000_000)
+        is_due = has_come(one.due_us, tick.now_us, every_us)
         heard: set[str] = set()
         # With a filter, what was recorded need not be of it.
         if rule.filter is None:
@@ -103,11 +105,11 @@ class Silences:
         }
         asked = heard | (late if is_due else set())
         if is_due:
-            one.due_us = tick.now_us + min(max(one.length_us // 60, 1_000_000), 60_000_000)
+            one.due_us = tick.now_us + every_us
         if not asked:
             return made
         period = Period(tick.now_us + 1 - one.length_us, tick.now_us + 1)
-        present = await figures(tick.system, measured, period, asked, tick.moment_us)
+        present = await figures(tick.system, measured, period, asked, tick.moment_us, now_us=tick.now_us)
         for customer in sorted(asked):
             if customer in present:
                 if customer in heard or customer in one.firing:
@@ -140,3 +142,9 @@ class Silences:
             one = self._all.get(finding.place.alert)
             if one is not None:
                 (one.firing.add if state.firing else one.firing.discard)(finding.place.customer)
+
+
+def heard_of(meter: Meter, filter_text: str | None) -> Measured:
+    """What says whether a customer is heard. A level that holds is no event, and a start is one before it has stopped."""
+    of_events = meter.aggregation in (Aggregation.TIME_WEIGHTED, Aggregation.DURATION)
+    return Measured(meter, filter_text, of_events=of_events)

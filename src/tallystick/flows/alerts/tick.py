@@ -6,6 +6,7 @@ from typing import Protocol
 
 from tallystick.catalog.alerting import KeptState
 from tallystick.flows.alerts.finding import Armed, AsOf, Finding
+from tallystick.flows.fresh import Part
 from tallystick.flows.system import System
 from tallystick.store.interface import TouchedUsage
 
@@ -15,13 +16,15 @@ SETTLE_US = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """`touched`: by meter version. `unsure`: meter versions of which anything may have been recorded."""
+    """`touched`: by meter version. `unsure`: meter versions of which anything may have been recorded. `parts`: what was touched by
+    the columns that alerts look at (`Levels.splits`), of those meters of which that is in memory."""
 
     system: System
     as_of: AsOf
     after_us: int
     touched: Mapping[int, Sequence[TouchedUsage]] = field(default_factory=dict[int, Sequence[TouchedUsage]])
     unsure: frozenset[int] = frozenset()
+    parts: Mapping[int, Sequence[Part]] = field(default_factory=dict[int, Sequence[Part]])
 
     @property
     def now_us(self) -> int:
@@ -35,6 +38,11 @@ class Tick:
         """What was recorded for a meter, of these customers (None: of all)."""
         rows = self.touched.get(meter, ())
         return rows if customers is None else [row for row in rows if row.customer in customers]
+
+
+def has_come(due_us: int, now_us: int, every_us: int) -> bool:
+    """Whether something that is due at a moment, and so often, is due. A clock that was put back does not hold it up."""
+    return now_us >= due_us or due_us - now_us > every_us
 
 
 class Watcher(Protocol):

@@ -20,7 +20,7 @@ from tallystick.flows.alerts.figures import Measured, Scopes, group_of
 from tallystick.flows.alerts.finding import Armed, Finding
 from tallystick.flows.alerts.limits import WatchedLimit
 from tallystick.flows.alerts.tick import named_customers
-from tallystick.metering.meter import Aggregation
+from tallystick.metering.meter import SERIES, Aggregation
 from tallystick.money import exactly, plain, product, quotient
 
 _LEAST = Decimal("1e-18")
@@ -188,6 +188,7 @@ class Watched:
         self.begun = all(level.alert.kept.begun for level in levels)
         self.deciding = [(one.alert.kept.id, one.alert.kept.edition, one.limit) for one in levels]
         self.known: dict[Period, Known] = {} if before is None else before.known
+        self.is_series = watch.measured.meter.aggregation in SERIES
         self.is_changed = before is None or before.deciding != self.deciding
         if self.is_changed:
             # The figures are the same; which of them change something is not.
@@ -195,6 +196,10 @@ class Watched:
                 period: Known(period, one.asked_us, one.by_customer, one.whole, one.asked_whole)
                 for period, one in self.known.items()
             }
+        self.is_stale = self.is_changed and any(level.limit is not None for level in levels)
+        """Whether a limit may be another one than it was, so that figures are to be looked at which have not changed."""
+        if before is not None and before.is_stale and self.deciding == before.deciding:
+            self.is_stale = True
         self.compares = any(
             level.alert.rule.condition.operation is Operation.PERCENT_CHANGE for level in levels
         )
@@ -220,7 +225,7 @@ class Watched:
         scope, value, base = figure
         key = customer, scope
         quiet = known.quiet_beside(key, base)
-        if quiet is not None and value is not None and _within(value, quiet):
+        if quiet is not None and value is not None and within(value, quiet):
             return
         known.widen(key, base)
         assert known.fired is not None
@@ -323,7 +328,8 @@ def rounded(value: Decimal, digits: int) -> Decimal:
     return value.quantize(Decimal(1).scaleb(-digits), context=_SHOWN)
 
 
-def _within(value: Decimal, quiet: Quiet) -> bool:
+def within(value: Decimal, quiet: Quiet) -> bool:
+    """Whether nothing changes."""
     least, above = quiet
     return (least is None or value >= least) and (above is None or value < above)
 
