@@ -31,8 +31,6 @@ _STEP = 1_000_000
 _BATCH = 500
 _BEGUN_S_MAX = 120.0
 _LAST_S = 15.0
-_SETTLE_S = 3.0
-"""After they have begun, all customers are seen for the first time."""
 _LIMITS = Limits(events_max=10_000, event_bytes_max=2**18, depth_max=32, future_tolerance_us=3_600_000_000)
 
 
@@ -54,8 +52,11 @@ class Seen:
     look_s: float = 0.0
 
 
-def measure(directory: Path, *, seconds: float, events_per_s: int, alerts: int = 1_000) -> Table:
-    """One line with alerts, and one without, whose processor time is to be taken off. Raises RuntimeError when a transition
+def measure(
+    directory: Path, *, seconds: float, events_per_s: int, alerts: int = 1_000, settle_s: float = 3.0
+) -> Table:
+    """One line with alerts, and one without, whose processor time is to be taken off. `settle_s`: after the alerts have begun,
+    all customers are seen for the first time. Raises RuntimeError when a transition
     or a delivery is missing, or there is one too many."""
     table = Table(
         "Alerts",
@@ -79,7 +80,7 @@ def measure(directory: Path, *, seconds: float, events_per_s: int, alerts: int =
         ),
     )
     for count in (alerts, 0):
-        seen = uvloop.run(_all(directory, seconds, events_per_s, count))
+        seen = uvloop.run(_all(directory, seconds, events_per_s, count, settle_s))
         if len(seen.waited_s) != seen.expected or len(seen.deliveries) != seen.expected:
             raise RuntimeError(
                 f"{len(seen.waited_s)} transitions and {len(seen.deliveries)} deliveries, {seen.expected} expected"
@@ -101,7 +102,7 @@ def measure(directory: Path, *, seconds: float, events_per_s: int, alerts: int =
     return table
 
 
-async def _all(directory: Path, seconds: float, events_per_s: int, alerts: int) -> Seen:
+async def _all(directory: Path, seconds: float, events_per_s: int, alerts: int, settle_s: float) -> Seen:
     shutil.rmtree(directory, ignore_errors=True)
     seen, sent_s = Seen(), dict[tuple[str, str], float]()
     receiver = await asyncio.start_server(
@@ -115,7 +116,7 @@ async def _all(directory: Path, seconds: float, events_per_s: int, alerts: int) 
         await asyncio.to_thread(_prepare, running, alerts, url)
         load = asyncio.create_task(_take_in(running, events_per_s, seen))
         await _begun(running, seen)
-        await asyncio.sleep(_SETTLE_S)
+        await asyncio.sleep(settle_s)
         status = running.system.alerts
         assert status is not None
         looks, look_s = status.looks, status.look_seconds

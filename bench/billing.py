@@ -88,7 +88,7 @@ class Billed:
     backtest_s: float
 
 
-async def measure(directory: Path, customers: int, events: int) -> Billed:
+async def measure(directory: Path, customers: int, events: int, previews: int = PREVIEWS) -> Billed:
     """Raises RuntimeError where anything is not as the events say."""
     observe.configure(level="error", form="json")
     running = await start(Settings(data_dir=str(directory), admin_key=KEY, billing_sweep_s=0))
@@ -105,8 +105,8 @@ async def measure(directory: Path, customers: int, events: int) -> Billed:
             expected = await _fill(running.system, customers, events)
             await asyncio.to_thread(_subscribe, running.system, customers)
             cpu_began = time.process_time()
-            preview_s = await _previews(api, customers)
-            preview_cpu_s = (time.process_time() - cpu_began) / (PREVIEWS + WARM_UP)
+            preview_s = await _previews(api, customers, previews)
+            preview_cpu_s = (time.process_time() - cpu_began) / (previews + WARM_UP)
             began = time.perf_counter()
             body = {
                 "from": BEGIN,
@@ -185,10 +185,10 @@ def _subscribe(system: System, customers: int) -> None:
         create_subscription(system, TENANT, raw, actor=SYSTEM, now_us=now_us)
 
 
-async def _previews(api: httpx.AsyncClient, customers: int) -> list[float]:
+async def _previews(api: httpx.AsyncClient, customers: int, previews: int) -> list[float]:
     """Of different customers, one after the other, in the middle of the month; the first few warm up."""
     took: list[float] = []
-    for number in range(PREVIEWS + WARM_UP):
+    for number in range(previews + WARM_UP):
         began = time.perf_counter()
         name = customer_name(number * 37 % customers)
         found = await _send(api, f"/v1/customers/{name}/invoices/preview", {"at": "2025-06-16T00:00:00Z"})
@@ -226,11 +226,12 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, required=True)
     parser.add_argument("--customers", type=int, default=10_000)
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--previews", type=int, default=PREVIEWS)
     given = parser.parse_args()
     if not 1 <= given.customers <= given.events or given.customers % 7919 == 0:
         parser.error("--customers must be 1 to the number of events, and no multiple of 7919")
     sys.setswitchinterval(0.001)  # as `serve` sets it
-    found = uvloop.run(measure(given.directory, given.customers, given.events))
+    found = uvloop.run(measure(given.directory, given.customers, given.events, given.previews))
     print(
         json.dumps(
             {

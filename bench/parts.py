@@ -20,7 +20,6 @@ from bench.report import Findings, Table, ms, rate
 from bench.server import KEY, METERS, Server, serving
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARES = (0.0, 0.01, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,7 @@ class Sizes:
 
     events: int = 10_000_000
     events_more: int = 0  # a second, larger dataset for Tallystick alone
+    shares: tuple[float, ...] = (0.0, 0.01, 0.5)  # of duplicates
     cell_s: float = 8.0
     sustained_s: float = 60.0
     countable_s: float = 20.0
@@ -49,8 +49,11 @@ class Sizes:
     bare_rows: int = 1_000_000
     billing_customers: int = 10_000
     billing_events: int = 10_000_000
+    billing_previews: int = 200
+    key_turns: int = 60
     gate_calls_per_s: int = 5_000
     alerts: int = 1_000
+    alerts_settle_s: float = 3.0
     cluster_nodes: tuple[int, ...] = (1, 2, 4)
     part_s_max: float = 3600.0
 
@@ -63,7 +66,8 @@ QUICK = Sizes(
 TINY = Sizes(
     events=6_000, cell_s=0.5, sustained_s=0.7, countable_s=1.5, countable_events_per_s=3_000, peer_s=0.3, bare_s=0.3,
     log_s=0.1, crash_s=0.3, runs=3, question_s_max=2.0, identities=60_000, derived_events=2_000, rebuilt_events=5_000, bare_rows=2_000,
-    billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, cluster_nodes=(2,), part_s_max=600.0,
+    billing_customers=30, billing_events=600, gate_calls_per_s=200, alerts=60, cluster_nodes=(1,), part_s_max=600.0,
+    shares=(0.0, 0.5), billing_previews=10, key_turns=4, alerts_settle_s=0.3,
     rolled_up_events=5_000, rolled_up_runs=1, rolled_up_settle_s=0.1, rolled_up_idle_s=0.5,
 )  # fmt: skip
 """For the test that the harness runs. Its figures mean nothing."""
@@ -121,10 +125,10 @@ def part_ingest(bench: Bench) -> None:
         ingest.measure_cell(
             server, events=1000, repeat_share=0.0, seconds=min(2.0, sizes.cell_s), run=bench.next_run()
         )
-        task = bench.progress.add_task("ingest", total=len(ingest.CONNECTIONS) * len(SHARES))
+        task = bench.progress.add_task("ingest", total=len(ingest.CONNECTIONS) * len(sizes.shares))
         bench.findings.tables.append(table)
         for events in sorted(ingest.CONNECTIONS, reverse=True):
-            for share in SHARES:
+            for share in sizes.shares:
                 cell = ingest.measure_cell(
                     server, events=events, repeat_share=share, seconds=sizes.cell_s, run=bench.next_run()
                 )
@@ -558,6 +562,7 @@ def part_cluster(bench: Bench) -> None:
 def part_keys(bench: Bench) -> None:
     """11. What checking a key costs the way in."""
     command = [sys.executable, "-m", "bench.keys", "--directory", str(bench.directory / "keys")]
+    command += ["--turns", str(bench.sizes.key_turns)]
     found = _json_of(command, seconds_max=bench.sizes.part_s_max)
     table = Table(
         "Checking keys",
@@ -601,6 +606,7 @@ def part_alerts(bench: Bench) -> None:
             seconds=sizes.countable_s,
             events_per_s=int(sizes.countable_events_per_s),
             alerts=sizes.alerts,
+            settle_s=sizes.alerts_settle_s,
         )
     )
 
@@ -610,7 +616,14 @@ def part_billing(bench: Bench) -> None:
     sizes = bench.sizes
     customers, events = sizes.billing_customers, sizes.billing_events
     command = [sys.executable, "-m", "bench.billing", "--directory", str(bench.directory / "billing")]
-    command += ["--customers", str(customers), "--events", str(events)]
+    command += [
+        "--customers",
+        str(customers),
+        "--events",
+        str(events),
+        "--previews",
+        str(sizes.billing_previews),
+    ]
     found = _json_of(command, seconds_max=sizes.part_s_max)
     p50_s, p99_s = ingest.spread(found["preview_s"])
     bench.findings.tables.append(

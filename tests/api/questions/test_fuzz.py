@@ -25,7 +25,7 @@ from tests.api.questions.world import SECRET, World
 
 pytestmark = pytest.mark.slow
 
-CASES = 18
+CASES = 12
 """Of each operation and each mode."""
 CHECKS = [
     not_a_server_error,
