@@ -23,7 +23,7 @@ from tallystick.catalog.leases import LeaseCheckpoint
 from tallystick.catalog.move import copy_catalog
 from tallystick.catalog.partitions import Partition
 from tallystick.catalog.relational import RelationalCatalog
-from tallystick.catalog.reservations import RelationalLedger
+from tallystick.catalog.reservations import RelationalLedger, copy_ledger
 from tallystick.clock import Clock, SystemClock
 from tallystick.config import Settings
 from tallystick.crm.hubspot import URL as HUBSPOT_URL
@@ -385,9 +385,15 @@ class _Parts:
             partitions=partitions,
             migrate_catalog=lambda: _migrate(catalog_url),
             open_log=lambda row: _log_of(target, self.directory, Metrics(), row),
-            copy_catalog=lambda: copy_catalog(_catalog_url(self.settings, self.directory), catalog_url),
+            copy_catalog=lambda: self._copy_catalog(catalog_url),
             close=close,
         )
+
+    def _copy_catalog(self, target_url: str) -> dict[str, int]:
+        rows = copy_catalog(_catalog_url(self.settings, self.directory), target_url)
+        if (self.directory / LEDGER).exists():  # else it is in the catalog's database
+            rows["reservations"] = copy_ledger(f"sqlite:///{self.directory / LEDGER}", target_url)
+        return rows
 
 
 def source_factories(settings: Settings) -> dict[str, Factory]:

@@ -10,7 +10,7 @@ import pytest
 from tallystick.catalog import journaled
 from tallystick.catalog.journal import Journal
 from tallystick.catalog.journaled import JournaledLedger
-from tallystick.catalog.reservations import RelationalLedger
+from tallystick.catalog.reservations import RelationalLedger, copy_ledger
 from tallystick.errors import StorageFull
 from tallystick.flows.backup import copy_sqlite
 from tallystick.limits import reservation as life
@@ -202,3 +202,30 @@ def test_a_journal_belongs_to_one_at_a_time(tmp_path: Path, monkeypatch: pytest.
         Journal(tmp_path / "journal", bytes_max=4096)
     first.close()
     Journal(tmp_path / "journal", bytes_max=4096).close()
+
+
+def test_a_ledger_is_copied_for_an_installation_that_moves(tmp_path: Path) -> None:
+    """What is in the log counts over there; what is not is appended over there. Repeating changes nothing."""
+    source, target = (f"sqlite:///{tmp_path / name}" for name in ("source.sqlite", "target.sqlite"))
+    ledgers = RelationalLedger(source), RelationalLedger(target)
+    for ledger in ledgers:
+        ledger.prepare()
+    held, *others = (
+        Reservation(f"rsv_{n}", "t", "c", "m", (), Decimal(n), created_us=n, expires_us=10**15)
+        for n in range(1, 5)
+    )
+    settling, placed, counted = (
+        life.settled(one, one.amount, now_us=5, time_us=5, events=b"[]", receipt=b"{}") for one in others
+    )
+    placed, counted = (life.placed(one, (7,)) for one in (placed, counted))
+    ledgers[0].write([held, settling, placed, life.counted(counted)])
+    for _ in range(2):
+        assert copy_ledger(source, target) == 4
+    assert ledgers[1].load_open() == [held, settling]
+    found = ledgers[1].find([placed.id, counted.id])
+    assert [(one.counted, one.positions, one.settled_amount) for one in found.values()] == [
+        (True, (), Decimal(3)),
+        (True, (), Decimal(4)),
+    ]
+    for ledger in ledgers:
+        ledger.close()

@@ -13,7 +13,7 @@ from tests.cluster.processes import Cluster, unusual
 
 METER = {"event_type": "call", "aggregation": "sum", "value": "$.n"}
 SETTLE_S_MAX = 120.0
-_NOT_OURS = ("probe-", "own-", "st-")
+_NOT_OURS = ("probe-", "own-", "st-", "rsv_")
 """Identities that tests send beside the client."""
 
 

@@ -69,6 +69,14 @@ def test_moving_to_a_cluster_under_load(
         200,
         202,
     )
+    server.meter("kept", event_type="kept", aggregation="sum", value="$.n")
+    limit = {"key": "all", "customer": "*", "meter": "kept", "amount": 10**9, "period": "month"}
+    assert server.request("POST", "/v1/limits", json=limit).status_code == 201
+    asked = {"customer": "s", "meter": "kept", "amount": 3, "ttl_seconds": 3600}
+    held, used, given = (
+        server.request("POST", "/v1/reservations", json=asked).json()["id"] for _ in range(3)
+    )
+    assert server.request("POST", f"/v1/reservations/{used}/settle", json={}).status_code == 200
     before = server.usage("n")
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
@@ -119,6 +127,11 @@ def test_moving_to_a_cluster_under_load(
         assert closed.status_code == 200, closed.text
         seen = cluster.request("GET", "/v1/events/lookup", params={"source": "/own", "id": "own-1"}).json()
         assert len(seen["corrections"]) == 1
+        for name, state in ((held, "held"), (used, "settled"), (given, "held")):
+            assert cluster.request("GET", f"/v1/reservations/{name}").json()["state"] == state
+        assert cluster.request("POST", f"/v1/reservations/{given}/settle", json={}).status_code == 200
+        check = cluster.request("POST", "/v1/check", json={"customer": "s", "meter": "kept", "amount": 1})
+        assert (check.json()["held"], check.json()["used"]) == ("3", "6"), check.text
         account = keeper.check()
         print(account)
         assert account.balances, account

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -164,5 +165,32 @@ class RelationalLedger:
                 self._hold_lease(connection, *self._lease)
             return connection.execute(delete(_table).where(_column.number.in_(old))).rowcount
 
+    def after(self, number: int, limit: int) -> tuple[int, list[Reservation]]:
+        """The next ones in the order they were made, and the number to go on from."""
+        query = select(_column.number, _column.body).where(_column.number > number)
+        with self._database.reading() as connection:
+            found = connection.execute(query.order_by(_column.number).limit(limit)).all()
+        return (found[-1].number if found else number), [_decoder.decode(row.body) for row in found]
+
     def close(self) -> None:
         self._database.close()
+
+
+def copy_ledger(source_url: str, target_url: str) -> int:
+    """Every reservation of one ledger into another, where those of the same ids are replaced; how many. For an installation
+    that moves: nothing may be under way, and everything that is in its log has to be recorded.
+
+    So what is settled and in the log counts by now. Its position goes: over there it has another. What is settled and not in
+    the log yet is appended by whoever opens the ledger there, as after a crash."""
+    source, target = RelationalLedger(source_url), RelationalLedger(target_url)
+    try:
+        number = copied = 0
+        while True:
+            number, found = source.after(number, _ROWS_A_STATEMENT)
+            if not found:
+                return copied
+            target.write([replace(one, positions=(), counted=one.counted or one.is_placed) for one in found])
+            copied += len(found)
+    finally:
+        source.close()
+        target.close()

@@ -123,6 +123,8 @@ async def move(
             states, _ = await round_(final=True)
             progress.step = "read-only: the catalog and the hand-over"
             await asyncio.to_thread(check_counts, there, progress.facts)
+            if system.limits is not None:
+                await asyncio.to_thread(system.limits.flush_ledger)
             await asyncio.to_thread(there.copy_catalog)
             await _nothing_came(source, system, states)
             await asyncio.to_thread(hand_over, there, states)

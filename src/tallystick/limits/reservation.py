@@ -61,6 +61,11 @@ class Reservation(Struct, frozen=True):
         return self.state in (State.SETTLING, State.SETTLED) and not self.counted
 
     @property
+    def is_placed(self) -> bool:
+        """Whether its events are in the log."""
+        return self.state is State.SETTLED
+
+    @property
     def is_open(self) -> bool:
         """Whether it still stands against a limit."""
         return self.state is State.HELD or self.is_pending
