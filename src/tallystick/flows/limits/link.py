@@ -116,9 +116,9 @@ class Link:
             value = await self._answers[name](*given)
         except TallystickError as error:
             self._send(("error", number, error))
-        except Exception as error:
+        except Exception:
             _logger.exception("question_failed", question=name)
-            self._send(("error", number, Unavailable(f"It failed: {error!r}", retry_after_s=1)))
+            self._send(("error", number, RuntimeError(f"the other process could not answer: {name}")))
         else:
             self._send(("answer", number, value))
 
