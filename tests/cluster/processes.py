@@ -26,6 +26,7 @@ from tests.cluster.namespace import Link, Namespace
 from tests.cluster.nats import NatsNode, NatsServers
 from tests.faults.server import KEY, free_port
 from tests.loopback import PLAIN
+from tests.warm import WARM, Forked
 
 START_S_MAX = 180.0
 _PR_SET_PDEATHSIG = 1
@@ -46,7 +47,9 @@ class Member:
     door: Cable | None = None
     port: int = field(init=False)
     is_frozen: bool = False
-    process: "subprocess.Popen[bytes] | None" = None
+    process: "subprocess.Popen[bytes] | Forked | None" = None
+    warm: bool = False
+    """Forked from a process that has imported everything (tests/warm.py); not in a namespace."""
 
     def __post_init__(self) -> None:
         self.port = free_port() if self.door is None else self.door.port
@@ -74,6 +77,10 @@ class Member:
             **self.settings,
         }
         environment |= {f"TALLYSTICK_{name.upper()}": str(value) for name, value in given.items()}
+        if self.warm and self.namespace is None:
+            self.process = WARM.start(["serve"], environment=environment, log=self.log_path)
+            self.is_frozen = False
+            return
         command = [sys.executable, "-m", "tallystick.cli.main", "serve"]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
@@ -152,6 +159,7 @@ class Cluster:
         nats: int = 3,
         cables: bool = False,
         namespace: bool = False,
+        warm: bool = False,
         sync_interval: str = "always",
         **settings: Any,
     ) -> None:
@@ -174,6 +182,7 @@ class Cluster:
         self._wants_namespace = namespace
         self.namespace: Namespace | None = None
         self._doors: list[Cable] = []
+        self._warm = warm
         self._sync_interval = sync_interval
         self._settings = settings
 
@@ -200,7 +209,11 @@ class Cluster:
                     continue
                 has_cables = bool(self.cables) and name == "api-1"
                 self.members[name] = Member(
-                    name, _ROLES[role], self.directory / name, self.urls(cut=has_cables) | self._settings
+                    name,
+                    _ROLES[role],
+                    self.directory / name,
+                    self.urls(cut=has_cables) | self._settings,
+                    warm=self._warm,
                 )
         for member in self.members.values():
             member.start()

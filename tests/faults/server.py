@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 from tests.loopback import PLAIN
+from tests.warm import WARM, Forked
 
 KEY = "faults-admin-key-0123456789"
 START_S_MAX = 180.0
@@ -55,13 +56,14 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = Path(f"{directory}.{os.getpid()}.{self.port}.log")
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.ready_s: list[float] = []
         """Seconds from the start of each process until it acknowledges events."""
         self.recovered_s: list[float] = []
         """The same until the recorder gets on."""
 
-    def start(self, *, kill_at_step: str = "", wait: bool = True) -> None:
+    def start(self, *, kill_at_step: str = "", wait: bool = True, warm: bool = True) -> None:
+        """`warm`: forked from a process that has imported everything (tests/warm.py); otherwise the command."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("TALLYSTICK_")
         } | {
@@ -73,13 +75,16 @@ class Server:
             "TALLYSTICK_PARTITIONS": os.environ.get("TALLYSTICK_TEST_PARTITIONS", "1"),
         }
         environment |= {f"TALLYSTICK_{name.upper()}": str(value) for name, value in self._settings.items()}
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tallystick.cli.main", "serve"],
-                env=environment,
-                stdout=log,
-                stderr=log,
-            )
+        if warm:
+            self._process = WARM.start(["serve"], environment=environment, log=self.log_path)
+        else:
+            with self.log_path.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tallystick.cli.main", "serve"],
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
         if wait:
             self._wait_until_ready()
 

@@ -164,5 +164,5 @@ async def _handed_on(owner: Member, other: Member) -> None:
 
 
 def test_another_takes_the_gate_over_and_the_old_owner_is_fenced(tmp_path: Path, seed: int) -> None:
-    with Cluster(tmp_path, partitions=1, apis=2, recorders=1, workers=0, nats=1) as cluster:
+    with Cluster(tmp_path, partitions=1, apis=2, recorders=1, workers=0, nats=1, warm=True) as cluster:
         asyncio.run(_race(cluster, seed))

@@ -115,7 +115,7 @@ def test_kill_at_every_step_of_a_correction(make_server: Make) -> None:
 def test_sigterm_under_load_is_clean(make_server: Make, seed: int) -> None:
     server = make_server()
     client = Client(server.port, seed)
-    server.start()
+    server.start(warm=False)
     server.meter("n", **METER)
     for number in range(3):
         codes: list[int] = []
@@ -124,7 +124,7 @@ def test_sigterm_under_load_is_clean(make_server: Make, seed: int) -> None:
         asyncio.run(client.load(5.0))
         ender.join()
         assert codes == [0], server.log_text()[-2000:]
-        server.start()
+        server.start(warm=False)
         settle(server, client)
         check_running(server, client, f"SIGTERM {number}")
     assert "Traceback" not in server.log_text()

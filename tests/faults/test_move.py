@@ -80,7 +80,9 @@ def test_moving_to_a_cluster_under_load(
     before = server.usage("n")
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    cluster = Cluster(tmp_path / "cluster", partitions=PARTITIONS, apis=1, recorders=2, workers=0, nats=1)
+    cluster = Cluster(
+        tmp_path / "cluster", partitions=PARTITIONS, apis=1, recorders=2, workers=0, nats=1, warm=True
+    )
     try:
         cluster.start_backends()
         to = tmp_path / "cluster.toml"
@@ -144,7 +146,14 @@ def test_a_cluster_moves_to_more_partitions_under_load(tmp_path: Path, seed: int
     """On the same servers, with other streams and databases. All processes but one are stopped for it."""
     chance = random.Random(seed)
     cluster = Cluster(
-        tmp_path / "cluster", partitions=2, apis=1, recorders=1, workers=0, nats=1, role="api,recorder,worker"
+        tmp_path / "cluster",
+        partitions=2,
+        apis=1,
+        recorders=1,
+        workers=0,
+        nats=1,
+        warm=True,
+        role="api,recorder,worker",
     )
     try:
         cluster.start()
