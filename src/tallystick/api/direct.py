@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tallystick.api.hand_over import HandOver
-from tallystick.api.quick import BODY_BYTES_MAX, CHECK_PATH, Answer, Quick, Waiting, is_special
+from tallystick.api.quick import BODY_BYTES_MAX, PATHS, READING, Answer, Quick, Waiting, is_special
 from tallystick.flows.gate import Gate
 from tallystick.flows.limits.process import GateProcess
 
@@ -29,7 +29,7 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,%d}\Z" % REQUEST_ID_LENGTH_MAX)
 
 _BEGINS = b"POST /v1/"
 _HEAD = re.compile(
-    rb"POST (/v1/check|/v1/reservations) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)+)\Z"
+    rb"POST (/v1/check(?:/batch)?|/v1/reservations(?:/batch|/rsv_[0-9a-f]{24}/(?:settle|release))?) HTTP/1\.1\r\n((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)+)\Z"
 )
 _ONCE = frozenset({b"authorization", b"content-length", b"content-type", b"host", b"x-request-id"})
 _CONNECTION = frozenset({b"connection", b"upgrade", b"keep-alive", b"te", b"trailer", b"proxy-connection"})
@@ -101,7 +101,7 @@ class Direct:
         found = self._heads.get(raw)
         if found is None:
             found = read_head(raw)
-            if found is not None and found.request_id is None:
+            if found is not None and found.request_id is None and found.path in PATHS:
                 if len(self._heads) >= HEADS_MAX:
                     self._heads.clear()
                 self._heads[raw] = found
@@ -113,8 +113,7 @@ class Direct:
 
     def decided(self, head: Head, body: bytes) -> tuple[Answer | Waiting, bytes] | None:
         """With the request's id; None: it is the framework's. `left` follows where it waits."""
-        reserves = head.path != CHECK_PATH
-        if reserves and self._gate.reason is not None:
+        if head.path not in READING and self._gate.reason is not None:
             return None
         tenant = self.quick.tenant_of(head.authorization)
         if tenant is None:

@@ -147,12 +147,42 @@ def _read_position(document: Document) -> Vector | None:
         return None
 
 
-async def _items(request: Connection) -> list[Any]:
-    wire.check_parameters(request, ())
-    document = Document(await body_of(request))
+def read_asks(raw: dict[str, Any], tenant: str) -> list[Ask]:
+    """Of a batch of checks. Raises Invalid."""
+    asks: list[Ask] = []
+    for place, item in enumerate(_read_items(raw)):
+        document = Document(item, "items", place)
+        asks.append(_read_ask(document, tenant))
+        document.finish()
+    return asks
+
+
+def read_reservations(raw: dict[str, Any], tenant: str) -> list[tuple[Ask, int]]:
+    """Of a batch of reservations, with `ttl_seconds`. Raises Invalid."""
+    asks: list[tuple[Ask, int]] = []
+    for place, item in enumerate(_read_items(raw)):
+        document = Document(item, "items", place)
+        asks.append((_read_ask(document, tenant), _read_ttl(document)))
+        document.finish()
+    return asks
+
+
+def _read_items(raw: dict[str, Any]) -> list[Any]:
+    document = Document(raw)
     items = document.list_of("items", items_max=BATCH_MAX, required=True)
     document.finish()
     return items
+
+
+def read_settlement(raw: dict[str, Any]) -> tuple[Decimal | None, dict[str, Any] | None]:
+    """The amount and the event to settle with. Raises Invalid."""
+    document = Document(raw)
+    amount: Decimal | None = document.decimal("amount", above=ZERO)
+    event = document.take("event")
+    if event is not None and not isinstance(event, dict):
+        document.fault("invalid_type", "must be an object.", "event")
+    document.finish()
+    return amount, cast("dict[str, Any] | None", event)
 
 
 async def _allowed(request: Connection, tenant: str, customers: Sequence[str]) -> None:
@@ -173,7 +203,8 @@ def _refused(error: LimitExceeded | LimitUnknown) -> Response[bytes]:
     )
 
 
-def _problem(error: TallystickError) -> dict[str, Any]:
+def problem_of(error: TallystickError) -> dict[str, Any]:
+    """What stands in the place of an item that is refused."""
     receipt = error.receipt if isinstance(error, LimitExceeded | LimitUnknown) else None
     return msgspec.json.decode(problem_body(error, extra=receipt))
 
@@ -246,8 +277,8 @@ async def check(request: Connection) -> Response[Any]:
 async def check_batch(request: Connection) -> Response[Any]:
     """A receipt for each."""
     tenant = caller(request).tenant
-    items = await _items(request)
-    asks = [_item_ask(item, place, tenant) for place, item in enumerate(items)]
+    wire.check_parameters(request, ())
+    asks = read_asks(await body_of(request), tenant)
     await _allowed(request, tenant, sorted({ask.customer for ask in asks}))
 
     async def local(gate: AskedGate) -> Response[Any]:
@@ -256,17 +287,10 @@ async def check_batch(request: Connection) -> Response[Any]:
             try:
                 made.append(await gate.check(ask))
             except TallystickError as error:
-                made.append(_problem(error))
+                made.append(problem_of(error))
         return Response({"items": made})
 
     return await at_owner(request, local)
-
-
-def _item_ask(item: Any, place: int, tenant: str) -> Ask:
-    document = Document(item, "items", place)
-    ask = _read_ask(document, tenant)
-    document.finish()
-    return ask
 
 
 # -- reservations ---------------------------------------------------------------------------------------------------
@@ -339,16 +363,12 @@ async def reserve(request: Connection) -> Response[Any]:
 async def reserve_batch(request: Connection) -> Response[Any]:
     """A reservation or a problem for each."""
     _, tenant = administered(request)
-    items = await _items(request)
-    asks: list[tuple[Ask, int]] = []
-    for place, item in enumerate(items):
-        document = Document(item, "items", place)
-        asks.append((_read_ask(document, tenant), _read_ttl(document)))
-        document.finish()
+    wire.check_parameters(request, ())
+    asks = read_reservations(await body_of(request), tenant)
 
     async def local(gate: AskedGate) -> Response[Any]:
         made = await gate.reserve_each(asks)
-        answers = [document_of(gate, one) if isinstance(one, Reserved) else _problem(one) for one in made]
+        answers = [document_of(gate, one) if isinstance(one, Reserved) else problem_of(one) for one in made]
         return Response({"items": answers})
 
     return await at_owner(request, local)
@@ -456,13 +476,7 @@ async def settle(request: Connection) -> Response[Any]:
     """With what was really used."""
     _, tenant = administered(request)
     wire.check_parameters(request, ())
-    document = Document(await body_of(request))
-    amount: Decimal | None = document.decimal("amount", above=ZERO)
-    raw = document.take("event")
-    if raw is not None and not isinstance(raw, dict):
-        document.fault("invalid_type", "must be an object.", "event")
-    document.finish()
-    event = cast("dict[str, Any] | None", raw)
+    amount, event = read_settlement(await body_of(request))
     name: str = request.path_params["id"]
 
     async def local(gate: AskedGate) -> Response[Any]:

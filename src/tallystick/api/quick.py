@@ -1,4 +1,5 @@
-"""The usual `POST /v1/check` and `POST /v1/reservations`, answered without the framework: five times as many a second.
+"""The usual calls to the gate (check, reserve, both in batches, settle, release), answered without the framework: a check or
+a reservation five times as many a second.
 
 It answers what is plain and can be decided at once. Everything else (another spelling, a fault, a caller or a customer that
 is not known yet, a gate in another process) goes on to the framework's routes (api/gate.py), which say the same.
@@ -6,19 +7,31 @@ is not known yet, a gate in another process) goes on to the framework's routes (
 
 import asyncio
 import contextlib
+import re
 from collections import Counter as Counts
+from collections.abc import Coroutine, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from litestar.types import Receive, Scope, Send
 from prometheus_client import Counter
 
+from tallystick.api import wire
 from tallystick.api.auth import Authenticator
-from tallystick.api.gate import DIMENSION_CHARACTERS_MAX, DIMENSIONS_MAX
+from tallystick.api.gate import (
+    DIMENSION_CHARACTERS_MAX,
+    DIMENSIONS_MAX,
+    document_of,
+    problem_of,
+    read_asks,
+    read_reservations,
+    read_settlement,
+)
 from tallystick.api.problem import PROBLEM_TYPE, problem_body, problem_headers, translated
 from tallystick.document import NotDecimal, decimal_of
-from tallystick.errors import TallystickError
+from tallystick.errors import TallystickError, Unavailable
+from tallystick.flows.limits.gate import LimitGate
 from tallystick.flows.limits.process import GateProcess
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown
 from tallystick.flows.limits.rules import Ask
@@ -28,8 +41,12 @@ from tallystick.limits.reservation import TTL_S_DEFAULT, TTL_S_MAX
 from tallystick.observe import logger
 
 CHECK_PATH = "/v1/check"
+CHECK_BATCH_PATH = "/v1/check/batch"
 RESERVE_PATH = "/v1/reservations"
-PATHS = frozenset({CHECK_PATH, RESERVE_PATH})
+RESERVE_BATCH_PATH = "/v1/reservations/batch"
+PATHS = frozenset({CHECK_PATH, CHECK_BATCH_PATH, RESERVE_PATH, RESERVE_BATCH_PATH})
+READING = frozenset({CHECK_PATH, CHECK_BATCH_PATH})
+"""They change nothing."""
 SCOPE = "limits:check"
 BODY_BYTES_MAX = 8192
 BODY_WAIT_S_MAX = 1.0
@@ -37,6 +54,9 @@ BODY_WAIT_S_MAX = 1.0
 
 _ELSEWHERE = frozenset({b"idempotency-key", b"content-encoding", b"transfer-encoding", b"expect"})
 _JSON = (b"application/json", b"application/json; charset=utf-8")
+_OF_ONE = re.compile(r"/v1/reservations/(rsv_[0-9a-f]{24})/(settle|release)")
+_NOTHING = (b"", b"{}")
+_encode = msgspec.json.Encoder().encode
 _log = logger(__name__)
 
 
@@ -60,12 +80,15 @@ class Answer(NamedTuple):
     more: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class Waiting(NamedTuple):
-    """A reservation that is decided: answer it (`Quick.reserved`) when it is written."""
+class Waiting:
+    """A call that is decided, or being decided: answer it (`Quick.reserved`) when `written` is over."""
 
-    name: str
-    body: bytes
-    written: Written
+    __slots__ = ("answer", "written")
+
+    def __init__(self, written: Written, answer: Answer | None = None) -> None:
+        """`answer`: unless it cannot be written."""
+        self.written = written
+        self.answer = answer
 
 
 class Quick:
@@ -74,6 +97,7 @@ class Quick:
     def __init__(self, system: System, authenticator: Authenticator) -> None:
         self._system = system
         self._authenticator = authenticator
+        self._tasks: set[asyncio.Task[None]] = set()
         self._counters: dict[tuple[str, int], Counter] = {}
         self._noted: Counts[tuple[str, int]] = Counts()
 
@@ -97,8 +121,12 @@ class Quick:
         """None: it is not plain, nothing has been done, and the framework is to be asked."""
         limiting = self._system.limits
         gate = None if limiting is None else limiting.here
-        read = None if gate is None else _read(body, tenant)
-        if gate is None or read is None or (path == CHECK_PATH and read[1] is not None):
+        if gate is None:
+            return None
+        if path not in (CHECK_PATH, RESERVE_PATH):
+            return self._other(gate, path, tenant, body, request_id)
+        read = _read(body, tenant)
+        if read is None or (path == CHECK_PATH and read[1] is not None):
             return None
         ask, ttl_s = read
         try:
@@ -106,9 +134,56 @@ class Quick:
                 receipt = gate.check_text(ask)
                 return None if receipt is None else Answer(200, receipt)
             found = gate.reserve_text(ask, TTL_S_DEFAULT if ttl_s is None else ttl_s)
-            return None if found is None else Waiting(*found)
         except Exception as error:
             return self.refused(error, request_id)
+        if found is None:
+            return None
+        name, text, written = found
+        return Waiting(written, Answer(201, text, more=((b"location", f"{RESERVE_PATH}/{name}".encode()),)))
+
+    def _other(
+        self, gate: LimitGate, path: str, tenant: str, body: bytes, request_id: bytes
+    ) -> Answer | Waiting | None:
+        """Of several, or of one that is held."""
+        of_one = _OF_ONE.fullmatch(path)
+        if of_one is not None and of_one[2] == "release":
+            if body not in _NOTHING:
+                return None
+            return self._begun(_released(gate, tenant, of_one[1]), request_id)
+        if b"\\u" in body:
+            return None
+        try:
+            raw = wire.parse_json(body)
+            if not isinstance(raw, dict):
+                return None
+            content = cast("dict[str, Any]", raw)
+            if of_one is not None:
+                return self._begun(_settled(gate, tenant, of_one[1], *read_settlement(content)), request_id)
+            if path == RESERVE_BATCH_PATH:
+                return self._begun(_reserved_each(gate, read_reservations(content, tenant)), request_id)
+            asks = read_asks(content, tenant)
+        except TallystickError:
+            return None  # the framework's to say
+        return _checked_each(gate, asks)
+
+    def _begun(self, work: Coroutine[Any, Any, Answer], request_id: bytes) -> Waiting:
+        """By a task of its own."""
+        waiting = Waiting(Written())
+
+        async def run() -> None:
+            try:
+                waiting.answer = await work
+            except Exception as error:
+                waiting.answer = self.refused(error, request_id)
+            except BaseException:
+                waiting.written.over(Unavailable("This process stops.", retry_after_s=1))
+                raise
+            waiting.written.over()
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return waiting
 
     async def prepare(self, tenant: str, body: bytes) -> None:
         """Have asked for what a decision needs and is not known yet. What cannot be had is the framework's to say."""
@@ -124,8 +199,8 @@ class Quick:
         error = waiting.written.error
         if error is not None:
             return self.refused(error, request_id)
-        location = f"{RESERVE_PATH}/{waiting.name}".encode()
-        return Answer(201, waiting.body, more=((b"location", location),))
+        assert waiting.answer is not None
+        return waiting.answer
 
     def refused(self, error: BaseException, request_id: bytes) -> Answer:
         shown = translated(error)
@@ -137,6 +212,7 @@ class Quick:
 
     def note(self, path: str, status: int, request_id: bytes) -> None:
         """Count an answer, and log one that refuses."""
+        path = route_of(path) or path
         counter = self._counters.get((path, status))
         if counter is None:
             counter = self._system.metrics.http_requests.labels(path, "POST", status)
@@ -217,6 +293,14 @@ class Quick:
         return None if tenant is None else (tenant, int(length))
 
 
+def route_of(path: str) -> str | None:
+    """How the framework calls the route of a path; None: it is none that is answered here."""
+    if path in PATHS:
+        return path
+    of_one = _OF_ONE.fullmatch(path)
+    return None if of_one is None else f"/v1/reservations/{{id}}/{of_one[2]}"
+
+
 def is_special(name: bytes, value: bytes) -> bool:
     """Whether a header asks for what the framework alone does."""
     return name in _ELSEWHERE or (name == b"content-type" and value not in _JSON)
@@ -262,3 +346,37 @@ def _read(body: bytes, tenant: str) -> tuple[Ask, int | None] | None:
     if body.count(b'"') != quotes or len(dimensions) > DIMENSIONS_MAX or amount <= Decimal(0):
         return None
     return Ask(tenant, asked.customer, asked.meter, amount, dimensions), ttl_s
+
+
+def _checked_each(gate: LimitGate, asks: Sequence[Ask]) -> Answer | None:
+    made: list[bytes] = []
+    for ask in asks:
+        try:
+            receipt = gate.check_text(ask)
+        except TallystickError as error:
+            receipt = _encode(problem_of(error))
+        if receipt is None:
+            return None
+        made.append(receipt)
+    return Answer(200, _items_text(made))
+
+
+async def _reserved_each(gate: LimitGate, asks: Sequence[tuple[Ask, int]]) -> Answer:
+    made = await gate.reserve_each_text(asks)
+    return Answer(
+        200, _items_text([one if isinstance(one, bytes) else _encode(problem_of(one)) for one in made])
+    )
+
+
+def _items_text(items: Sequence[bytes]) -> bytes:
+    return b'{"items":[%b]}' % b",".join(items)
+
+
+async def _settled(
+    gate: LimitGate, tenant: str, name: str, amount: Decimal | None, event: dict[str, Any] | None
+) -> Answer:
+    return Answer(200, _encode(document_of(gate, await gate.settle(tenant, name, amount, event))))
+
+
+async def _released(gate: LimitGate, tenant: str, name: str) -> Answer:
+    return Answer(200, _encode(document_of(gate, await gate.release(tenant, name))))

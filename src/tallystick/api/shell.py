@@ -90,7 +90,7 @@ class Shell:
             if self._cors.on:
                 send = _with_headers(send, self._cors.headers(scope["headers"]))
             await self._ingest(scope, receive, send)
-        elif self._quick is not None and scope["path"] in quick.PATHS and scope["method"] == "POST":
+        elif self._quick is not None and scope["method"] == "POST" and quick.route_of(scope["path"]):
             headers = [*_UNLESS_SET, *(self._cors.headers(scope["headers"]) if self._cors.on else ())]
             request_id = self._request_id(scope)
             rest = await self._quick.handled(scope, receive, send, request_id=request_id, more=headers)

@@ -1,7 +1,9 @@
 """Requests over a real socket: what is answered where its bytes arrive says what the framework says, however they are cut."""
 
 import asyncio
+import json
 import random
+import re
 import socket
 import sys
 import time
@@ -138,6 +140,120 @@ def test_it_says_what_the_framework_says(tenant: Tenant, wire: Wire, taken: list
             answers.append((status, set(headers), headers["content-type"], _without_moments(found)))
         assert answers[0] == answers[1], body
         assert taken.count(path) == (1 if is_plain else 2), body
+
+
+_BOTH = ("application/json", "application/json; a=b")
+
+
+def _is_spelled_both_ways(
+    tenant: Tenant, wire: Wire, taken: list[str], path: str, bodies: list[tuple[bytes, bool]]
+) -> None:
+    """`{}` in the path: a reservation of 20, settled or released once in each way; the second changes nothing."""
+    for number, (body, is_plain) in enumerate(bodies):
+        asked, own = path, b""
+        if "{}" in path:
+            held = {"customer": "acme", "meter": "tokens", "amount": 20}
+            made = tenant.post("/v1/reservations", held)
+            assert made.status_code == 201, body
+            asked, own = path.format(made.json()["id"]), made.json()["id"].encode()
+        answers: list[tuple[Any, ...]] = []
+        for media_type in _BOTH if number % 2 else _BOTH[::-1]:
+            taken.clear()
+            wire.send(
+                request(tenant, asked, body.replace(b"<own>", own), "X-Request-Id: m", media_type=media_type)
+            )
+            status, headers, found = wire.answer()
+            assert bool(taken) is not (is_plain and media_type == _BOTH[0]), (body, found)
+            assert headers["x-request-id"] == "m"
+            answers.append((status, set(headers), headers["content-type"], _without_own(found)))
+            if answers[1:] or not own:
+                for one in tenant.answer("/v1/reservations?state=held")["items"]:
+                    tenant.post(f"/v1/reservations/{one['id']}/release")
+        assert answers[0] == answers[1], body
+
+
+_OWN = re.compile(
+    rb'rsv_[0-9a-f]{24}|"[^"]+_at":"[^"]+"|"as_of":"[^"]+"|"position":"[^"]+"|"counted":(?:true|false)'
+)
+
+
+def _without_own(body: bytes) -> bytes:
+    return _OWN.sub(b"", body)
+
+
+def _event(**members: Any) -> bytes:
+    event = {"id": "<own>", "type": "llm", "subject": "acme", "data": {"n": 7}} | members
+    return json.dumps({"event": event}, ensure_ascii=False).encode()
+
+
+def test_settling_says_what_the_framework_says(tenant: Tenant, wire: Wire, taken: list[str]) -> None:
+    bodies = [
+        (b"{}", True),
+        (b'{"amount":"1.50"}', True),
+        (b'{"amount":2,"event":null}', True),
+        (_event(), True),
+        (_event(subject="beta"), True),
+        (_event(data={"n": 8, "note": "\u00e4"}), True),
+        (_event(data={"n": "no number"}), True),
+        (_event(type="other"), True),
+        (b'{"amount":"3","event":{}}', True),
+        (b'{"amount":"101"}', True),
+        (b'{"amount":"0"}', False),
+        (b'{"amount":"1","amount":"1"}', False),
+        (b'{"amount":"1","more":1}', False),
+        (b'{"amount":"1","event":[]}', False),
+        (b'{"event":{"id":"\\ud800"}}', False),
+        (b"[]", False),
+        (b"", False),
+        (b"{", False),
+        (b"\xff", False),
+    ]
+    _is_spelled_both_ways(tenant, wire, taken, "/v1/reservations/{}/settle", bodies)
+    unknown = "/v1/reservations/rsv_" + "0" * 24
+    _is_spelled_both_ways(tenant, wire, taken, f"{unknown}/settle", [(b"{}", True)])
+    _is_spelled_both_ways(tenant, wire, taken, f"{unknown}/release", [(b"", True)])
+
+
+def test_releasing_says_what_the_framework_says(tenant: Tenant, wire: Wire, taken: list[str]) -> None:
+    bodies = [(b"", True), (b"{}", True), (b" ", False), (b'{"a":1}', False), (b"[", False)]
+    _is_spelled_both_ways(tenant, wire, taken, "/v1/reservations/{}/release", bodies)
+
+
+@pytest.mark.parametrize("path", ["/v1/check/batch", "/v1/reservations/batch"])
+def test_a_batch_says_what_the_framework_says(
+    tenant: Tenant, wire: Wire, taken: list[str], path: str
+) -> None:
+    one = b'{"customer":"acme","meter":"tokens","amount":"40"}'
+    unknown = one.replace(b"acme", b"nobody")
+    is_check = path == "/v1/check/batch"
+    bodies = [
+        (b'{"items":[%b]}' % one, True),
+        (b'{"items":[%b]}' % b",".join([one] * 4), True),
+        (b'{"items":[%b,%b]}' % (one, unknown), not is_check),  # who is unknown has to be asked for
+        (b'{"items":[%b]}' % one.replace(b'"}', b'","ttl_seconds":9}'), not is_check),
+        (b'{"items":[]}', False),
+        (b'{"items":[1]}', False),
+        (b'{"items":[%b],"more":1}' % one, False),
+        (b'{"items":[%b]}' % one.replace(b'"40"', b'"-1"'), False),
+        (b"{}", False),
+    ]
+    _is_spelled_both_ways(tenant, wire, taken, path, bodies)
+
+
+def test_settled_twice_at_once_is_settled_once(tenant: Tenant, port: int, taken: list[str]) -> None:
+    held = tenant.post("/v1/reservations", {"customer": "acme", "meter": "tokens", "amount": 20}).json()
+    path = f"/v1/reservations/{held['id']}/settle"
+    wires = [Wire(port) for _ in range(4)]
+    for wire in wires:
+        wire.send(request(tenant, path, b'{"amount":"5"}'))
+    answers = [wire.answer() for wire in wires]
+    for wire in wires:
+        wire.close()
+    assert [status for status, _, _ in answers] == [200] * 4
+    documents = [json.loads(body) for _, _, body in answers]
+    assert {(one["id"], one["settled_amount"], one["used"], one["state"]) for one in documents} == {
+        (held["id"], "5", "5", "settled")
+    }
 
 
 def _without_moments(body: bytes) -> bytes:

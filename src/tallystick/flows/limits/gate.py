@@ -219,6 +219,27 @@ class LimitGate:
             await written
         return made
 
+    async def reserve_each_text(self, asks: Sequence[tuple[Ask, int]]) -> list[bytes | TallystickError]:
+        """As `reserve_each`: the documents with their receipts as JSON."""
+        made: list[bytes | TallystickError] = []
+        writing: list[Written] = []
+        for ask, ttl_s in asks:
+            try:
+                found = self.reserve_text(ask, ttl_s)
+                if found is None:
+                    one, written = await self._reserve(ask, ttl_s)
+                    text = _encode(reserved_document(one.reservation, one.receipt, position=None))
+                else:
+                    _, text, written = found
+            except TallystickError as error:
+                made.append(error)
+            else:
+                made.append(text)
+                writing.append(written)
+        for written in writing:
+            await written
+        return made
+
     async def _reserve(self, ask: Ask, ttl_s: int) -> tuple[Reserved, Written]:
         """Decided, and on its way into the ledger."""
         known = self.reserve_now(ask, ttl_s)

@@ -1,8 +1,9 @@
 """Group commit for the ledger: everybody who waits shares one synced transaction."""
 
 import asyncio
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Generator
+from queue import SimpleQueue
 from typing import Any
 
 import structlog
@@ -51,18 +52,26 @@ class Written:
             raise self.error
 
 
+_Batch = list[tuple[Reservation, Written | None]]
+
+
 class Writer:
     """States go into the ledger in the order they are given: what was decided because of a state is never durable without
-    it. After a failure nothing is written any more, and the owner reads the ledger again (`on_failure`)."""
+    it. After a failure nothing is written any more, and the owner reads the ledger again (`on_failure`).
+
+    A thread of its own commits, and tells the loop of a whole batch at once: what comes in one turn of the loop, or while
+    another is committed, is a batch."""
 
     def __init__(self, ledger: Ledger, *, on_failure: Callable[[Exception], None]) -> None:
         self._ledger = ledger
         self._on_failure = on_failure
-        self._waiting: list[tuple[Reservation, Written | None]] = []
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._waiting: _Batch = []
+        self._batches: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_busy = False
+        self._is_stopping = False
         self._failed: Exception | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._ended = asyncio.Event()
 
     def write(self, state: Reservation) -> Written:
         """Over when it is durable; its place among the others is taken now. Raises Unavailable."""
@@ -75,30 +84,56 @@ class Writer:
         self._put(state, None)
 
     def _put(self, state: Reservation, written: Written | None) -> None:
-        if self._failed is not None or self._stopping:
+        if self._failed is not None or self._is_stopping:
             raise Unavailable("The gate is reading its ledger again; try again.", retry_after_s=1)
         self._waiting.append((state, written))
-        self._wake.set()
+        if not self._is_busy and self._loop is not None:
+            self._is_busy = True
+            self._loop.call_soon(self._next)
 
     async def run(self) -> None:
         """Commit until `stop`, and then what is left."""
-        loop = asyncio.get_running_loop()
-        while self._waiting or not self._stopping:
-            if not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-                continue
+        loop = self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._commit_all, args=(loop,), name="ledger", daemon=True).start()
+        try:
+            self._is_busy = True
+            self._next()
+            await self._ended.wait()
+        finally:
+            self._batches.put(None)
+
+    def _next(self) -> None:
+        """Nothing is being committed: begin with what waits."""
+        if self._waiting:
             batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+            self._batches.put(batch)
+            return
+        self._is_busy = False
+        if self._is_stopping:
+            self._ended.set()
+
+    def _commit_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread."""
+        while (batch := self._batches.get()) is not None:
+            error: Exception | None = None
             states = {state.id: state for state, _ in batch}  # the last of each
             try:
-                await loop.run_in_executor(self._thread, self._ledger.write, list(states.values()))
-            except Exception as error:
-                self._fail(error, batch + self._waiting)
-                break
-            self._over(batch, None)
-        self._thread.shutdown(wait=False)
+                self._ledger.write(list(states.values()))
+            except Exception as raised:
+                error = raised
+            try:
+                loop.call_soon_threadsafe(self._committed, batch, error)
+            except RuntimeError:
+                return  # the loop is closed: nobody waits any more
 
-    def _over(self, batch: Sequence[tuple[Reservation, Written | None]], error: Exception | None) -> None:
+    def _committed(self, batch: _Batch, error: Exception | None) -> None:
+        if error is not None:
+            self._fail(error, batch + self._waiting)
+            return
+        self._over(batch, None)
+        self._next()
+
+    def _over(self, batch: _Batch, error: Exception | None) -> None:
         for _, written in batch:
             if written is None:
                 continue
@@ -107,7 +142,7 @@ class Writer:
             except Exception as failed:  # one caller's answer is no other's
                 _logger.exception("answer_failed", error=repr(failed))
 
-    def _fail(self, error: Exception, waiting: Sequence[tuple[Reservation, Written | None]]) -> None:
+    def _fail(self, error: Exception, waiting: _Batch) -> None:
         _logger.warning("ledger_not_written", error=repr(error))
         self._failed, self._waiting = error, []
         known = isinstance(error, TallystickError)
@@ -115,7 +150,10 @@ class Writer:
         # First the gate is thrown away, so that nobody who is told of it finds it open.
         self._on_failure(error)
         self._over(waiting, shown)
+        self._ended.set()
 
     def stop(self) -> None:
-        self._stopping = True
-        self._wake.set()
+        """Nothing more is taken."""
+        self._is_stopping = True
+        if not self._is_busy and not self._waiting:
+            self._ended.set()
