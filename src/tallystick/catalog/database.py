@@ -63,6 +63,10 @@ class Limits:
     idle_s_max: int = 10
 
 
+CREATE_UNKNOWN = "customer.create_unknown"
+"""The action of making customers of events whose subjects belong to nobody."""
+
+
 @dataclass(slots=True)
 class Change:
     """One transaction that changes configuration. `revision` is the one it will have, if it records anything."""
@@ -84,7 +88,7 @@ class Change:
         after: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the audit row, and let the revisions of these topics grow when the transaction ends."""
-        self._topics.update(("all", *topics))
+        self._topics.update(("all", *topics) if action == CREATE_UNKNOWN else ("all", "present", *topics))
         self.connection.execute(
             insert(tables.audit),
             {

@@ -34,7 +34,8 @@ BACKFILLS_OPEN_MAX = 100
 """Backfills of a tenant that are open or closing at the same time."""
 
 T = TypeVar("T")
-Topic = Literal["all", "meters", "subjects", "keys", "alerts"]
+Topic = Literal["all", "present", "meters", "subjects", "keys", "alerts"]
+"""`present`: everything but that customers were made of events, which changes nothing for those that were there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ JOURNAL_BYTES_MAX = 4 * 1024 * 1024
 _NAMES = ("limits.journal.0", "limits.journal.1")
 _STATES_A_TRANSACTION = 1_000
 _STATES_A_STEP = 250
+_FRESH_MAX = 100_000
+"""What follows from other states is in no journal: so many states go into the table, however little of the journal is used."""
 _REST = 3.0
 """While states move to the table, so many times as long as a step took nothing is done: the gate shares the interpreter and
 the disk with it, and would have a queue after each burst."""
@@ -120,8 +122,14 @@ class JournaledLedger:
 
     # -- writing --------------------------------------------------------------------------------------------------
     def write(self, states: Sequence[Reservation]) -> None:
-        entry = _encoder.encode(states)
+        lasting = [state for state in states if not state.follows]
+        entry = _encoder.encode(lasting) if lasting else b""
         with self._lock, _known_errors():
+            if len(self._fresh) >= _FRESH_MAX:
+                self._turn()
+            if not lasting:
+                self._keep(states)
+                return
             if not self._journals[0].fits(entry):
                 self._turn()
             if not self._journals[0].fits(entry):
@@ -131,8 +139,11 @@ class JournaledLedger:
                 self._table.write(states)
                 return
             self._journals[0].append(entry)
-            for state in states:
-                self._fresh[state.id] = state
+            self._keep(states)
+
+    def _keep(self, states: Sequence[Reservation]) -> None:
+        for state in states:
+            self._fresh[state.id] = state
 
     def _turn(self) -> None:
         """The other journal from now on; what is in this one begins to move to the table."""

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from tallystick.catalog import tables
-from tallystick.catalog.database import Change, Database, among
+from tallystick.catalog.database import CREATE_UNKNOWN, Change, Database, among
 from tallystick.catalog.interface import SYSTEM, Actor, SubjectChanges
 from tallystick.errors import Conflict, Fault
 
@@ -57,7 +57,7 @@ class Subjects:
             change.record(
                 ("subjects",),
                 tenant,
-                "customer.create_unknown",
+                CREATE_UNKNOWN,
                 "customers",
                 after={"customers": len(unknown), "examples": unknown[:_EXAMPLES_MAX]},
             )

@@ -1,4 +1,4 @@
-"""The gate's own process: `python -m tallystick.cli.gate_process LINK CONNECTIONS BOARD`, three descriptors of the process
+"""The gate's own process: `python -m tallystick.cli.gate_process LINK CONNECTIONS MOMENTS BOARD`, four descriptors of the process
 that starts it (flows/limits/process.py). Nobody types this."""
 
 import asyncio
@@ -26,24 +26,26 @@ _ENDING_S_MAX = 10.0
 
 def main() -> None:
     """Until the process that started it says so, or is gone."""
-    link, connections, board = map(int, sys.argv[1:4])
+    link, connections, moments, board = map(int, sys.argv[1:5])
     # Ctrl-C reaches both processes; the other one says when it is over.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sys.setswitchinterval(0.001)
     import uvloop
 
-    uvloop.run(_run(socket.socket(fileno=link), socket.socket(fileno=connections), board))
+    own, passing, told = (socket.socket(fileno=one) for one in (link, connections, moments))
+    uvloop.run(_run(own, passing, told, board))
 
 
-async def _run(own: socket.socket, connections: socket.socket, board_descriptor: int) -> None:
+async def _run(
+    own: socket.socket, connections: socket.socket, moments: socket.socket, board_descriptor: int
+) -> None:
     board = Board(board_descriptor)
     os.close(board_descriptor)
-    process = _Process(board, connections)
+    process = _Process(board, connections, moments)
     link = Link(
         answers={"gate": process.asked, "flush": process.flush, "quiet": process.quiet, "tell": process.tell},
         hear={
-            "moment": process.came,
             "stop": process.stopping.set,
             "end_connections": process.end_connections,
         },
@@ -62,11 +64,12 @@ async def _run(own: socket.socket, connections: socket.socket, board_descriptor:
 class _Process:
     """What the other process asks and tells. Before `work` has come so far, nothing is open."""
 
-    def __init__(self, board: Board, connections: socket.socket) -> None:
+    def __init__(self, board: Board, connections: socket.socket, moments: socket.socket) -> None:
         self.stopping = asyncio.Event()
         self._board = board
         self._connections = connections
-        self._early: list[Any] = []
+        self._moments = moments
+        moments.setblocking(False)
         self._system: Any = None
         self._recording: Any = None
         self._handed: Any = None
@@ -84,8 +87,7 @@ class _Process:
         from tallystick.wiring import start_gate
 
         self._system, self._recording = system, recording = await start_gate(settings, link, self._board)
-        for moment in self._early:
-            recording.came(moment)
+        asyncio.get_running_loop().add_reader(self._moments, self._hear)
         self._hand()
         self._link = link
         gc.freeze()
@@ -136,7 +138,16 @@ class _Process:
             self._changes = changes
             self._system.limits.changed()
             self._handed.authenticator.forget()
+        if not self._recording.is_current:
+            self._hear()
         return self._recording.is_current and not self._board.closed
+
+    def _hear(self) -> None:
+        """What has been told of moments by now. It was told before the moment stood on the board."""
+        from tallystick.flows.limits.process import heard
+
+        for moment in heard(self._moments):
+            self._recording.came(moment)
 
     def _take(self) -> None:
         from tallystick.flows.limits.process import received
@@ -169,12 +180,6 @@ class _Process:
             await asyncio.sleep(0.005)
 
     # -- told -----------------------------------------------------------------------------------------------------
-    def came(self, moment: Any) -> None:
-        if self._recording is None:
-            self._early.append(moment)
-        else:
-            self._recording.came(moment)
-
     def end_connections(self) -> None:
         if self._handed is not None:
             self._handed.end()

@@ -165,8 +165,8 @@ class Recorder:
         self._stopping = False
         self._wake = asyncio.Event()
         self._fresh = Fresh() if share is None else None
-        self.before_publishing: Callable[[int], None] = lambda moment_us: None
-        """Called in the recorder's thread with a moment that nobody knows of yet."""
+        self.before_publishing: Callable[[int, Vector], None] = lambda moment_us, exact: None
+        """Called in the recorder's thread with a moment that nobody knows of yet, and what is recorded by it."""
         self._moments = Moments(lambda: self.recorded_at_us)
         self._outcomes = Outcomes(lambda: self._state.recorded)
         self._oldest_unrecorded_us: int | None = None
@@ -414,7 +414,7 @@ class Recorder:
         self._journal.save(state)
         if outcome is not None:
             self._outcomes.add(outcome)
-        self.before_publishing(state.recorded_at_us)
+        self.before_publishing(state.recorded_at_us, (state.recorded,))
         self._state = state
         if self._share is not None:
             self._share.saw(state)

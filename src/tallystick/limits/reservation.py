@@ -61,6 +61,12 @@ class Reservation(Struct, frozen=True):
         return self.state in (State.SETTLING, State.SETTLED) and not self.counted
 
     @property
+    def follows(self) -> bool:
+        """Whether it follows from the state before and the time, or from what usage has: it need not be durable, since whoever
+        reads the state before finds it again."""
+        return self.state is State.EXPIRED or (self.state is State.SETTLED and self.counted)
+
+    @property
     def is_placed(self) -> bool:
         """Whether its events are in the log."""
         return self.state is State.SETTLED

@@ -12,8 +12,10 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +32,7 @@ from tallystick.flows.limits.link import Link
 from tallystick.flows.limits.questions import OwnQuestions
 from tallystick.flows.limits.rules import Ask
 from tallystick.flows.record import Recorder
+from tallystick.flows.recording import Lag
 from tallystick.flows.system import System
 from tallystick.limits.reservation import Reservation
 from tallystick.limits.standing import Standing
@@ -40,7 +43,7 @@ MODULE = "tallystick.cli.gate_process"
 NICE = 5
 """So much lower is the priority of everything else. It matters only when the processors are full: then a call to the gate
 waits for milliseconds of a batch, and not the other way round."""
-SIGN_S = 1.0
+SIGN_S = 0.5
 """News goes at least this often."""
 CONNECTION_BYTES_MAX = 320 * 1024
 _SEND_BUFFER_BYTES = 2 * CONNECTION_BYTES_MAX
@@ -67,7 +70,11 @@ class GateProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._system: System | None = None
         self._followed = Followed()
-        self._appending: dict[asyncio.Future[None], int] = {}
+        self._news = threading.Lock()
+        """Over what follows: moments are told by the recorder's thread, and by the event loop now and then."""
+        self._telling: socket.socket | None = None
+        self._told_us = 0
+        self._lag = Lag(0, 0.0)
         self._open = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.gate = GateAcross(self)
@@ -80,26 +87,32 @@ class GateProcess:
         for one in (passing, its_passing):
             one.setblocking(False)
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        descriptors = (its.fileno(), its_passing.fileno(), self._board_descriptor)
+        telling, its_telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        telling.setblocking(False)
+        telling.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+        descriptors = (its.fileno(), its_passing.fileno(), its_telling.fileno(), self._board_descriptor)
         command = [sys.executable, "-m", MODULE, *map(str, descriptors)]
         try:
             self._process = subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL)  # noqa: S603
         except OSError:
-            own.close()
-            passing.close()
+            for one in (own, passing, telling):
+                one.close()
             raise
         finally:
-            its.close()
-            its_passing.close()
+            for one in (its, its_passing, its_telling):
+                one.close()
         self._own, self._passing = own, passing
+        with self._news:
+            self._telling, self._told_us = telling, 0
 
     async def run(self, system: System, stopping: asyncio.Event) -> None:
         """Keep it going until `stopping`."""
         self._system = system
         recorder = system.recorder
         assert isinstance(recorder, Recorder)
-        self.board.published_us = recorder.recorded_at_us
         recorder.before_publishing = self._publishing
+        with self._news:
+            self.board.published_us = max(self.board.published_us, recorder.recorded_at_us)
         self.board.closed = system.gate.reason is not None
         system.gate.outside = self
         try:
@@ -138,7 +151,7 @@ class GateProcess:
         self._link = link
         self._loop.add_reader(passing, self._take_back, passing)
         running = asyncio.create_task(link.run(), name="gate process")
-        pushing = asyncio.create_task(self._push(link, system), name="gate news")
+        pushing = asyncio.create_task(self._sign(system), name="gate news")
         ending = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait((running, ending, pushing), return_when=asyncio.FIRST_COMPLETED)
@@ -154,6 +167,10 @@ class GateProcess:
             await asyncio.gather(running, pushing, ending, return_exceptions=True)
             self._take_back(passing)
             passing.close()
+            with self._news:
+                if self._telling is not None:
+                    self._telling.close()
+                self._telling = None
             self._follow(Followed())
             code = await asyncio.to_thread(_ended, process)
             if not stopping.is_set():
@@ -190,18 +207,7 @@ class GateProcess:
 
     async def _append(self, events: EventColumns) -> list[int]:
         assert self._system is not None
-        log, told = self._system.log, self._loop.create_future()
-        self._appending[told] = self._log_end()
-        try:
-            return [int(position) for position in await log.append(events)]
-        finally:
-            # Once the answer is on its way, which it is in the same turn: a moment that has these events goes behind it.
-            self._loop.call_soon(self._appended, told)
-
-    def _appended(self, told: asyncio.Future[None]) -> None:
-        del self._appending[told]
-        told.set_result(None)
-        self.board.log_end = self._log_end()
+        return [int(position) for position in await self._system.log.append(events)]
 
     def _log_end(self) -> int:
         assert self._system is not None
@@ -209,30 +215,36 @@ class GateProcess:
         return end if isinstance(end, int) else max(end, default=0)
 
     # -- news -----------------------------------------------------------------------------------------------------
-    def _publishing(self, moment_us: int) -> None:
-        """The recorder's thread is about to publish this moment."""
-        self.board.published_us = moment_us
+    def _publishing(self, moment_us: int, exact: Vector) -> None:
+        """The recorder's thread is about to publish this moment: the gate's process is told of it before anybody else."""
+        with self._news:
+            self._tell(moment_us, exact)
+            self.board.published_us = moment_us
 
-    async def _push(self, link: Link, system: System) -> None:
-        recorder, last_us = system.recorder, 0
+    async def _sign(self, system: System) -> None:
+        """Of life, with how far recording is behind; and the first moment."""
+        recorder = system.recorder
         while True:
-            until_us, exact = recorder.published
-            if until_us > last_us:
-                await self._placed(exact)
-            self.board.log_end = self._log_end()
-            followed, fresh, news = self._followed, recorder.fresh, None
-            if last_us and until_us > last_us and followed and fresh is not None:
-                news = fresh.between(last_us, until_us, followed)
-            link.tell("moment", Moment(last_us, until_us, exact, followed, news, recorder.lag()))
-            last_us = until_us
-            await recorder.wait_for_moment(last_us, SIGN_S)
+            self._lag = recorder.lag()
+            with self._news:
+                moment_us, exact = recorder.published
+                self._tell(max(moment_us, self._told_us), exact)
+            await asyncio.sleep(SIGN_S)
 
-    async def _placed(self, exact: Vector | None) -> None:
-        """Until the gate has been told where everything is that it has settled and that may be recorded by now."""
-        through = None if exact is None else max(exact, default=0)
-        waiting = [told for told, end in self._appending.items() if through is None or end < through]
-        if waiting:
-            await asyncio.wait(waiting)
+    def _tell(self, until_us: int, exact: Vector | None) -> None:
+        """A moment with what the followed meters got since the last one that was told. Never waits: what does not go now is
+        asked for."""
+        telling, system = self._telling, self._system
+        if telling is None or system is None:
+            return
+        # Before the moment can be known: an append that begins now goes behind it.
+        self.board.log_end = self._log_end()
+        after_us, followed, fresh, news = self._told_us, self._followed, system.recorder.fresh, None
+        if after_us and until_us > after_us and followed and fresh is not None:
+            news = fresh.between(after_us, until_us, followed)
+        moment = Moment(after_us, until_us, exact, followed, news, self._lag)
+        if _told(telling, moment) or (news is not None and _told(telling, replace(moment, news=None))):
+            self._told_us = until_us
 
     # -- asking it ------------------------------------------------------------------------------------------------
     @property
@@ -296,6 +308,27 @@ class GateProcess:
                 connection.close()
             else:
                 self.on_returned(connection, data, returns)
+
+
+def _told(telling: socket.socket, moment: Moment) -> bool:
+    try:
+        telling.send(pickle.dumps(moment, pickle.HIGHEST_PROTOCOL))
+    except OSError:
+        return False
+    return True
+
+
+def heard(telling: socket.socket) -> list[Moment]:
+    """What has been told by now."""
+    found: list[Moment] = []
+    while True:
+        try:
+            raw = telling.recv(CONNECTION_BYTES_MAX * 2)
+        except OSError:
+            return found
+        if not raw:
+            return found
+        found.append(pickle.loads(raw))  # noqa: S301 -- of the process that started this one
 
 
 def sent(passing: socket.socket, descriptor: int, data: bytes, returns: int) -> bool:

@@ -109,7 +109,9 @@ class RuleBook:
         self._system = system
         self._limits = limits
         self._generation = 0
-        self._revision = -1
+        self._revision = self._present = -1
+        self._made = 0
+        """Grows when customers have been made of events."""
         self._polled_s = float("-inf")
         self._tenants: dict[str, _OfTenant] = {}
         self._customers: OrderedDict[tuple[str, str], _OfCustomer] = OrderedDict()
@@ -135,10 +137,18 @@ class RuleBook:
         if now_s - self._polled_s < POLL_S:
             return False
         self._polled_s = now_s
-        revision = await in_questions(self._system, lambda: self._system.catalog.revision("all"))
+        catalog = self._system.catalog
+        revision = await in_questions(self._system, lambda: catalog.revision("all"))
         if revision == self._revision:
             return False
+        present = await in_questions(self._system, lambda: catalog.revision("present"))
         self._revision = revision
+        if present == self._present:
+            # New customers alone: those that were there are what they were.
+            self._made += 1
+            self._owners.clear()
+            return False
+        self._present = present
         self.forget()
         return True
 
@@ -166,11 +176,11 @@ class RuleBook:
         """The customer a subject belongs to."""
         place = (tenant, subject)
         if place not in self._owners:
-            generation = self._generation
+            generation = (self._generation, self._made)
             found = await in_questions(
                 self._system, lambda: self._system.catalog.resolve_subjects(tenant, [subject])
             )
-            if generation != self._generation:
+            if generation != (self._generation, self._made):
                 return found.get(subject)
             self._owners[place] = found.get(subject)
             while len(self._owners) > CUSTOMERS_MAX:
