@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -210,6 +211,35 @@ def test_it_is_started_again_when_it_is_killed(server: Server, client: httpx.Cli
     found = server.request("GET", f"/v1/reservations/{held['id']}").json()
     assert (found["state"], found["amount"]) == ("held", "7")
     assert server.request("POST", f"/v1/reservations/{held['id']}/settle", json={}).status_code == 200
+
+
+def test_a_backup_has_what_is_held(server: Server, tmp_path: Path) -> None:
+    held = server.request(
+        "POST", "/v1/reservations", json=_ASK | {"customer": "c2", "ttl_seconds": 600}
+    ).json()
+    answer = server.request("POST", "/v1/admin/backups", json={"to": str(tmp_path / "b")})
+    assert answer.status_code == 202, answer.text
+    _until(lambda: server.get("/v1/admin/backups")["state"] != "running", "the backup does not end")
+    assert server.get("/v1/admin/backups")["state"] == "finished"
+    with closing(sqlite3.connect(tmp_path / "b" / "limits.sqlite")) as ledger:
+        found = ledger.execute("SELECT state FROM reservations WHERE id = ?", (held["id"],)).fetchall()
+    assert found == [("held",)]
+
+
+def test_one_that_is_frozen_is_killed_and_started_again(server: Server) -> None:
+    held = server.request(
+        "POST", "/v1/reservations", json=_ASK | {"customer": "c2", "ttl_seconds": 600}
+    ).json()
+    gate = _gate_of(server)
+    gate.suspend()
+    _until(lambda: not gate.is_running(), "it is left frozen")
+
+    def answers() -> bool:
+        found = server.request("POST", "/v1/check", json=_ASK | {"customer": "c2"}).json()
+        return found["used"] is not None
+
+    _until(answers, "no gate")
+    assert server.request("GET", f"/v1/reservations/{held['id']}").json()["state"] == "held"
 
 
 def test_it_ends_with_the_process_that_started_it(make_server: Callable[..., Server], tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class HandedConnection(asyncio.Protocol):
     def _go_on(self) -> None:
         """The call under way is answered."""
         self.answered_s = time.monotonic()
-        if self._transport is None or self._is_waiting or self._is_full:
+        if self._transport is None or self._transport.is_closing() or self._is_waiting or self._is_full:
             return
         if self._later:
             later, self._later = self._later, b""

@@ -200,6 +200,7 @@ class _Process:
             now_s = asyncio.get_running_loop().time()
             if now_s - told_s > _TELL_S:
                 told_s = now_s
+                link.tell("alive")
                 self._tell_answered(link)
                 self._handed.headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(0.05)

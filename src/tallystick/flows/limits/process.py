@@ -40,7 +40,7 @@ from tallystick.metering.event import EventColumns
 from tallystick.metering.position import Vector
 
 MODULE = "tallystick.cli.gate_process"
-NICE = 5
+NICE = 10
 """So much lower is the priority of everything else. It matters only when the processors are full: then a call to the gate
 waits for milliseconds of a batch, and not the other way round."""
 SIGN_S = 0.5
@@ -51,6 +51,10 @@ _AGAIN_S = 0.5
 _STOP_S_MAX = 15.0
 _FLUSH_S_MAX = 30.0
 _COUNT_S_MAX = 1.0
+_ANSWER_S_MAX = 15.0
+_LOADING_S = 60
+_SILENCES_MAX = 10
+"""It gives a sign every second. After so many seconds without one it is taken for frozen, killed and started again."""
 
 _logger = structlog.get_logger("limits")
 
@@ -75,6 +79,7 @@ class GateProcess:
         self._telling: socket.socket | None = None
         self._told_us = 0
         self._lag = Lag(0, 0.0)
+        self._silences = 0
         self._open = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.gate = GateAcross(self)
@@ -145,13 +150,19 @@ class GateProcess:
                 "wait_for": system.recorder.wait_for,
                 "append": self._append,
             },
-            hear={"follow": self._follow, "open": self._opened, "answered": self._answered},
+            hear={
+                "follow": self._follow,
+                "open": self._opened,
+                "answered": self._answered,
+                "alive": self._lives,
+            },
         )
         await link.open(own)
         self._link = link
         self._loop.add_reader(passing, self._take_back, passing)
         running = asyncio.create_task(link.run(), name="gate process")
         pushing = asyncio.create_task(self._sign(system), name="gate news")
+        watching = asyncio.create_task(self._watch(process), name="gate watch")
         ending = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait((running, ending, pushing), return_when=asyncio.FIRST_COMPLETED)
@@ -162,9 +173,9 @@ class GateProcess:
             self._open.clear()
             self._link = self._own = self._passing = None
             self._loop.remove_reader(passing)
-            for task in (running, pushing, ending):
+            for task in (running, pushing, ending, watching):
                 task.cancel()
-            await asyncio.gather(running, pushing, ending, return_exceptions=True)
+            await asyncio.gather(running, pushing, ending, watching, return_exceptions=True)
             self._take_back(passing)
             passing.close()
             with self._news:
@@ -181,6 +192,20 @@ class GateProcess:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def _lives(self) -> None:
+        self._silences = 0
+
+    async def _watch(self, process: "subprocess.Popen[bytes]") -> None:
+        """Counted and not by a clock: where all processes were frozen together, nobody was silent."""
+        self._silences = -_LOADING_S
+        while True:
+            await asyncio.sleep(1.0)
+            self._silences += 1
+            if self._silences > _SILENCES_MAX:
+                _logger.warning("gate_process_frozen")
+                process.kill()
+                return
 
     # -- what it asks and tells ------------------------------------------------------------------------------------
     async def _settings(self) -> object:
@@ -258,17 +283,23 @@ class GateProcess:
             return False
         return True
 
-    async def ask(self, name: str, *given: Any) -> Any:
-        """Raises what is raised there, and Unavailable (gate_not_ready) where it is not there."""
+    async def ask(self, name: str, *given: Any, timeout_s: float = _ANSWER_S_MAX) -> Any:
+        """Raises what is raised there, and Unavailable (gate_not_ready) where it is not there, or does not answer."""
         if self._link is None:
             raise Unavailable(
                 "The gate's process is being started. Try again.", code="gate_not_ready", retry_after_s=1
             )
-        return await self._link.ask(name, *given)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._link.ask(name, *given)
+        except TimeoutError:
+            raise Unavailable(
+                "The gate's process does not answer. Try again.", code="gate_not_ready", retry_after_s=2
+            ) from None
 
     def flush(self) -> None:
         """What is in the journals goes into the ledger's table. From a thread. Raises StorageFull, Unavailable."""
-        asyncio.run_coroutine_threadsafe(self.ask("flush"), self._loop).result(_FLUSH_S_MAX)
+        asyncio.run_coroutine_threadsafe(self.ask("flush", timeout_s=_FLUSH_S_MAX), self._loop).result()
 
     def changed(self) -> None:
         """A key or a limit has been changed by this process: the gate sees it before it decides again."""
