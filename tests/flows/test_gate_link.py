@@ -6,6 +6,7 @@ import random
 import socket
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +18,11 @@ from tallystick.flows.limits.board import Board
 from tallystick.flows.limits.far import FarRecording, Moment
 from tallystick.flows.limits.link import Link
 from tallystick.flows.limits.process import received, sent
+from tallystick.flows.limits.questions import OwnQuestions
 from tallystick.flows.limits.receipt import LimitExceeded, LimitUnknown
+from tallystick.flows.moments import Moments
 from tallystick.flows.recording import Lag
+from tallystick.flows.usage import UsageRequest
 from tallystick.store.interface import TouchedUsage
 
 Answers = dict[str, Callable[..., Awaitable[Any]]]
@@ -254,5 +258,54 @@ def test_closing_waits_for_what_another_process_has_let_in() -> None:
         assert gate.reason == "moving"
         gate.open()
         assert outside.told == ["close", "quiet", "open", "close", "quiet", "open"]
+
+    asyncio.run(run())
+
+
+def test_a_question_as_of_a_moment_that_is_about_to_be_published_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told before it is published; asked at once, usage would be as of the moment before."""
+
+    class Publishing:
+        recorded_at_us = 100
+
+        def __init__(self) -> None:
+            self.moments = Moments(lambda: self.recorded_at_us)
+
+        async def wait_for_moment(self, after_us: int, timeout_s: float) -> int | None:
+            return await self.moments.later_than(after_us, timeout_s)
+
+    async def run() -> None:
+        recorder = Publishing()
+        seen: list[int] = []
+
+        async def answered(*_: Any, **__: Any) -> None:
+            seen.append(recorder.recorded_at_us)
+
+        for name in ("usage", "price", "recorded_between"):
+            monkeypatch.setattr(f"tallystick.flows.limits.questions.{name}", answered)
+        monkeypatch.setattr("tallystick.flows.limits.questions.PUBLISHED_S_MAX", 0.01)
+        system: Any = SimpleNamespace(recorder=recorder)
+        questions = OwnQuestions(system)
+        window: Any = None
+        asked = [
+            lambda at_us: questions.usage(UsageRequest("t", "m", as_of_us=at_us)),
+            lambda at_us: questions.price("t", (), window, at_us),
+            lambda at_us: questions.recorded_between(50, at_us, ()),
+        ]
+        for ask in asked:
+            await ask(recorder.recorded_at_us)
+            with pytest.raises(Unavailable):
+                await ask(recorder.recorded_at_us + 7)
+            monkeypatch.setattr("tallystick.flows.limits.questions.PUBLISHED_S_MAX", 30.0)
+            waiting = asyncio.create_task(ask(recorder.recorded_at_us + 7))
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+            recorder.recorded_at_us += 7
+            recorder.moments.tell()
+            await waiting
+            monkeypatch.setattr("tallystick.flows.limits.questions.PUBLISHED_S_MAX", 0.01)
+        assert seen == [100, 107, 107, 114, 114, 121]
 
     asyncio.run(run())

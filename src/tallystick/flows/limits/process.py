@@ -157,6 +157,7 @@ class GateProcess:
                 "alive": self._lives,
             },
         )
+        self._own = None
         await link.open(own)
         self._link = link
         self._loop.add_reader(passing, self._take_back, passing)
@@ -171,7 +172,7 @@ class GateProcess:
                 await asyncio.wait((running,), timeout=_STOP_S_MAX)
         finally:
             self._open.clear()
-            self._link = self._own = self._passing = None
+            self._link = self._passing = None
             self._loop.remove_reader(passing)
             for task in (running, pushing, ending, watching):
                 task.cancel()
@@ -243,7 +244,11 @@ class GateProcess:
     def _publishing(self, moment_us: int, exact: Vector) -> None:
         """The recorder's thread is about to publish this moment: the gate's process is told of it before anybody else."""
         with self._news:
-            self._tell(moment_us, exact)
+            try:
+                self._tell(moment_us, exact)
+            except Exception:
+                # Recording goes on, whatever is wrong here; the gate is told again within half a second.
+                _logger.exception("moment_not_told")
             self.board.published_us = moment_us
 
     async def _sign(self, system: System) -> None:
