@@ -35,6 +35,7 @@ from tallystick.flows.limits.asked import AskedGate, Reserved
 from tallystick.flows.limits.receipt import (
     LimitExceeded,
     LimitUnknown,
+    position_token,
     reservation_document,
     reserved_document,
 )
@@ -209,10 +210,10 @@ def problem_of(error: TallystickError) -> dict[str, Any]:
     return msgspec.json.decode(problem_body(error, extra=receipt))
 
 
-def document_of(gate: AskedGate, made: Reserved) -> dict[str, Any]:
+def document_of(made: Reserved) -> dict[str, Any]:
     """A reservation with its receipt, on the wire."""
     one = made.reservation
-    return reserved_document(one, made.receipt, position=gate.position_of(one))
+    return reserved_document(one, made.receipt, position=position_token(one))
 
 
 # -- check ----------------------------------------------------------------------------------------------------------
@@ -338,7 +339,7 @@ async def reserve(request: Connection) -> Response[Any]:
         except (LimitExceeded, LimitUnknown) as error:
             return _refused(error)
         location = f"/v1/reservations/{made.reservation.id}"
-        return Response(document_of(gate, made), status_code=201, headers={"Location": location})
+        return Response(document_of(made), status_code=201, headers={"Location": location})
 
     return await at_owner(request, local)
 
@@ -368,7 +369,7 @@ async def reserve_batch(request: Connection) -> Response[Any]:
 
     async def local(gate: AskedGate) -> Response[Any]:
         made = await gate.reserve_each(asks)
-        answers = [document_of(gate, one) if isinstance(one, Reserved) else problem_of(one) for one in made]
+        answers = [document_of(one) if isinstance(one, Reserved) else problem_of(one) for one in made]
         return Response({"items": answers})
 
     return await at_owner(request, local)
@@ -410,7 +411,7 @@ async def list_reservations(request: Connection) -> Response[Any]:
 
     async def local(gate: AskedGate) -> Response[Any]:
         page = await gate.page(who.tenant, customers=customers, state=state, cursor=cursor, limit=limit)
-        items = [reservation_document(one, position=gate.position_of(one)) for one in page.items]
+        items = [reservation_document(one, position=position_token(one)) for one in page.items]
         return Response(wire.page_answer(items, page.next_cursor))
 
     return await at_owner(request, local)
@@ -438,7 +439,7 @@ async def get_reservation(request: Connection) -> Response[Any]:
             seen = await in_questions(system, lambda: visible(system.catalog, who.tenant, who.customer))
             if one.customer not in (seen or ()):
                 raise _no_such(name)
-        return Response(reservation_document(one, position=gate.position_of(one)))
+        return Response(reservation_document(one, position=position_token(one)))
 
     return await at_owner(request, local)
 
@@ -484,7 +485,7 @@ async def settle(request: Connection) -> Response[Any]:
             made = await gate.settle(tenant, name, amount, event)
         except (LimitExceeded, LimitUnknown) as error:
             return _refused(error)
-        return Response(document_of(gate, made))
+        return Response(document_of(made))
 
     return await at_owner(request, local)
 
@@ -513,7 +514,7 @@ async def release(request: Connection) -> Response[Any]:
     name: str = request.path_params["id"]
 
     async def local(gate: AskedGate) -> Response[Any]:
-        return Response(document_of(gate, await gate.release(tenant, name)))
+        return Response(document_of(await gate.release(tenant, name)))
 
     return await at_owner(request, local)
 

@@ -375,8 +375,8 @@ def _items_text(items: Sequence[bytes]) -> bytes:
 async def _settled(
     gate: LimitGate, tenant: str, name: str, amount: Decimal | None, event: dict[str, Any] | None
 ) -> Answer:
-    return Answer(200, _encode(document_of(gate, await gate.settle(tenant, name, amount, event))))
+    return Answer(200, _encode(document_of(await gate.settle(tenant, name, amount, event))))
 
 
 async def _released(gate: LimitGate, tenant: str, name: str) -> Answer:
-    return Answer(200, _encode(document_of(gate, await gate.release(tenant, name))))
+    return Answer(200, _encode(document_of(await gate.release(tenant, name))))

@@ -15,7 +15,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import numpy as np
 import structlog
 from msgspec.structs import replace
 
@@ -39,7 +38,6 @@ from tallystick.flows.limits.stand import Stands
 from tallystick.flows.limits.tide import Tide
 from tallystick.flows.limits.usual import Usual
 from tallystick.flows.limits.writer import Writer, Written
-from tallystick.flows.position import token_of
 from tallystick.flows.system import System
 from tallystick.flows.usage import in_questions
 from tallystick.limits import reservation as life
@@ -49,7 +47,6 @@ from tallystick.limits.reservation import Reservation, State
 from tallystick.limits.standing import ADDED_UP, UNKNOWN_CLOSED, Decision, Standing, decide
 from tallystick.metering.event import EventColumns
 from tallystick.metering.meter import Aggregation, Meter
-from tallystick.metering.position import vector_of
 from tallystick.metering.verdict import Limits
 from tallystick.money import ZERO, plain
 
@@ -442,10 +439,6 @@ class LimitGate:
             made.append(self._stands.standing(rule, ask, now_us, now_us))
         return made
 
-    def position_of(self, one: Reservation) -> str | None:
-        """The token of what it was settled with."""
-        return position_token(one)
-
     # -- deciding -------------------------------------------------------------------------------------------------
     def _concerned(self, rules: Sequence[Rule], ask: Ask, meter: Meter) -> list[Rule]:
         now_us = self._system.clock.now_us()
@@ -571,11 +564,6 @@ def _rule_of(rules: Sequence[Rule], decision: Decision) -> Rule | None:
     if named is None:
         return None
     return next(rule for rule in rules if rule.limit.key == named.limit.key)
-
-
-def position_token(one: Reservation) -> str | None:
-    """The token of what a reservation was settled with; None: it was not, or has no place yet."""
-    return token_of(vector_of(np.array(one.positions, np.uint64))) if one.positions else None
 
 
 def check_additive(meter: Meter, amount: Decimal) -> None:

@@ -27,7 +27,6 @@ from tallystick.flows.fresh import Followed
 from tallystick.flows.limits.asked import Reserved
 from tallystick.flows.limits.board import Board
 from tallystick.flows.limits.far import Moment
-from tallystick.flows.limits.gate import position_token
 from tallystick.flows.limits.link import Link
 from tallystick.flows.limits.questions import OwnQuestions
 from tallystick.flows.limits.rules import Ask
@@ -446,6 +445,3 @@ class GateAcross:
 
     async def standings(self, tenant: str, customer: str) -> list[Standing]:
         return await self._ask("standings", tenant, customer)
-
-    def position_of(self, one: Reservation) -> str | None:
-        return position_token(one)

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tallystick.errors import Conflict, Unavailable
 from tallystick.flows.limits.rules import Ask
+from tallystick.flows.position import token_of
 from tallystick.limits.reservation import Reservation
 from tallystick.limits.standing import NO_LIMIT, UNKNOWN_CLOSED, UNKNOWN_OPEN, Decision, Standing
 from tallystick.metering.instant import instant_text
+from tallystick.metering.position import vector_of
 from tallystick.money import plain
 
 
@@ -120,3 +124,8 @@ def reserved_document(one: Reservation, receipt: dict[str, Any], *, position: st
     document = reservation_document(one, position=position)
     amount = {} if one.settled_amount is None else {"settled_amount": document["settled_amount"]}
     return {**receipt, **document, **amount}
+
+
+def position_token(one: Reservation) -> str | None:
+    """The token of what a reservation was settled with; None: it was not, or has no place yet."""
+    return token_of(vector_of(np.array(one.positions, np.uint64))) if one.positions else None
